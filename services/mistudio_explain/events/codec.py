@@ -1,0 +1,123 @@
+"""Avro single-object encoding: C3 01, the schema's CRC-64-AVRO fingerprint little-endian, the body.
+
+No registry is needed: every schema that was ever released lies in schemas/ or schemas/history/, and a reader
+resolves what an older or newer writer wrote to its own schema.
+"""
+
+import io
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, TypeVar
+
+import orjson
+from fastavro import parse_schema, schemaless_reader, schemaless_writer
+from fastavro.schema import fingerprint, to_parsing_canonical_form
+from pydantic import ValidationError
+
+from mistudio_explain.errors import MalformedEvent, UnknownFingerprint
+from mistudio_explain.events.model import Record
+
+MARKER = b"\xc3\x01"
+_HEADER = 10
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True, slots=True)
+class _Schema:
+    name: str
+    parsed: Any
+    fingerprint: bytes
+
+
+def fingerprint_bytes(schema: Any) -> bytes:
+    """The 8 bytes that name a schema on the wire: CRC-64-AVRO of its canonical form, little-endian.
+
+    fastavro prints the fingerprint as hex of those bytes in that order.
+    """
+    return bytes.fromhex(fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO"))
+
+
+def _load(text: bytes) -> _Schema:
+    raw = orjson.loads(text)
+    return _Schema(name=raw["name"], parsed=parse_schema(raw), fingerprint=fingerprint_bytes(raw))
+
+
+@cache
+def current_schemas() -> Mapping[str, _Schema]:
+    """This version's schemas by event name."""
+    folder = resources.files("mistudio_explain") / "schemas"
+    return {s.name: s for s in (_load(f.read_bytes()) for f in folder.iterdir() if f.name.endswith(".avsc"))}
+
+
+@cache
+def _known_schemas() -> Mapping[bytes, _Schema]:
+    """Every schema that was ever released, by fingerprint."""
+    history = resources.files("mistudio_explain") / "schemas" / "history"
+    released = [_load(f.read_bytes()) for version in history.iterdir() if version.is_dir() for f in version.iterdir() if f.name.endswith(".avsc")]
+    return {s.fingerprint: s for s in (*released, *current_schemas().values())}
+
+
+def encode(event: Record) -> bytes:
+    """Encode an event with this version's schema.
+
+    Raises MalformedEvent when a text cannot be written as UTF-8 (a lone surrogate).
+    """
+    schema = current_schemas()[type(event).__name__]
+    out = io.BytesIO(MARKER + schema.fingerprint)
+    out.seek(_HEADER)
+    try:
+        schemaless_writer(out, schema.parsed, event.model_dump())
+    except UnicodeEncodeError as error:
+        raise MalformedEvent(f"{schema.name}: a text holds a character that is not valid Unicode (a lone surrogate): {error}") from error
+    return out.getvalue()
+
+
+def event_name(value: bytes) -> str:
+    """Say which event a value is, from its fingerprint alone."""
+    return _writer_schema(value, "event").name
+
+
+def decode(model: type[R], value: bytes | None) -> R:
+    """Decode a value that should be a `model`, whichever released version wrote it.
+
+    Raises UnknownFingerprint for a schema that no release had, MalformedEvent (naming the event and the field)
+    for anything else that is not such an event.
+    """
+    name = model.__name__
+    if value is None:
+        raise MalformedEvent(f"{name}: the record has no value (a tombstone), where an event was expected")
+    writer = _writer_schema(value, name)
+    if writer.name != name:
+        raise MalformedEvent(f"{name} was expected, but the record holds a {writer.name}")
+    reader = current_schemas()[name]
+    body = io.BytesIO(value)
+    body.seek(_HEADER)
+    try:
+        fields = schemaless_reader(body, writer.parsed, None if writer is reader else reader.parsed)
+    except (EOFError, ValueError, IndexError, StopIteration, UnicodeDecodeError, OverflowError, MemoryError, struct.error, KeyError, TypeError) as error:
+        raise MalformedEvent(f"{name}: the bytes do not follow its schema ({type(error).__name__}: {error})") from error
+    if body.tell() != len(value):
+        raise MalformedEvent(f"{name}: {len(value) - body.tell()} bytes follow the event's end")
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise MalformedEvent(f"{name}: {_describe(error)}") from error
+
+
+def _writer_schema(value: bytes, expected: str) -> _Schema:
+    if value[:2] != MARKER or len(value) < _HEADER:
+        raise MalformedEvent(f"{expected}: the value is not Avro single-object encoded: it starts with {value[:4].hex(' ') or 'nothing'}, not with c3 01 and a fingerprint")
+    schema = _known_schemas().get(value[2:_HEADER])
+    if schema is None:
+        raise UnknownFingerprint(
+            f"{expected}: no released schema has the fingerprint {value[2:_HEADER].hex()}; the writer is newer than this version, so update the consumer first"
+        )
+    return schema
+
+
+def _describe(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(str(part) for part in e['loc']) or 'event'}: {e['msg']}" for e in error.errors(include_url=False, include_input=False)[:5])

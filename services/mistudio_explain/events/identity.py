@@ -1,0 +1,42 @@
+"""How features, jobs and lanes are named."""
+
+import hashlib
+import re
+
+DEFAULT_TENANT = "default"
+EXPRESS_LANE = "express"
+SHARED_LANE = "shared"
+_RESERVED_LANES = frozenset({EXPRESS_LANE, SHARED_LANE})
+_LANE_LENGTH = 80
+
+
+def feature_key(feature_id: str, source_id: str | None = None) -> str:
+    """Name a feature within its job; feature 5 of two sources are two features."""
+    return feature_id if source_id is None else f"{source_id}/{feature_id}"
+
+
+def default_explain_job_id(find_job_id: str, tenant: str = DEFAULT_TENANT) -> str:
+    """Name the explain job of a find job, so that publishing the same input twice is the same job.
+
+    `find_X` gives `explain_X`, any other id `explain_` and the whole id; another tenant's `explain.<tenant>_X`.
+    """
+    prefix = "explain" if tenant == DEFAULT_TENANT else f"explain.{tenant}"
+    return f"{prefix}_{find_job_id.removeprefix('find_')}"
+
+
+def lane_name(target_model: str) -> str:
+    """Name the lane (the topic's last part) of a target model.
+
+    Every character outside `[a-z0-9-]` becomes `-` (Kafka takes `.` and `_` for the same in metric names), at most
+    80 characters; whenever that changed the text, 8 hex digits of its sha256 keep two models apart. The names of
+    the express and the shared lane are never a model's.
+    """
+    plain = re.sub(r"[^a-z0-9-]", "-", target_model)[:_LANE_LENGTH]
+    if plain == target_model and plain not in _RESERVED_LANES:
+        return plain
+    return f"{plain}-{hashlib.sha256(target_model.encode()).hexdigest()[:8]}"
+
+
+def outcome_key(explain_job_id: str, feature_key: str) -> str:
+    """Key of everything that is about one feature of one job."""
+    return f"{explain_job_id}|{feature_key}"

@@ -1,0 +1,247 @@
+"""The one settings model: what can be set, in which unit, and where each value came from.
+
+Precedence: command-line flags, environment (`MISTUDIO_EXPLAIN_KAFKA__BOOTSTRAP_SERVERS`), the profile of the
+configuration file, the file itself, defaults.
+"""
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource
+
+from mistudio_explain.errors import BadSettings
+
+ENV_PREFIX = "MISTUDIO_EXPLAIN_"
+CONFIG_FILE = Path("mistudio-explain.toml")
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KafkaSettings(_Group):
+    """How Kafka is reached, and how topics are made."""
+
+    bootstrap_servers: str | None = Field(default=None, description="host:port, comma-separated; absent: the embedded broker.")
+    security_protocol: Literal["PLAINTEXT", "SASL_PLAINTEXT", "SSL", "SASL_SSL"] = Field(default="PLAINTEXT", description="As Kafka names it.")
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(default="SCRAM-SHA-256", description="As Kafka names it.")
+    sasl_username: str | None = Field(default=None, description="User for SASL.")
+    sasl_password_file: Path | None = Field(default=None, description="File whose first line is the password.")
+    ssl_cafile: Path | None = Field(default=None, description="CA certificates, PEM; absent: the system's.")
+    ssl_certfile: Path | None = Field(default=None, description="Client certificate, PEM.")
+    ssl_keyfile: Path | None = Field(default=None, description="Client key, PEM.")
+    instance_id: str | None = Field(default=None, description="Stable name of this replica for static group membership.")
+    partitions: int = Field(default=6, ge=1, description="Partitions of features, lanes, drafts and explanations.")
+    replication: int | None = Field(default=None, ge=1, description="Replicas of a topic; absent: 3, or as many as there are brokers.")
+    session_timeout_ms: int = Field(default=10_000, ge=1_000, description="After this silence a dead consumer's partitions go to others.")
+    metadata_max_age_ms: int = Field(default=2_000, ge=100, description="Delay until a new lane is noticed; 15000 suits a cluster.")
+    start_timeout_s: float = Field(default=30.0, ge=0, description="How long to wait for the broker at start; a service waits for ever when 0.")
+
+
+class EndpointSettings(_Group):
+    """One LLM server; the unit of placement."""
+
+    name: str = Field(description="Name in reports and metrics.")
+    provider: Literal["ollama", "openai", "demonstration"] = Field(description="ollama, openai (any compatible server), or the small model that comes along.")
+    url: str | None = Field(default=None, description="Base address; an OpenAI-compatible one ends in /v1.")
+    models: tuple[str, ...] | None = Field(default=None, description="Models to use, best first; absent: whatever it lists.")
+    slots: int = Field(default=2, ge=1, le=256, description="Calls in flight at once.")
+    api_key_file: Path | None = Field(default=None, description="File whose first line is the API key.")
+
+
+class LlmSettings(_Group):
+    """The explainer models."""
+
+    endpoints: tuple[EndpointSettings, ...] = Field(default=(), description="Absent: an Ollama on this machine, else the demonstration model.")
+    temperature: float = Field(default=0.0, ge=0, le=2, description="Sampling temperature; 0 makes answers repeatable.")
+    seed: int = Field(default=1, description="Sampling seed.")
+    max_tokens: int = Field(default=300, ge=16, le=4096, description="Longest answer, tokens.")
+    context_tokens: int = Field(default=4096, ge=512, description="Context length that Ollama loads models with, tokens.")
+    first_token_timeout_s: float = Field(default=120.0, gt=0, description="Longest wait for the first token; a model may have to load.")
+    token_timeout_s: float = Field(default=30.0, gt=0, description="Longest pause between tokens.")
+    deadline_s: float = Field(default=300.0, gt=0, description="Longest time for a whole answer.")
+
+
+class StoreSettings(_Group):
+    """Where the aggregator keeps its rows."""
+
+    url: str = Field(default="sqlite:///state/explain.db", description="sqlite:///relative, sqlite:////absolute or sqlite://:memory:.")
+
+
+class ReportSettings(_Group):
+    """Where reports go."""
+
+    directory: Path = Field(default=Path("reports"), description="Files go to <directory>/<explain_job_id>/.")
+    interval_s: float = Field(default=2.0, ge=0.1, description="A job's report event is written at most this often, seconds.")
+
+
+class QualitySettings(_Group):
+    """Which features are explained, and when a verdict is given."""
+
+    explain_poor: bool = Field(default=False, description="Explain features whose coherence is below the threshold too.")
+    threshold: float = Field(default=0.4, ge=0, le=1, description="Coherence from which features are explained.")
+    confirmed_from: float = Field(default=0.55, ge=0, le=1, description="Accuracy from which an explanation is confirmed.")
+    contradicted_below: float = Field(default=0.19, ge=0, le=1, description="Accuracy below which it is contradicted.")
+    relevance_policy: Path | None = Field(default=None, description="TOML with the weights of business relevance; absent: the built-in one.")
+
+
+class ContextSettings(_Group):
+    """What the explainer gets to see."""
+
+    max_texts: int = Field(default=12, ge=1, le=100, description="Texts kept as evidence, seen and held out together.")
+    held_out_share: float = Field(default=0.3, ge=0, le=0.9, description="Share of the texts kept from the prompt.")
+    held_out_from: int = Field(default=8, ge=2, description="Hold texts out only when there are at least this many.")
+    prompt_tokens: int = Field(default=1500, ge=128, description="Budget of the prompt, tokens (estimated at 3.5 characters each).")
+    template: str | None = Field(default=None, description="Prompt template as name@version; absent: chosen by model and category.")
+    templates: Path | None = Field(default=None, description="Directory with further templates.")
+
+
+class GenerationSettings(_Group):
+    """How the generation service works."""
+
+    in_flight_per_slot: float = Field(default=1.5, ge=1, le=4, description="Records in flight for each LLM slot.")
+    attempts: int = Field(default=3, ge=1, le=10, description="Tries of one record before it becomes a dead letter.")
+    retry_wait_s: float = Field(default=1.0, ge=0, description="First wait between tries; doubles, with full jitter.")
+
+
+class LimitSettings(_Group):
+    """Bounds."""
+
+    event_bytes: int = Field(default=1 << 20, ge=1024, description="Largest input event, bytes.")
+    internal_bytes: int = Field(default=4 << 20, ge=1024, description="Largest event between stages, bytes.")
+    dead_letter_bytes: int = Field(default=8 << 20, ge=1024, description="Largest dead letter, bytes.")
+    max_lanes: int = Field(default=64, ge=1, description="Lanes before further target models share one.")
+    express_features: int = Field(default=100, ge=0, description="Jobs that say they have at most so many features take the express lane.")
+    batch_records: int = Field(default=200, ge=1, description="Records a batch stage takes at once.")
+    quiet_s: float = Field(default=600.0, gt=0, description="Quiet time after which an unsealed job is complete or a sealed one incomplete.")
+
+
+class Settings(_Group):
+    """Everything that can be set."""
+
+    kafka: KafkaSettings = KafkaSettings()
+    llm: LlmSettings = LlmSettings()
+    store: StoreSettings = StoreSettings()
+    reports: ReportSettings = ReportSettings()
+    quality: QualitySettings = QualitySettings()
+    context: ContextSettings = ContextSettings()
+    generation: GenerationSettings = GenerationSettings()
+    limits: LimitSettings = LimitSettings()
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least severe log lines shown.")
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A setting's value and where it comes from, for `config show`."""
+
+    name: str
+    value: object
+    origin: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings together with the layers they were merged from, strongest first."""
+
+    settings: Settings
+    layers: tuple[tuple[str, Mapping[str, Any]], ...]
+
+    def values(self) -> Iterator[Value]:
+        """Every setting with its origin."""
+        yield from self._values(self.settings, ())
+
+    def _values(self, group: BaseModel, path: tuple[str, ...]) -> Iterator[Value]:
+        for name, info in type(group).model_fields.items():
+            value = getattr(group, name)
+            if isinstance(value, _Group):
+                yield from self._values(value, (*path, name))
+            else:
+                yield Value(".".join((*path, name)), value, self._origin((*path, name)), info.description or "")
+
+    def _origin(self, path: tuple[str, ...]) -> str:
+        return next((origin for origin, layer in self.layers if _has(layer, path)), "default")
+
+
+def load(*, config: Path | None = None, profile: str | None = None, flags: Mapping[str, Any] | None = None) -> Loaded:
+    """Read the settings from flags, environment and file.
+
+    `config` absent: `mistudio-explain.toml` in the working directory, if there is one. Raises BadSettings, naming
+    the setting, its origin and what was expected.
+    """
+    layers: list[tuple[str, Mapping[str, Any]]] = [("flag", flags or {}), (f"environment {ENV_PREFIX}*", _environment()), *_file_layers(config, profile)]
+    merged: dict[str, Any] = {}
+    for _, layer in reversed(layers):
+        merged = _merge(merged, layer)
+    loaded = tuple(layers)
+    try:
+        return Loaded(Settings.model_validate(merged), loaded)
+    except ValidationError as error:
+        raise BadSettings(_explain(error, loaded)) from error
+
+
+def read_secret(path: Path) -> SecretStr:
+    """Read the first line of a secret's file."""
+    try:
+        return SecretStr(path.read_text(encoding="utf-8").splitlines()[0].strip())
+    except (OSError, UnicodeDecodeError, IndexError) as error:
+        raise BadSettings(f"{path}: the secret cannot be read ({error}); the file's first line must be the secret") from error
+
+
+def _environment() -> Mapping[str, Any]:
+    class Environment(BaseSettings):
+        model_config = {"extra": "ignore"}
+
+    for name, info in Settings.model_fields.items():
+        Environment.model_fields[name] = info
+    source = EnvSettingsSource(Environment, env_prefix=ENV_PREFIX, env_nested_delimiter="__", case_sensitive=False)
+    return source()
+
+
+def _file_layers(config: Path | None, profile: str | None) -> list[tuple[str, Mapping[str, Any]]]:
+    path = config or (CONFIG_FILE if CONFIG_FILE.is_file() else None)
+    if path is None:
+        if profile is not None:
+            raise BadSettings(f"profile {profile!r} was asked for, but there is no configuration file; name one with --config")
+        return []
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadSettings(f"{path}: cannot be read as TOML: {error}") from error
+    profiles = content.pop("profile", {})
+    layers: list[tuple[str, Mapping[str, Any]]] = [(f"file {path}", content)]
+    if profile is not None:
+        if profile not in profiles:
+            raise BadSettings(f"{path}: there is no profile {profile!r}; it has {', '.join(sorted(profiles)) or 'none'} (a profile is a table [profile.NAME])")
+        layers.insert(0, (f"profile {profile} of {path}", profiles[profile]))
+    return layers
+
+
+def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _has(layer: Mapping[str, Any], path: tuple[str, ...]) -> bool:
+    here: Any = layer
+    for part in path:
+        if not isinstance(here, Mapping) or part not in here:
+            return False
+        here = here[part]
+    return True
+
+
+def _explain(error: ValidationError, layers: tuple[tuple[str, Mapping[str, Any]], ...]) -> str:
+    lines = []
+    for e in error.errors(include_url=False, include_input=False):
+        path = tuple(str(part) for part in e["loc"])
+        origin = next((o for o, layer in layers if _has(layer, path)), "the settings")
+        lines.append(f"{'.'.join(path)} ({origin}): {e['msg']}")
+    return "settings are wrong: " + "; ".join(lines) + ". `mistudio-explain config show` lists every setting."
