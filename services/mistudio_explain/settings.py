@@ -69,7 +69,7 @@ class LlmSettings(_Group):
 class StoreSettings(_Group):
     """Where the aggregator keeps its rows."""
 
-    url: str = Field(default="sqlite:///state/explain.db", description="sqlite:///relative, sqlite:////absolute or sqlite://:memory:.")
+    url: str = Field(default="sqlite:///state/explain.db", description="sqlite:///relative or sqlite:////absolute path of the file.")
 
 
 class ReportSettings(_Group):

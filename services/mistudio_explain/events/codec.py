@@ -110,7 +110,9 @@ def decode(model: type[R], value: bytes | None) -> R:
 
 def _writer_schema(value: bytes, expected: str) -> _Schema:
     if value[:2] != MARKER or len(value) < _HEADER:
-        raise MalformedEvent(f"{expected}: the value is not Avro single-object encoded: it starts with {value[:4].hex(' ') or 'nothing'}, not with c3 01 and a fingerprint")
+        raise MalformedEvent(
+            f"{expected}: the value is not Avro single-object encoded: it starts with {value[:4].hex(' ') or 'nothing'}, not with c3 01 and a fingerprint"
+        )
     schema = _known_schemas().get(value[2:_HEADER])
     if schema is None:
         raise UnknownFingerprint(

@@ -89,7 +89,9 @@ class FeatureFound(Event):
         default=None, description="Find's coherence: mean pairwise Jaccard similarity of the texts' lower-cased, whitespace-separated words, 0 to 1."
     )
     quality_level: str | None = Field(default=None, description="Find's own high, medium or low; kept beside our tier, never mapped to it.")
-    pattern_category: str | None = Field(default=None, description="technical, conversational, behavioral, temporal or other, as Find or a side file says; absent: inferred.")
+    pattern_category: str | None = Field(
+        default=None, description="technical, conversational, behavioral, temporal or other, as Find or a side file says; absent: inferred."
+    )
     pattern_keywords: list[str] = Field(default=[], description="Words that are frequent in the feature's texts, strongest first.")
     top_activations: list[Activation] = Field(default=[], description="The texts on which the feature fires most, strongest first.")
     activation_statistics: ActivationStatistics | None = Field(default=None, description="How the activation is distributed.")

@@ -40,3 +40,8 @@ def lane_name(target_model: str) -> str:
 def outcome_key(explain_job_id: str, feature_key: str) -> str:
     """Key of everything that is about one feature of one job."""
     return f"{explain_job_id}|{feature_key}"
+
+
+def background_key(tenant: str, find_job_id: str) -> str:
+    """Key of a find job's background."""
+    return f"{tenant}|{find_job_id}"

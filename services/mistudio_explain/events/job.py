@@ -182,12 +182,14 @@ class JobReport(Event):
 
     explain_job_id: Id = Field(description="The job.")
     tenant: Tenant = Field(default="default", description="The organisation that the job belongs to.")
-    find_job_id: Id = Field(description="The find job.")
+    find_job_id: Id | None = Field(default=None, description="The find job; absent while nothing that names it was read.")
     target_model: str | None = Field(default=None, description="The target model.")
     revision: int = Field(default=0, ge=0, description="Greatest revision seen.")
     status: JobStatus = Field(description="running, completed, incomplete or cancelled.")
     expected: int | None = Field(default=None, description="How many features the job has; absent while unknown.")
-    expected_source: Literal["sealed", "inferred"] | None = Field(default=None, description="Whether `expected` was said by the sealer or inferred from a quiet topic.")
+    expected_source: Literal["sealed", "inferred"] | None = Field(
+        default=None, description="Whether `expected` was said by the sealer or inferred from a quiet topic."
+    )
     admitted: int = Field(description="Features that entered.")
     explained: int = Field(description="Features explained.")
     skipped: int = Field(description="Features skipped.")

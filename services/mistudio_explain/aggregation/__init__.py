@@ -1,0 +1,1 @@
+"""The aggregator: compacts explanation events into job reports."""

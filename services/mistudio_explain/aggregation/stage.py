@@ -1,0 +1,190 @@
+"""Aggregation: what each outcome adds to its job, and what a job's numbers say about its state.
+
+Sums are kept in whole micro-units, so that they are exact and the same in whatever order outcomes arrive.
+"""
+
+from dataclasses import astuple, dataclass, fields
+from typing import Literal
+
+from mistudio_explain.events.explanation import Category, FeatureOutcome, OutcomeKind, Verification
+from mistudio_explain.events.job import Averages, JobReport, JobStatus, SummaryInsights
+
+_MICRO = 1_000_000
+HIGH_QUALITY = 0.8
+_MOST_MISSING = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Sums over the outcomes of a job; fields that end in `_micro` are in millionths of their unit."""
+
+    explained: int = 0
+    skipped: int = 0
+    failed: int = 0
+    flagged: int = 0
+    confirmed: int = 0
+    quality_micro: int = 0
+    quality_n: int = 0
+    accuracy_micro: int = 0
+    accuracy_n: int = 0
+    confidence_micro: int = 0
+    confidence_n: int = 0
+    latency_micro: int = 0
+    latency_n: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost_micro: int = 0
+    high_quality: int = 0
+    concerning: int = 0
+    critical: int = 0
+    technical: int = 0
+    behavioral: int = 0
+
+    def __add__(self, other: "Counters") -> "Counters":
+        return Counters(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    def __sub__(self, other: "Counters") -> "Counters":
+        return Counters(*(a - b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+COUNTER_NAMES = tuple(field.name for field in fields(Counters))
+
+
+def counters_of(outcome: FeatureOutcome) -> Counters:
+    """What one outcome adds to its job."""
+    if outcome.outcome is not OutcomeKind.EXPLAINED:
+        return Counters(skipped=int(outcome.outcome is OutcomeKind.SKIPPED), failed=int(outcome.outcome is OutcomeKind.FAILED))
+    accuracy = None if outcome.accuracy is None else outcome.accuracy.p
+    made = outcome.generation
+    latency = None if made is None or made.cached else made.latency_s
+    return Counters(
+        explained=1,
+        flagged=int(outcome.review_reason is not None),
+        confirmed=int(outcome.pattern_verification is Verification.CONFIRMED),
+        quality_micro=_micro(outcome.quality_score),
+        quality_n=_known(outcome.quality_score),
+        accuracy_micro=_micro(accuracy),
+        accuracy_n=_known(accuracy),
+        confidence_micro=_micro(outcome.confidence),
+        confidence_n=_known(outcome.confidence),
+        latency_micro=_micro(latency),
+        latency_n=_known(latency),
+        tokens_in=(made and made.tokens_in) or 0,
+        tokens_out=(made and made.tokens_out) or 0,
+        cost_micro=_micro(made.cost_usd if made else None),
+        high_quality=int(outcome.quality_score is not None and outcome.quality_score >= HIGH_QUALITY),
+        concerning=int(outcome.safety is not None and outcome.safety.assessment == "concerning"),
+        critical=int(outcome.business_relevance == "high"),
+        technical=int(outcome.subject.category is Category.TECHNICAL),
+        behavioral=int(outcome.subject.category is Category.BEHAVIORAL),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """Everything that the store knows of a job; times in milliseconds since 1970 UTC."""
+
+    explain_job_id: str
+    tenant: str
+    find_job_id: str | None
+    target_model: str | None
+    revision: int
+    expected: int | None
+    cancelled: bool
+    admitted: int
+    counters: Counters
+    first_ms: int | None
+    last_ms: int | None
+    estimated_seconds: float | None = None
+    estimated_cost_usd: float | None = None
+
+    @property
+    def outcomes(self) -> int:
+        """Features that have an outcome."""
+        return self.counters.explained + self.counters.skipped + self.counters.failed
+
+
+def status_of(state: JobState, *, now_ms: int, quiet_ms: int) -> tuple[JobStatus, int | None, Literal["sealed", "inferred"] | None]:
+    """Say how far a job is, how many features it has, and who says so.
+
+    A sealed job is complete when outcomes cover the expected features, and incomplete when nothing has happened for
+    the quiet period; an unsealed one is taken as complete after a quiet period in which every admission got its
+    outcome.
+    """
+    is_quiet = state.last_ms is not None and now_ms - state.last_ms >= quiet_ms
+    if state.cancelled:
+        return JobStatus.CANCELLED, state.expected, None if state.expected is None else "sealed"
+    if state.expected is not None:
+        if state.outcomes >= state.expected:
+            return JobStatus.COMPLETED, state.expected, "sealed"
+        return (JobStatus.INCOMPLETE if is_quiet else JobStatus.RUNNING), state.expected, "sealed"
+    if is_quiet and state.outcomes >= state.admitted > 0:
+        return JobStatus.COMPLETED, state.admitted, "inferred"
+    return JobStatus.RUNNING, None, None
+
+
+def report_of(
+    state: JobState,
+    *,
+    status: JobStatus,
+    expected: int | None,
+    expected_source: Literal["sealed", "inferred"] | None,
+    missing: list[str],
+    as_of: dict[str, int],
+    now_ms: int,
+) -> JobReport:
+    """Put a job's state into the numbers that people and miStudioScore read."""
+    sums = state.counters
+    wall_s = None if state.first_ms is None or state.last_ms is None else (state.last_ms - state.first_ms) / 1000
+    left = None if expected is None else expected - state.outcomes
+    return JobReport(
+        explain_job_id=state.explain_job_id,
+        tenant=state.tenant,
+        find_job_id=state.find_job_id,
+        target_model=state.target_model,
+        revision=state.revision,
+        status=status,
+        expected=expected,
+        expected_source=expected_source,
+        admitted=state.admitted,
+        explained=sums.explained,
+        skipped=sums.skipped,
+        failed=sums.failed,
+        flagged=sums.flagged,
+        confirmed=sums.confirmed,
+        missing=missing[:_MOST_MISSING],
+        averages=Averages(
+            quality=_mean(sums.quality_micro, sums.quality_n),
+            accuracy=_mean(sums.accuracy_micro, sums.accuracy_n),
+            confidence=_mean(sums.confidence_micro, sums.confidence_n),
+            latency_s=_mean(sums.latency_micro, sums.latency_n),
+        ),
+        tokens_in=sums.tokens_in,
+        tokens_out=sums.tokens_out,
+        cost_usd=sums.cost_micro / _MICRO,
+        wall_s=wall_s,
+        eta_s=left * wall_s / state.outcomes if status is JobStatus.RUNNING and left and wall_s and state.outcomes else None,
+        estimated_seconds=state.estimated_seconds,
+        estimated_cost_usd=state.estimated_cost_usd,
+        as_of=as_of,
+        insights=SummaryInsights(
+            high_quality_explanations=sums.high_quality,
+            safety_concerns_identified=sums.concerning,
+            business_critical_features=sums.critical,
+            technical_pattern_count=sums.technical,
+            behavioral_pattern_count=sums.behavioral,
+        ),
+        at_ms=now_ms,
+    )
+
+
+def _micro(value: float | None) -> int:
+    return 0 if value is None else round(value * _MICRO)
+
+
+def _known(value: float | None) -> int:
+    return int(value is not None)
+
+
+def _mean(micro: int, n: int) -> float | None:
+    return micro / _MICRO / n if n else None

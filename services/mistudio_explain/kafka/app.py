@@ -1,0 +1,237 @@
+"""A process's stream application: which handler reads what, how events are published, when it is alive and ready."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, TypeVar
+
+import structlog
+from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from mistudio_explain.errors import MalformedEvent
+from mistudio_explain.events.model import Record
+from mistudio_explain.events.topics import PROMPTS_PREFIX
+from mistudio_explain.kafka import subscribers
+from mistudio_explain.kafka.admin import create_topics
+from mistudio_explain.kafka.client import KafkaClients
+from mistudio_explain.kafka.dead_letters import give_up
+from mistudio_explain.kafka.publisher import publish
+from mistudio_explain.kafka.records import Outgoing, Received, outgoing
+from mistudio_explain.kafka.subscribers import InFlight, Subscription, WholeTopicSubscriber
+from mistudio_explain.kafka.topics import lane_spec, topic_specs
+from mistudio_explain.observability.metrics import DEAD_LETTERS, EVENTS_IN, EVENTS_OUT, IN_FLIGHT
+from mistudio_explain.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+R = TypeVar("R", bound=Record)
+Reader = Callable[[ConsumerRecord], Received[R]]
+Task = Callable[[], Coroutine[Any, Any, None]]
+
+GRACE_S = 20.0
+ALIVE_WITHIN_S = 60.0
+_BREATH_S = 0.02
+
+
+class StreamApp:
+    """The services of one process: register stages on it, then run it.
+
+    `clock` gives seconds since 1970 UTC.
+    """
+
+    def __init__(self, settings: Settings, clients: KafkaClients, clock: Callable[[], float] = time.time) -> None:
+        self.settings = settings
+        self.clients = clients
+        self._clock = clock
+        self._broker = clients.broker(graceful_timeout_s=GRACE_S)
+        self._producer: AIOKafkaProducer | None = None
+        self._admin: AIOKafkaAdminClient | None = None
+        self._lanes: set[str] = set()
+        self._turns: dict[str, float] = {}
+        self._before: list[Callable[[], Any]] = []
+        self._tasks: list[tuple[str, Task]] = []
+        self._whole: list[WholeTopicSubscriber] = []
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970 UTC."""
+        return int(self._clock() * 1000)
+
+    def resource(self, make: Callable[[], Any]) -> None:
+        """Enter an async context manager before the subscribers start, leave it after they have stopped."""
+        self._before.append(make)
+
+    def task(self, name: str, run: Task) -> None:
+        """Run something for as long as the application runs."""
+        self._tasks.append((name, run))
+
+    def batches(self, *topics: str, service: str, read: Reader[R]) -> Callable[[Callable[[list[Received[R]]], Awaitable[None]]], None]:
+        """Handle batches of events of a consumer group; malformed ones become dead letters before the handler runs."""
+
+        def register(handle: Callable[[list[Received[R]]], Awaitable[None]]) -> None:
+            async def on_records(records: Sequence[ConsumerRecord]) -> None:
+                events = await self._readable(records, service, read)
+                if events:
+                    await handle(events)
+
+            subscription = self._subscription(topics, service)
+            subscribers.read_batches(self._broker, subscription, on_records, max_records=self.settings.limits.batch_records)
+
+        return register
+
+    def whole(
+        self, *topics: str, service: str, positions: subscribers.Positions | None = None
+    ) -> Callable[[Callable[[Sequence[ConsumerRecord]], Awaitable[None]]], WholeTopicSubscriber]:
+        """Handle all records of whole topics without a group, from `positions` (absent: from their beginning)."""
+
+        def register(handle: Callable[[Sequence[ConsumerRecord]], Awaitable[None]]) -> WholeTopicSubscriber:
+            subscription = Subscription(
+                topics, None, f"{service}: {', '.join(topics)}", self.clients.fetching | {"max_partition_fetch_bytes": 1 << 20}, self._turn(service)
+            )
+            reader = subscribers.read_whole(
+                self._broker, subscription, handle, positions=positions or _from_the_beginning, max_records=self.settings.limits.batch_records
+            )
+            self._whole.append(reader)
+            return reader
+
+        return register
+
+    def lanes(self, pattern: str, *, service: str, read: Reader[R], in_flight: int) -> Callable[[Callable[[Received[R]], Awaitable[Iterable[Record]]]], None]:
+        """Handle single events of all topics that match, `in_flight` at once; what the handler returns is published.
+
+        An event whose handler raises becomes a dead letter and a failed outcome.
+        """
+
+        def register(handle: Callable[[Received[R]], Awaitable[Iterable[Record]]]) -> None:
+            async def on_record(record: ConsumerRecord) -> None:
+                with IN_FLIGHT.labels(service=service).track_inprogress():
+                    EVENTS_IN.labels(service=service).inc()
+                    await self.publish(outgoing(event) for event in await handle(read(record)))
+
+            async def on_failure(record: ConsumerRecord, error: Exception) -> None:
+                await self._give_up(record, error, service)
+
+            bounds = InFlight(records=in_flight, per_lane=in_flight, window=4 * in_flight)
+            subscribers.read_lanes(
+                self._broker,
+                self._subscription((), service, pattern=pattern),
+                on_record,
+                bounds=bounds,
+                on_failure=on_failure,
+                admin=lambda: self._started_admin,
+            )
+
+        return register
+
+    async def each(self, batch: Iterable[Received[R]], handle: Callable[[Received[R]], Iterable[Outgoing]], *, service: str) -> list[Outgoing]:
+        """Apply a stage to each event; one that fails becomes a dead letter and leaves the others alone."""
+        made: list[Outgoing] = []
+        breath = time.monotonic()
+        for event in batch:
+            if time.monotonic() - breath > _BREATH_S:  # a long batch must not stop heartbeats and streams
+                await asyncio.sleep(0)
+                breath = time.monotonic()
+            try:
+                made.extend(self._bounded(handle(event)))
+            except Exception as error:  # noqa: BLE001  (a pure core's failure is the event's own)
+                await self._give_up(event.record, error, service)
+        return made
+
+    def _bounded(self, records: Iterable[Outgoing]) -> list[Outgoing]:
+        limit = self.settings.limits.internal_bytes
+        kept = list(records)
+        for record in kept:
+            if len(record.value or b"") > limit:
+                raise MalformedEvent(f"the record for {record.topic} has {len(record.value or b'')} bytes, above limits.internal_bytes ({limit})")
+        return kept
+
+    async def publish(self, records: Iterable[Outgoing]) -> None:
+        """Publish and wait for confirmation, however long the broker is away."""
+        kept = list(records)
+        await publish(self._started_producer, kept)
+        for record in kept:
+            EVENTS_OUT.labels(topic=record.topic).inc()
+
+    async def ensure_lane(self, topic: str) -> None:
+        """Make a lane's topic if it is not there yet."""
+        if topic not in self._lanes:
+            await create_topics(self._started_admin, [lane_spec(topic, self.settings)], self.settings.kafka.replication)
+            self._lanes.add(topic)
+
+    @property
+    def known_lanes(self) -> frozenset[str]:
+        """Topics of lanes that exist."""
+        return frozenset(self._lanes)
+
+    def is_alive(self) -> bool:
+        """Whether every consuming loop has turned lately: not what it waits for, but that it does."""
+        return all(time.monotonic() - turned < ALIVE_WITHIN_S for turned in self._turns.values())
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Make missing topics, start everything, and stop it gracefully at the end."""
+        async with AsyncExitStack() as stack:
+            self._admin = admin = await stack.enter_async_context(self.clients.admin())
+            await create_topics(admin, topic_specs(self.settings), self.settings.kafka.replication)
+            self._lanes |= {topic for topic in await admin.list_topics() if topic.startswith(PROMPTS_PREFIX)}
+            self._producer = await stack.enter_async_context(self.clients.producer())
+            for make in self._before:
+                await stack.enter_async_context(make())
+            tasks = [asyncio.create_task(run(), name=name) for name, run in self._tasks]
+            try:
+                await subscribers.start_concurrently(self._broker)
+                yield
+            finally:
+                await self._broker.stop()
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _readable(self, records: Sequence[ConsumerRecord], service: str, read: Reader[R]) -> list[Received[R]]:
+        EVENTS_IN.labels(service=service).inc(len(records))
+        events = []
+        for record in records:
+            try:
+                events.append(read(record))
+            except MalformedEvent as error:
+                await self._give_up(record, error, service)
+        return events
+
+    async def _give_up(self, record: ConsumerRecord, error: Exception, service: str) -> None:
+        log.error(
+            "record.given_up",
+            service=service,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            error=type(error).__name__,
+            exc_info=not isinstance(error, MalformedEvent),
+        )
+        DEAD_LETTERS.labels(service=service, error=type(error).__name__).inc()
+        attempts = getattr(error, "attempts", 1)
+        await self.publish(give_up(record, error, service=service, attempts=attempts, now_ms=self.now_ms(), limit_bytes=self.settings.limits.dead_letter_bytes))
+
+    def _subscription(self, topics: Sequence[str], service: str, pattern: str | None = None) -> Subscription:
+        arguments = self.clients.fetching | self.clients.membership
+        return Subscription(topics, self.clients.group(service), service, arguments, self._turn(service), pattern)
+
+    def _turn(self, service: str) -> Callable[[], None]:
+        def turned() -> None:
+            self._turns[service] = time.monotonic()
+
+        return turned
+
+    @property
+    def _started_producer(self) -> AIOKafkaProducer:
+        assert self._producer is not None, "the application is not running"
+        return self._producer
+
+    @property
+    def _started_admin(self) -> AIOKafkaAdminClient:
+        assert self._admin is not None, "the application is not running"
+        return self._admin
+
+
+async def _from_the_beginning(consumer: object, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:  # noqa: ARG001
+    return {}

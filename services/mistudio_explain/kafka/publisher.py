@@ -1,0 +1,41 @@
+"""Publishing: every record confirmed, an outage waited out."""
+
+import asyncio
+from collections.abc import Iterable
+
+import stamina
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordTooLargeError
+
+from mistudio_explain.errors import MalformedEvent
+from mistudio_explain.kafka.records import Outgoing
+
+_LONGEST_WAIT_S = 5.0
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether an error of a Kafka client speaks of the broker and not of the record."""
+    return isinstance(error, KafkaError | OSError | asyncio.TimeoutError) and not isinstance(error, MessageSizeTooLargeError | RecordTooLargeError)
+
+
+async def publish(producer: AIOKafkaProducer, records: Iterable[Outgoing]) -> None:
+    """Send records and wait until all are confirmed.
+
+    While the broker is away this waits, however long: an outage is nobody's fault, and the caller commits only what
+    was confirmed. Sending all of them again may double some, which every reader tolerates. Raises MalformedEvent
+    when a record is larger than its topic takes.
+    """
+    kept = list(records)
+    async for attempt in stamina.retry_context(on=is_outage, attempts=None, timeout=None, wait_max=_LONGEST_WAIT_S):
+        with attempt:
+            await _send(producer, kept)
+
+
+async def _send(producer: AIOKafkaProducer, records: list[Outgoing]) -> None:
+    try:
+        confirmations = [await producer.send(record.topic, record.value, key=record.key.encode(), headers=list(record.headers)) for record in records]
+        await asyncio.gather(*confirmations)
+    except (MessageSizeTooLargeError, RecordTooLargeError) as error:
+        raise MalformedEvent(
+            f"a record is larger than its topic or the producer takes: {error}; compare limits with `mistudio-explain topics check`"
+        ) from error

@@ -1,0 +1,240 @@
+"""The aggregator's rows in SQLite: outcomes, admissions, job parts, counters, and the offsets they came from.
+
+Everything that one batch of records changes is one transaction, offsets included, so that a kill at any moment
+leaves counters exact: either the batch happened, or it will be read again.
+"""
+
+import fcntl
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import astuple, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TextIO
+
+from mistudio_explain.aggregation.stage import COUNTER_NAMES, Counters, JobState, counters_of
+from mistudio_explain.errors import BadSettings
+from mistudio_explain.events.codec import decode
+from mistudio_explain.events.explanation import FeatureOutcome
+from mistudio_explain.events.job import Admission, JobEvent
+from mistudio_explain.events.winner import rank
+
+_SCHEME = "sqlite:///"
+_DDL = f"""
+create table if not exists outcome(job text, feature text, strength int, revision int, pass int, validator int, background int, sha text,
+  counters text, body blob, primary key(job, feature)) without rowid;
+create table if not exists admission(job text, feature text, topic text, part int, offs int, primary key(job, feature)) without rowid;
+create table if not exists part(job text, part text, revision int, body blob, primary key(job, part)) without rowid;
+create table if not exists job(job text primary key, tenant text, find_job text, model text, revision int not null default 0,
+  admitted int not null default 0, first_ms int, last_ms int, dirty int not null default 0, {", ".join(f"{name} int not null default 0" for name in COUNTER_NAMES)}) without rowid;
+create table if not exists position(topic text, part int, next int, primary key(topic, part)) without rowid;
+create table if not exists outbox(key text primary key, body blob) without rowid;
+"""
+_ADD = ", ".join(f"{name} = {name} + ?" for name in COUNTER_NAMES)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One record to apply: when the broker took it, and what it says; a tombstone names the row that goes."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    event: FeatureOutcome | Admission | JobEvent | None
+    body: bytes | None = None
+    key: str = ""
+
+
+class JobStore:
+    """One writer's connection. Opening it takes a lock, so that a second aggregator on the same file refuses to start."""
+
+    def __init__(self, connection: sqlite3.Connection, lock: TextIO) -> None:
+        self._db = connection
+        self._lock = lock
+        self._db.executescript("pragma journal_mode=wal; pragma synchronous=normal; pragma busy_timeout=5000;" + _DDL)
+
+    def close(self) -> None:
+        """Close the file and free the lock."""
+        self._db.close()
+        self._lock.close()
+
+    def positions(self, topic: str) -> dict[int, int]:
+        """Next offset to read of each partition of a topic that was read before."""
+        return dict(self._db.execute("select part, next from position where topic = ?", (topic,)).fetchall())
+
+    def apply(self, changes: Iterable[Change]) -> None:
+        """Apply a batch in one transaction."""
+        with self._transaction():
+            ends: dict[tuple[str, int], int] = {}
+            for change in changes:
+                match change.event:
+                    case FeatureOutcome():
+                        self._outcome(change.event, change.body or b"", change.timestamp_ms)
+                    case Admission():
+                        self._admission(change.event, change.timestamp_ms)
+                    case JobEvent():
+                        self._part(change.event, change.body or b"")
+                    case None if change.key:
+                        self._tombstone(change.key)
+                ends[change.topic, change.partition] = change.offset + 1
+            self._db.executemany("insert or replace into position values(?, ?, ?)", [(topic, part, end) for (topic, part), end in ends.items()])
+
+    def _outcome(self, outcome: FeatureOutcome, body: bytes, at_ms: int) -> None:
+        subject = outcome.subject
+        job, feature = subject.explain_job_id, subject.feature_key
+        new_rank, added = rank(outcome, sha256(body).hexdigest()), counters_of(outcome)
+        row = self._db.execute(
+            "select strength, revision, pass, validator, background, sha, counters, body from outcome where job = ? and feature = ?", (job, feature)
+        ).fetchone()
+        if row is not None:
+            if new_rank <= tuple(row[:6]):
+                if new_rank < tuple(row[:6]):  # a loser landed last: compaction would keep it, so the winner is written again
+                    self._db.execute("insert or replace into outbox values(?, ?)", (f"{job}|{feature}", row[7]))
+                return
+            added -= Counters(*map(int, row[6].split(",")))
+        counters = ",".join(map(str, astuple(counters_of(outcome))))
+        self._db.execute("insert or replace into outcome values(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (job, feature, *new_rank, counters, body))
+        self._touch(job, subject.tenant, subject.find_job_id, subject.target_model, subject.revision, at_ms)
+        self._db.execute(f"update job set {_ADD} where job = ?", (*astuple(added), job))  # noqa: S608
+
+    def _admission(self, admission: Admission, at_ms: int) -> None:
+        job, source = admission.explain_job_id, admission.source
+        coordinates = (source.topic, source.partition, source.offset) if source else (None, None, None)
+        fresh = self._db.execute("insert or ignore into admission values(?, ?, ?, ?, ?)", (job, admission.feature_key, *coordinates)).rowcount
+        if fresh:
+            self._touch(job, admission.tenant, admission.find_job_id, admission.target_model, admission.revision, at_ms)
+            self._db.execute("update job set admitted = admitted + 1 where job = ?", (job,))
+
+    def _part(self, event: JobEvent, body: bytes) -> None:
+        job, part = event.explain_job_id, event.part.value
+        row = self._db.execute("select revision, body from part where job = ? and part = ?", (job, part)).fetchone()
+        if row is not None and _outdated(event, row[0], decode(JobEvent, row[1])):
+            return
+        self._db.execute("insert or replace into part values(?, ?, ?, ?)", (job, part, event.revision, body))
+        request = event.request
+        find_job, model = (request.find_job_id, request.target_model) if request else (None, None)
+        self._touch(job, event.tenant, find_job, model, event.revision, None)
+
+    def _tombstone(self, key: str) -> None:
+        job, _, feature = key.partition("|")
+        row = self._db.execute("delete from outcome where job = ? and feature = ? returning counters", (job, feature)).fetchone()
+        if row is not None:
+            gone = Counters() - Counters(*map(int, row[0].split(",")))
+            self._db.execute(f"update job set {_ADD}, dirty = dirty + 1 where job = ?", (*astuple(gone), job))  # noqa: S608
+
+    def _touch(self, job: str, tenant: str, find_job: str | None, model: str | None, revision: int, at_ms: int | None) -> None:
+        self._db.execute(
+            "insert into job(job, tenant, find_job, model, revision, first_ms, last_ms, dirty) values(?, ?, ?, ?, ?, ?, ?, 1) on conflict(job) do update set "
+            "find_job = coalesce(find_job, excluded.find_job), model = coalesce(model, excluded.model), revision = max(revision, excluded.revision), "
+            "first_ms = min(coalesce(first_ms, excluded.first_ms), coalesce(excluded.first_ms, first_ms)), "
+            "last_ms = max(coalesce(last_ms, excluded.last_ms), coalesce(excluded.last_ms, last_ms)), dirty = dirty + 1",
+            (job, tenant, find_job, model, revision, at_ms, at_ms),
+        )
+
+    def dirty(self) -> dict[str, int]:
+        """Jobs that changed since their last report, each with a number that grows with every change."""
+        return dict(self._db.execute("select job, dirty from job where dirty > 0").fetchall())
+
+    def open_jobs(self) -> list[str]:
+        """All jobs."""
+        return [job for (job,) in self._db.execute("select job from job order by job")]
+
+    def reported(self, job: str, dirty: int) -> None:
+        """Note that a report was confirmed; a job that changed meanwhile stays dirty."""
+        self._db.execute("update job set dirty = 0 where job = ? and dirty = ?", (job, dirty))
+
+    def state(self, job: str) -> JobState | None:
+        """A job's numbers."""
+        columns = ", ".join(COUNTER_NAMES)
+        row = self._db.execute(f"select tenant, find_job, model, revision, admitted, first_ms, last_ms, {columns} from job where job = ?", (job,)).fetchone()  # noqa: S608
+        if row is None:
+            return None
+        tenant, find_job, model, revision, admitted, first_ms, last_ms, *sums = row
+        parts = {name: decode(JobEvent, body) for name, body in self._db.execute("select part, body from part where job = ?", (job,))}
+        request = parts["request"].request if "request" in parts else None
+        control = parts["control"].control if "control" in parts else None
+        sealed = parts["sealed"].sealed if "sealed" in parts else None
+        return JobState(
+            explain_job_id=job,
+            tenant=tenant,
+            find_job_id=find_job,
+            target_model=model,
+            revision=revision,
+            expected=sealed.expected if sealed else None,
+            cancelled=control is not None and control.action == "cancel",
+            admitted=admitted,
+            counters=Counters(*sums),
+            first_ms=first_ms,
+            last_ms=last_ms,
+            estimated_seconds=request.estimated_seconds if request else None,
+            estimated_cost_usd=request.estimated_cost_usd if request else None,
+        )
+
+    def missing(self, job: str, limit: int) -> list[str]:
+        """Features that entered the job and have no outcome."""
+        rows = self._db.execute(
+            "select feature from admission a where job = ? and not exists (select 1 from outcome o where o.job = a.job and o.feature = a.feature) limit ?",
+            (job, limit),
+        )
+        return [feature for (feature,) in rows]
+
+    def outbox(self) -> list[tuple[str, bytes]]:
+        """Winners that must be written again, by key."""
+        return self._db.execute("select key, body from outbox").fetchall()
+
+    def sent(self, key: str) -> None:
+        """Note that a winner was written again."""
+        self._db.execute("delete from outbox where key = ?", (key,))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("begin immediate")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("rollback")
+            raise
+        self._db.execute("commit")
+
+
+def _outdated(event: JobEvent, revision: int, stored: JobEvent) -> bool:
+    if event.revision != revision:
+        return event.revision < revision
+    return event.sealed is not None and stored.sealed is not None and event.sealed.expected < stored.sealed.expected
+
+
+def open_store(url: str) -> JobStore:
+    """Open the store of `sqlite:///relative/path` or `sqlite:////absolute/path` for its one writer.
+
+    Raises BadSettings for another kind of store, or when another process has the file open.
+    """
+    path = _path(url)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_name(path.name + ".lock").open("w", encoding="utf-8")
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise BadSettings(f"{path}: another aggregator has this store open; a SQLite store has exactly one") from error
+    except OSError as error:
+        raise BadSettings(f"{path}: the store cannot be opened ({error}); check store.url") from error
+    return JobStore(sqlite3.connect(path, isolation_level=None), lock)
+
+
+def read_outcomes(url: str, job: str) -> Iterator[FeatureOutcome]:
+    """The outcomes of a job as they count, numbers before names, then by feature key; read as they are wanted.
+
+    Uses a connection of its own, so that it may run in another thread or process than the writer.
+    """
+    numeric = "feature glob '[0-9]*' and not feature glob '*[^0-9]*'"
+    query = f"select body from outcome where job = ? order by not ({numeric}), case when {numeric} then length(feature) end, feature"  # noqa: S608
+    with closing(sqlite3.connect(f"{_path(url).resolve().as_uri()}?mode=ro", uri=True)) as db:
+        for (body,) in db.execute(query, (job,)):
+            yield decode(FeatureOutcome, body)
+
+
+def _path(url: str) -> Path:
+    if not url.startswith(_SCHEME):
+        raise BadSettings(f"store.url is {url!r}; this version knows sqlite:///relative/path and sqlite:////absolute/path")
+    return Path(url.removeprefix(_SCHEME))
