@@ -27,6 +27,7 @@ from mistudio_explain.settings import Settings
 log = structlog.get_logger(__name__)
 
 R = TypeVar("R", bound=Record)
+T = TypeVar("T")
 Reader = Callable[[ConsumerRecord], Received[R]]
 Task = Callable[[], Coroutine[Any, Any, None]]
 
@@ -71,7 +72,7 @@ class StreamApp:
 
         def register(handle: Callable[[list[Received[R]]], Awaitable[None]]) -> None:
             async def on_records(records: Sequence[ConsumerRecord]) -> None:
-                events = await self._readable(records, service, read)
+                events = await self.readable(records, read, service=service)
                 if events:
                     await handle(events)
 
@@ -138,6 +139,17 @@ class StreamApp:
                 await self._give_up(event.record, error, service)
         return made
 
+    async def readable(self, records: Sequence[ConsumerRecord], read: Callable[[ConsumerRecord], T], *, service: str) -> list[T]:
+        """Read records; a malformed one becomes a dead letter and leaves the others alone."""
+        EVENTS_IN.labels(service=service).inc(len(records))
+        events = []
+        for record in records:
+            try:
+                events.append(read(record))
+            except MalformedEvent as error:
+                await self._give_up(record, error, service)
+        return events
+
     def _bounded(self, records: Iterable[Outgoing]) -> list[Outgoing]:
         limit = self.settings.limits.internal_bytes
         kept = list(records)
@@ -187,16 +199,6 @@ class StreamApp:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _readable(self, records: Sequence[ConsumerRecord], service: str, read: Reader[R]) -> list[Received[R]]:
-        EVENTS_IN.labels(service=service).inc(len(records))
-        events = []
-        for record in records:
-            try:
-                events.append(read(record))
-            except MalformedEvent as error:
-                await self._give_up(record, error, service)
-        return events
 
     async def _give_up(self, record: ConsumerRecord, error: Exception, service: str) -> None:
         log.error(

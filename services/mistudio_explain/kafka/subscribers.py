@@ -196,7 +196,7 @@ class WholeTopicSubscriber(_Raw, BatchSubscriber):
         """Seek to the reader's positions; returns the end that must be reached, by partition."""
         while True:
             try:
-                partitions = await _partitions_of(consumer, self._subscription.topics)
+                partitions = await partitions_of(consumer, self._subscription.topics)
                 consumer.assign(partitions)
                 begin = await consumer.beginning_offsets(partitions)
                 end: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
@@ -209,7 +209,8 @@ class WholeTopicSubscriber(_Raw, BatchSubscriber):
                 await asyncio.sleep(_BACKOFF_S)
 
 
-async def _partitions_of(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> list[TopicPartition]:
+async def partitions_of(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> list[TopicPartition]:
+    """All partitions of topics, for a consumer that has no group; raises KafkaError when one does not exist."""
     await consumer._client.set_topics(topics)  # noqa: SLF001  (a consumer without subscription knows no topic)
     known = {topic: consumer.partitions_for_topic(topic) for topic in topics}
     if missing := [topic for topic, partitions in known.items() if not partitions]:

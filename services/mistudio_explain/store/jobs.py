@@ -6,7 +6,7 @@ leaves counters exact: either the batch happened, or it will be read again.
 
 import fcntl
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import astuple, dataclass
 from hashlib import sha256
@@ -17,6 +17,7 @@ from mistudio_explain.aggregation.stage import COUNTER_NAMES, Counters, JobState
 from mistudio_explain.errors import BadSettings
 from mistudio_explain.events.codec import decode
 from mistudio_explain.events.explanation import FeatureOutcome
+from mistudio_explain.events.identity import outcome_key
 from mistudio_explain.events.job import Admission, JobEvent
 from mistudio_explain.events.winner import rank
 
@@ -27,7 +28,8 @@ create table if not exists outcome(job text, feature text, strength int, revisio
 create table if not exists admission(job text, feature text, topic text, part int, offs int, primary key(job, feature)) without rowid;
 create table if not exists part(job text, part text, revision int, body blob, primary key(job, part)) without rowid;
 create table if not exists job(job text primary key, tenant text, find_job text, model text, revision int not null default 0,
-  admitted int not null default 0, first_ms int, last_ms int, dirty int not null default 0, {", ".join(f"{name} int not null default 0" for name in COUNTER_NAMES)}) without rowid;
+  admitted int not null default 0, first_ms int, last_ms int, dirty int not null default 0,
+  status text, {", ".join(f"{name} int not null default 0" for name in COUNTER_NAMES)}) without rowid;
 create table if not exists position(topic text, part int, next int, primary key(topic, part)) without rowid;
 create table if not exists outbox(key text primary key, body blob) without rowid;
 """
@@ -36,15 +38,12 @@ _ADD = ", ".join(f"{name} = {name} + ?" for name in COUNTER_NAMES)
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One record to apply: when the broker took it, and what it says; a tombstone names the row that goes."""
+    """One record to apply: its event and bytes, none for a tombstone, its key, and when the broker took it (ms since 1970 UTC)."""
 
-    topic: str
-    partition: int
-    offset: int
-    timestamp_ms: int
     event: FeatureOutcome | Admission | JobEvent | None
-    body: bytes | None = None
-    key: str = ""
+    body: bytes | None
+    key: str
+    timestamp_ms: int
 
 
 class JobStore:
@@ -64,22 +63,23 @@ class JobStore:
         """Next offset to read of each partition of a topic that was read before."""
         return dict(self._db.execute("select part, next from position where topic = ?", (topic,)).fetchall())
 
-    def apply(self, changes: Iterable[Change]) -> None:
-        """Apply a batch in one transaction."""
+    def apply(self, changes: Iterable[Change], ends: Mapping[tuple[str, int], int]) -> None:
+        """Apply a batch and note the next offset of each (topic, partition) that it came from, in one transaction."""
         with self._transaction():
-            ends: dict[tuple[str, int], int] = {}
             for change in changes:
-                match change.event:
-                    case FeatureOutcome():
-                        self._outcome(change.event, change.body or b"", change.timestamp_ms)
-                    case Admission():
-                        self._admission(change.event, change.timestamp_ms)
-                    case JobEvent():
-                        self._part(change.event, change.body or b"")
-                    case None if change.key:
-                        self._tombstone(change.key)
-                ends[change.topic, change.partition] = change.offset + 1
+                self._apply(change)
             self._db.executemany("insert or replace into position values(?, ?, ?)", [(topic, part, end) for (topic, part), end in ends.items()])
+
+    def _apply(self, change: Change) -> None:
+        match change.event:
+            case FeatureOutcome():
+                self._outcome(change.event, change.body or b"", change.timestamp_ms)
+            case Admission():
+                self._admission(change.event, change.timestamp_ms)
+            case JobEvent():
+                self._part(change.event, change.body or b"")
+            case None:
+                self._tombstone(change.key)
 
     def _outcome(self, outcome: FeatureOutcome, body: bytes, at_ms: int) -> None:
         subject = outcome.subject
@@ -88,15 +88,16 @@ class JobStore:
         row = self._db.execute(
             "select strength, revision, pass, validator, background, sha, counters, body from outcome where job = ? and feature = ?", (job, feature)
         ).fetchone()
+        if row is not None and new_rank == tuple(row[:6]):
+            return
+        self._touch(job, subject.tenant, subject.find_job_id, subject.target_model, subject.revision, at_ms)
         if row is not None:
-            if new_rank <= tuple(row[:6]):
-                if new_rank < tuple(row[:6]):  # a loser landed last: compaction would keep it, so the winner is written again
-                    self._db.execute("insert or replace into outbox values(?, ?)", (f"{job}|{feature}", row[7]))
+            if new_rank < tuple(row[:6]):  # a loser landed last: compaction would keep it, so the winner is written again
+                self._db.execute("insert or replace into outbox values(?, ?)", (outcome_key(job, feature), row[7]))
                 return
             added -= Counters(*map(int, row[6].split(",")))
         counters = ",".join(map(str, astuple(counters_of(outcome))))
         self._db.execute("insert or replace into outcome values(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (job, feature, *new_rank, counters, body))
-        self._touch(job, subject.tenant, subject.find_job_id, subject.target_model, subject.revision, at_ms)
         self._db.execute(f"update job set {_ADD} where job = ?", (*astuple(added), job))  # noqa: S608
 
     def _admission(self, admission: Admission, at_ms: int) -> None:
@@ -133,17 +134,16 @@ class JobStore:
             (job, tenant, find_job, model, revision, at_ms, at_ms),
         )
 
-    def dirty(self) -> dict[str, int]:
-        """Jobs that changed since their last report, each with a number that grows with every change."""
-        return dict(self._db.execute("select job, dirty from job where dirty > 0").fetchall())
+    def due(self) -> list[tuple[str, int, str | None]]:
+        """Jobs that changed since their last report or are not at their end: name, a number that grows with every change, last status."""
+        rows: list[tuple[str, int, str | None]] = self._db.execute(
+            "select job, dirty, status from job where dirty > 0 or status is null or status = 'running'"
+        ).fetchall()
+        return rows
 
-    def open_jobs(self) -> list[str]:
-        """All jobs."""
-        return [job for (job,) in self._db.execute("select job from job order by job")]
-
-    def reported(self, job: str, dirty: int) -> None:
+    def reported(self, job: str, dirty: int, status: str) -> None:
         """Note that a report was confirmed; a job that changed meanwhile stays dirty."""
-        self._db.execute("update job set dirty = 0 where job = ? and dirty = ?", (job, dirty))
+        self._db.execute("update job set status = ?, dirty = case dirty when ? then 0 else dirty end where job = ?", (status, dirty, job))
 
     def state(self, job: str) -> JobState | None:
         """A job's numbers."""
