@@ -1,0 +1,43 @@
+"""How values are written in report files."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_INTEGER = re.compile(r"0|[1-9][0-9]{0,15}")
+_GREATEST_INTEGER = 2**53 - 1  # RFC 8259 §6: beyond it JSON readers disagree about the value
+
+
+def written_feature_id(feature_id: str | None) -> int | str | None:
+    """Write a feature id back as its source had it: an integer when it is all digits without leading zeros.
+
+    Integers beyond 2^53 - 1 stay text, since readers that use doubles would change them. None stays None: a record
+    that could not be read names no feature in its source.
+    """
+    if feature_id is not None and _INTEGER.fullmatch(feature_id) and int(feature_id) <= _GREATEST_INTEGER:
+        return int(feature_id)
+    return feature_id
+
+
+def duration(seconds: float | None) -> str | None:
+    """Write a duration as the specification does: `24.3 minutes`, or `12.4 seconds` below a minute."""
+    if seconds is None:
+        return None
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} seconds"
+    return f"{seconds / 60:.1f} minutes"
+
+
+def timestamp(at_ms: int) -> str:
+    """Write milliseconds since 1970 as ISO 8601 in UTC, such as `2026-07-26T15:30:45.000+00:00`."""
+    return _moment(at_ms).isoformat(timespec="milliseconds")
+
+
+def day_and_time(at_ms: int) -> str:
+    """Write milliseconds since 1970 for people: `26 July 2026, 15:30 UTC`."""
+    moment = _moment(at_ms)
+    return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
+
+
+def _moment(at_ms: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=at_ms)

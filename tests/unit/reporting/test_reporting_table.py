@@ -1,0 +1,68 @@
+import csv
+from pathlib import Path
+
+import pytest
+from reporting_samples import HOSTILE, explained, failed, hostile, job_report, skipped
+
+from mistudio_explain.events.explanation import FeatureOutcome
+from mistudio_explain.reporting.stage import TABLE, write_reports
+from mistudio_explain.reporting.table import CELL_CHARACTERS, COLUMNS, cell
+
+
+def rows(tmp_path: Path, outcomes: list[FeatureOutcome]) -> list[dict[str, str]]:
+    write_reports(job_report(), lambda: outcomes, tmp_path)
+    with (tmp_path / TABLE).open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_outcome_has_a_row_under_the_documented_columns(tmp_path: Path) -> None:
+    table = rows(tmp_path, [explained("1"), skipped("2"), failed("3")])
+    assert [(r["feature_id"], r["outcome"], r["reason"]) for r in table] == [
+        ("1", "explained", ""),
+        ("2", "skipped", "coherence 0.10 is below 0.4"),
+        ("3", "failed", "the answer was cut three times"),
+    ]
+    assert list(table[0]) == [column.name for column in COLUMNS]
+    assert all(column.meaning for column in COLUMNS)
+
+
+def test_spreadsheets_see_utf_8_by_its_byte_order_mark(tmp_path: Path) -> None:
+    rows(tmp_path, [explained()])
+    assert (tmp_path / TABLE).read_bytes().startswith(b"\xef\xbb\xbffeature_key,")
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-2+3", "@SUM(1)", "\t=1", "\r=1", "\n=1", "  =1", "＝1+1"])
+def test_a_text_that_could_be_a_formula_becomes_text(text: str) -> None:
+    assert cell(text) == "'" + text
+
+
+def test_no_cell_of_a_hostile_job_is_taken_for_a_formula(tmp_path: Path) -> None:
+    table = rows(tmp_path, hostile())
+    assert len(table) == 2 * len(HOSTILE)
+    numbers = {"quality", "accuracy"}
+    assert not [value for row in table for name, value in row.items() if name not in numbers and value.lstrip()[:1] in tuple("=+-@") and value]
+
+
+def test_numbers_are_plain_numbers_and_negative_ones_stay_so() -> None:
+    assert (cell(-0.5), cell(3), cell(None)) == (-0.5, 3, None)
+
+
+def test_line_breaks_and_quotes_survive_inside_a_cell(tmp_path: Path) -> None:
+    text = 'one\ntwo\r\nthree, "four"'
+    assert rows(tmp_path, [explained(explanation=text)])[0]["explanation"] == text
+
+
+def test_control_characters_are_replaced_since_spreadsheets_refuse_them() -> None:
+    assert cell("a\x00b\x1bc\x7f") == "a\ufffdb\ufffdc\ufffd"
+
+
+def test_a_cell_is_cut_below_what_excel_holds() -> None:
+    cut = cell("x" * 50_000)
+    assert isinstance(cut, str)
+    assert CELL_CHARACTERS < len(cut) <= 32_767
+    assert cut.endswith(" …")
+
+
+def test_a_score_that_could_not_be_computed_is_an_empty_cell_and_its_reason_is_told(tmp_path: Path) -> None:
+    (row,) = rows(tmp_path, [explained(quality_score=None, relevance=None, unavailable={"relevance": "no policy"})])
+    assert (row["quality"], row["relevance"], row["not_computed"]) == ("", "", "relevance: no policy")
