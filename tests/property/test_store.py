@@ -1,5 +1,6 @@
 """The aggregator's rows: the same truth in whatever order records arrive, however often."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,7 +13,7 @@ from mistudio_explain.errors import BadSettings
 from mistudio_explain.events.codec import encode
 from mistudio_explain.events.explanation import Accuracy, Answer, Category, FeatureOutcome, OutcomeKind, Subject, Tier, Verification
 from mistudio_explain.events.job import Admission, JobEvent, RequestPart, SealedPart
-from mistudio_explain.store.jobs import Change, open_store, read_outcomes
+from mistudio_explain.store.jobs import Change, JobStore, open_store, read_outcomes
 
 JOB = "explain_1"
 
@@ -47,20 +48,29 @@ def test_counters_and_winners_are_the_same_in_every_order_with_every_repetition(
     for arrivals in (outcomes, choices.draw(st.permutations(outcomes + outcomes))):
         with TemporaryDirectory() as folder:
             url = f"sqlite:///{folder}/explain.db"
-            store = open_store(url)
-            for i, arrival in enumerate(arrivals):
-                store.apply([change(arrival)], {("t", 0): i + 1})
-            state = store.state(JOB)
-            assert state is not None
-            results.append((state.counters, state.revision, [encode(winner) for winner in read_outcomes(url, JOB)]))
-            store.close()
+            with open_store(url) as store:
+                for i, arrival in enumerate(arrivals):
+                    store.apply([change(arrival)], {("t", 0): i + 1})
+                state = store.state(JOB)
+                assert state is not None
+                results.append((state.counters, state.revision, [encode(winner) for winner in read_outcomes(url, JOB)]))
     assert results[0] == results[1]
     counters: Counters = results[0][0]
     assert counters.explained + counters.skipped + counters.failed == len({o.subject.feature_key for o in outcomes})
 
 
-def test_a_loser_that_lands_last_makes_the_winner_go_out_again(tmp_path: Path) -> None:
-    store = open_store(f"sqlite:///{tmp_path}/explain.db")
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/explain.db"
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[JobStore]:
+    with open_store(url) as opened:
+        yield opened
+
+
+def test_a_loser_that_lands_last_makes_the_winner_go_out_again(store: JobStore) -> None:
     winner, loser = outcome(1, OutcomeKind.EXPLAINED, 0, 0.9), outcome(1, OutcomeKind.FAILED, 2, 0.0)
     store.apply([change(winner)], {})
     store.apply([change(winner)], {})
@@ -71,8 +81,7 @@ def test_a_loser_that_lands_last_makes_the_winner_go_out_again(tmp_path: Path) -
     assert store.outbox() == []
 
 
-def test_a_batch_that_fails_leaves_neither_rows_nor_offsets(tmp_path: Path) -> None:
-    store = open_store(f"sqlite:///{tmp_path}/explain.db")
+def test_a_batch_that_fails_leaves_neither_rows_nor_offsets(store: JobStore) -> None:
     broken = Change(outcome(1, OutcomeKind.FAILED, 0, 0), object(), "", 0)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         store.apply([change(outcome(2, OutcomeKind.FAILED, 0, 0)), broken], {("t", 0): 9})
@@ -80,8 +89,7 @@ def test_a_batch_that_fails_leaves_neither_rows_nor_offsets(tmp_path: Path) -> N
     assert store.state(JOB) is None
 
 
-def test_an_admission_counts_once_and_a_tombstone_takes_its_outcome_back(tmp_path: Path) -> None:
-    store = open_store(f"sqlite:///{tmp_path}/explain.db")
+def test_an_admission_counts_once_and_a_tombstone_takes_its_outcome_back(store: JobStore) -> None:
     admission = Admission(explain_job_id=JOB, feature_key="1", find_job_id="find_1", target_model="m")
     store.apply([change(admission), change(admission), change(outcome(1, OutcomeKind.EXPLAINED, 0, 0.7))], {})
     state = store.state(JOB)
@@ -95,8 +103,7 @@ def test_an_admission_counts_once_and_a_tombstone_takes_its_outcome_back(tmp_pat
     assert store.missing(JOB, 10) == ["1"]
 
 
-def test_a_seal_is_never_lowered_at_the_same_revision(tmp_path: Path) -> None:
-    store = open_store(f"sqlite:///{tmp_path}/explain.db")
+def test_a_seal_is_never_lowered_at_the_same_revision(store: JobStore) -> None:
     for revision, expected, then in ((0, 5, 5), (0, 3, 5), (0, 7, 7), (1, 2, 2), (0, 9, 2)):
         store.apply([change(JobEvent(explain_job_id=JOB, revision=revision, at_ms=0, sealed=SealedPart(expected=expected)))], {})
         state = store.state(JOB)
@@ -104,8 +111,7 @@ def test_a_seal_is_never_lowered_at_the_same_revision(tmp_path: Path) -> None:
         assert state.expected == then
 
 
-def test_a_report_of_a_job_that_changed_meanwhile_is_due_again(tmp_path: Path) -> None:
-    store = open_store(f"sqlite:///{tmp_path}/explain.db")
+def test_a_report_of_a_job_that_changed_meanwhile_is_due_again(store: JobStore) -> None:
     store.apply([change(JobEvent(explain_job_id=JOB, at_ms=0, request=RequestPart(find_job_id="find_1")))], {})
     ((job, dirty, status),) = store.due()
     assert (job, status) == (JOB, None)
@@ -117,18 +123,14 @@ def test_a_report_of_a_job_that_changed_meanwhile_is_due_again(tmp_path: Path) -
     assert store.due() == []
 
 
-def test_numbers_come_before_names_and_in_their_own_order(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/explain.db"
-    store = open_store(url)
+def test_numbers_come_before_names_and_in_their_own_order(store: JobStore, url: str) -> None:
     for feature in (10, 9, 100):
         store.apply([change(outcome(feature, OutcomeKind.FAILED, 0, 0))], {})
     assert [o.subject.feature_key for o in read_outcomes(url, JOB)] == ["9", "10", "100"]
 
 
-def test_a_second_aggregator_on_the_same_file_refuses_to_start(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/explain.db"
-    first = open_store(url)
-    with pytest.raises(BadSettings, match="another aggregator"):
-        open_store(url)
-    first.close()
-    open_store(url).close()
+def test_a_second_aggregator_on_the_same_file_refuses_to_start(url: str) -> None:
+    with open_store(url), pytest.raises(BadSettings, match="another aggregator"), open_store(url):
+        pass
+    with open_store(url) as store:
+        assert store.due() == []

@@ -180,6 +180,10 @@ class StreamApp:
         """Whether every consuming loop has turned lately: not what it waits for, but that it does."""
         return all(time.monotonic() - turned < ALIVE_WITHIN_S for turned in self._turns.values())
 
+    def is_ready(self) -> bool:
+        """Whether the services are started and every loop got through its last turn without the broker being away."""
+        return self._producer is not None and self.is_alive() and self._broker.running
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Make missing topics, start everything, and stop it gracefully at the end."""

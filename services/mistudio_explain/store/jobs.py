@@ -11,10 +11,9 @@ from contextlib import closing, contextmanager
 from dataclasses import astuple, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TextIO
 
 from mistudio_explain.aggregation.stage import COUNTER_NAMES, Counters, JobState, counters_of
-from mistudio_explain.errors import BadSettings
+from mistudio_explain.errors import BadInput, BadSettings
 from mistudio_explain.events.codec import decode
 from mistudio_explain.events.explanation import FeatureOutcome
 from mistudio_explain.events.identity import outcome_key
@@ -47,17 +46,10 @@ class Change:
 
 
 class JobStore:
-    """One writer's connection. Opening it takes a lock, so that a second aggregator on the same file refuses to start."""
+    """The rows behind one connection; see `open_store` and `reading`."""
 
-    def __init__(self, connection: sqlite3.Connection, lock: TextIO) -> None:
+    def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
-        self._lock = lock
-        self._db.executescript("pragma journal_mode=wal; pragma synchronous=normal; pragma busy_timeout=5000;" + _DDL)
-
-    def close(self) -> None:
-        """Close the file and free the lock."""
-        self._db.close()
-        self._lock.close()
 
     def positions(self, topic: str) -> dict[int, int]:
         """Next offset to read of each partition of a topic that was read before."""
@@ -172,6 +164,10 @@ class JobStore:
             estimated_cost_usd=request.estimated_cost_usd if request else None,
         )
 
+    def jobs(self, limit: int) -> list[str]:
+        """Names of jobs, those that changed last first."""
+        return [job for (job,) in self._db.execute("select job from job order by last_ms desc limit ?", (limit,))]
+
     def missing(self, job: str, limit: int) -> list[str]:
         """Features that entered the job and have no outcome."""
         rows = self._db.execute(
@@ -205,21 +201,31 @@ def _outdated(event: JobEvent, revision: int, stored: JobEvent) -> bool:
     return event.sealed is not None and stored.sealed is not None and event.sealed.expected < stored.sealed.expected
 
 
-def open_store(url: str) -> JobStore:
-    """Open the store of `sqlite:///relative/path` or `sqlite:////absolute/path` for its one writer.
+@contextmanager
+def open_store(url: str) -> Iterator[JobStore]:
+    """Open, for its one writer, the store of `sqlite:///relative/path` or `sqlite:////absolute/path`.
 
     Raises BadSettings for another kind of store, or when another process has the file open.
     """
     path = _path(url)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.with_name(path.name + ".lock").open("w", encoding="utf-8")
+        lock = path.with_name(path.name + ".lock").open("w", encoding="utf-8")  # held open for as long as the store is
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise BadSettings(f"{path}: another aggregator has this store open; a SQLite store has exactly one") from error
     except OSError as error:
         raise BadSettings(f"{path}: the store cannot be opened ({error}); check store.url") from error
-    return JobStore(sqlite3.connect(path, isolation_level=None), lock)
+    with lock, closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.executescript("pragma journal_mode=wal; pragma synchronous=normal; pragma busy_timeout=5000;" + _DDL)
+        yield JobStore(db)
+
+
+@contextmanager
+def reading(url: str) -> Iterator[JobStore]:
+    """Open a store only to read it, beside its writer. Raises BadInput when there is none."""
+    with _read_only(url) as db:
+        yield JobStore(db)
 
 
 def read_outcomes(url: str, job: str) -> Iterator[FeatureOutcome]:
@@ -229,9 +235,18 @@ def read_outcomes(url: str, job: str) -> Iterator[FeatureOutcome]:
     """
     numeric = "feature glob '[0-9]*' and not feature glob '*[^0-9]*'"
     query = f"select body from outcome where job = ? order by not ({numeric}), case when {numeric} then length(feature) end, feature"  # noqa: S608
-    with closing(sqlite3.connect(f"{_path(url).resolve().as_uri()}?mode=ro", uri=True)) as db:
+    with _read_only(url) as db:
         for (body,) in db.execute(query, (job,)):
             yield decode(FeatureOutcome, body)
+
+
+@contextmanager
+def _read_only(url: str) -> Iterator[sqlite3.Connection]:
+    path = _path(url)
+    if not path.is_file():
+        raise BadInput(f"{path}: there is no store; an aggregator makes it (store.url)")
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+        yield db
 
 
 def _path(url: str) -> Path:

@@ -1,0 +1,73 @@
+"""Puts the services of a process together out of its settings."""
+
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from mistudio_explain.aggregation import service as aggregation
+from mistudio_explain.aggregation.reports import JobReports
+from mistudio_explain.context import service as context
+from mistudio_explain.errors import BadSettings
+from mistudio_explain.generation import service as generation
+from mistudio_explain.kafka.app import StreamApp
+from mistudio_explain.kafka.client import KafkaClients
+from mistudio_explain.llm.answers_cache import MemoryAnswers
+from mistudio_explain.llm.endpoints import Endpoints
+from mistudio_explain.settings import Settings
+from mistudio_explain.store.jobs import open_store
+from mistudio_explain.validation import service as validation
+from mistudio_explain.validation.validator import Validator
+
+SERVICES = ("context", "generation", "validation", "aggregator")
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """A process that is ready to run: its application, and the reports where it has an aggregator."""
+
+    app: StreamApp
+    reports: JobReports | None
+
+
+@asynccontextmanager
+async def assembled(settings: Settings, clients: KafkaClients, services: Sequence[str], *, endpoints: Endpoints | None = None) -> AsyncIterator[Assembly]:
+    """Open what the named services need and register them; nothing runs until `app.running()` is entered.
+
+    `endpoints` are those already open, for a caller that had to look at them first. Raises BadSettings for an
+    unknown service, Unreachable for an LLM endpoint that does not answer.
+    """
+    if unknown := sorted(set(services) - set(SERVICES)):
+        raise BadSettings(f"there is no service {', '.join(unknown)}; there are {', '.join(SERVICES)}")
+    app = StreamApp(settings, clients)
+    reports = None
+    async with AsyncExitStack() as stack:
+        rng = random.Random()  # noqa: S311  (spreads retries in time)
+        if endpoints is None and "generation" in services:
+            endpoints = await stack.enter_async_context(opened_endpoints(settings, rng))
+        if "context" in services:
+            context.register(app, is_demonstration=endpoints.is_demonstration if endpoints else _names_demonstration(settings))
+        if "generation" in services and endpoints is not None:
+            generation.register(app, endpoints, MemoryAnswers(), rng)
+        if "validation" in services:
+            validation.register(app, Validator.load(settings.quality))
+        if "aggregator" in services:
+            store = stack.enter_context(open_store(settings.store.url))
+            reports = JobReports(store, store_url=settings.store.url, directory=settings.reports.directory, quiet_ms=int(settings.limits.quiet_s * 1000))
+            aggregation.register(app, store, reports)
+        yield Assembly(app, reports)
+
+
+@asynccontextmanager
+async def opened_endpoints(settings: Settings, rng: random.Random) -> AsyncIterator[Endpoints]:
+    """The LLM endpoints of the settings, seen to answer."""
+    endpoints = await Endpoints.open(settings.llm, rng=rng)
+    try:
+        yield endpoints
+    finally:
+        await endpoints.close()
+
+
+def _names_demonstration(settings: Settings) -> bool:
+    configured = settings.llm.endpoints
+    return bool(configured) and all(endpoint.provider == "demonstration" for endpoint in configured)

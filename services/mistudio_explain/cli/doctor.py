@@ -1,0 +1,94 @@
+"""`doctor`: what is reachable, which models there are, what the broker can do."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mistudio_explain.assembly import opened_endpoints
+from mistudio_explain.cli.serve import kafka_or_embedded
+from mistudio_explain.cli.show import console, print_json, table
+from mistudio_explain.cli.start import prepare
+from mistudio_explain.errors import ExplainError
+from mistudio_explain.kafka.admin import compare_topics
+from mistudio_explain.kafka.topics import topic_specs
+from mistudio_explain.settings import Settings
+from mistudio_explain.store.jobs import open_store
+from mistudio_explain.validation.validator import Validator
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the examination."""
+
+    what: str
+    is_well: bool
+    found: str
+
+
+def examine(*, config: Path | None, profile: str | None, as_json: bool) -> int:
+    """Look at everything; ends with 3 when something does not work, else 0."""
+    settings = prepare(config=config, profile=profile, quiet=True)
+    findings = asyncio.run(_examine(settings))
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        console().print(table(None, ("what", "state", "found"), ((f.what, "ok" if f.is_well else "FAILS", f.found) for f in findings), wrap=("found",)))
+    return 0 if all(finding.is_well for finding in findings) else 3
+
+
+async def _examine(settings: Settings) -> list[Finding]:
+    checks: list[tuple[str, Callable[[Settings], Awaitable[list[Finding]]]]] = [
+        ("Kafka", _kafka),
+        ("LLM endpoints", _endpoints),
+        ("validator", _validator),
+        ("store", _store),
+        ("reports", _reports),
+    ]
+    findings: list[Finding] = []
+    for what, check in checks:
+        try:
+            findings += await check(settings)
+        except (ExplainError, OSError) as error:
+            findings.append(Finding(what, False, str(error)))
+    return findings
+
+
+async def _kafka(settings: Settings) -> list[Finding]:
+    async with kafka_or_embedded(settings) as (clients, broker), clients.admin() as admin:
+        cluster = await admin.describe_cluster()
+        kind = "embedded broker, in memory: no consumer groups, no compaction, everything is lost at its end" if broker else clients.bootstrap_servers
+        findings = [Finding("Kafka", True, f"{kind}; cluster {cluster['cluster_id']}, {len(cluster['brokers'])} broker(s)")]
+        if broker is None:
+            differences = await compare_topics(admin, topic_specs(settings))
+            said = "as they should be" if not differences else f"{len(differences)} differences; see `mistudio-explain topics check`, make them with `topics create`"
+            findings.append(Finding("topics", not differences, said))
+        return findings
+
+
+async def _endpoints(settings: Settings) -> list[Finding]:
+    async with opened_endpoints(settings, random.Random()) as endpoints:  # noqa: S311  (spreads retries in time)
+        return [
+            Finding(f"LLM endpoint {endpoint.name}", True, f"{endpoint.kind} {endpoint.url}, {endpoint.slots} slots, models: {', '.join(model.name for model in endpoint.models)}")
+            for endpoint in endpoints.all
+        ]
+
+
+async def _validator(settings: Settings) -> list[Finding]:
+    Validator.load(settings.quality)
+    return [Finding("validator", True, "static embeddings, lexicon and policy load")]
+
+
+async def _store(settings: Settings) -> list[Finding]:
+    with open_store(settings.store.url) as store:
+        return [Finding("store", True, f"{settings.store.url}, {len(store.jobs(1_000_000))} job(s)")]
+
+
+async def _reports(settings: Settings) -> list[Finding]:
+    directory = settings.reports.directory
+    place = next(folder for folder in (directory, *directory.resolve().parents) if folder.is_dir())
+    probe = place / ".mistudio-explain-probe"
+    probe.touch()
+    probe.unlink()
+    return [Finding("reports", True, f"{directory} can be written")]

@@ -1,0 +1,50 @@
+"""The health port of a service: /livez, /readyz, /metrics."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol
+
+import uvicorn
+from prometheus_client import make_asgi_app
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route
+
+
+class Healthy(Protocol):
+    """What can say how it is."""
+
+    def is_alive(self) -> bool:
+        """Whether its loops turn."""
+        ...
+
+    def is_ready(self) -> bool:
+        """Whether it can do its work now."""
+        ...
+
+
+@contextlib.asynccontextmanager
+async def health_server(service: Healthy, host: str, port: int) -> AsyncIterator[None]:
+    """Answer on a port: /livez 503 when a loop has stopped turning, /readyz 503 while Kafka is away, /metrics for Prometheus."""
+    routes = [
+        Route("/livez", _answer(service.is_alive, "a consuming loop has stopped turning")),
+        Route("/readyz", _answer(service.is_ready, "not connected")),
+        Mount("/metrics", app=make_asgi_app()),
+    ]
+    server = uvicorn.Server(uvicorn.Config(Starlette(routes=routes), host=host, port=port, log_level="warning", lifespan="off"))
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # the process has its own
+    task = asyncio.create_task(server.serve())
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await task
+
+
+def _answer(is_well: Callable[[], bool], complaint: str) -> Callable[[Request], Awaitable[Any]]:
+    async def answer(_: Request) -> PlainTextResponse:
+        return PlainTextResponse("ok") if is_well() else PlainTextResponse(complaint, status_code=503)
+
+    return answer
