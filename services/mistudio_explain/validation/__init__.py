@@ -1,0 +1,1 @@
+"""Validation: says how far an explanation can be believed, and is the only maker of `explained`."""

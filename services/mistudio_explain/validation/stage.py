@@ -1,0 +1,148 @@
+"""Validation: turns a drafted explanation into an outcome that says how far to believe it."""
+
+from dataclasses import dataclass, field
+
+from mistudio_explain.events.explanation import Accuracy, Category, ExplanationDrafted, FeatureOutcome, OutcomeKind, Safety, Score, Verification
+from mistudio_explain.events.feature import Activation
+from mistudio_explain.events.job import JobBackground
+from mistudio_explain.validation.accuracy import Signals, accuracy_of, signals
+from mistudio_explain.validation.clarity import clarity
+from mistudio_explain.validation.confidence import confidence
+from mistudio_explain.validation.consistency import consistency
+from mistudio_explain.validation.contrast import Claim, Texts
+from mistudio_explain.validation.excerpt import passages
+from mistudio_explain.validation.gate import CLAIM_CHARACTERS, ECHO_CHARACTERS, Objection, objection_to
+from mistudio_explain.validation.quality import quality_score
+from mistudio_explain.validation.safety import safety
+from mistudio_explain.validation.validator import VALIDATOR_VERSION, Comparison, Validator
+from mistudio_explain.validation.verdict import verdict
+
+TEXTS_SCORED = 100  # as many as context ever keeps
+LONG_TEXT = 100_000  # characters; such a text is no window, and what is scored of it says little
+
+
+@dataclass(frozen=True, slots=True)
+class _Truth:
+    """What could be said about the truth of a pattern, and why the rest could not."""
+
+    verification: Verification
+    accuracy: Accuracy | None = None
+    consistency: Score | None = None
+    confidence: float | None = None
+    unavailable: dict[str, str] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+    review: str | None = None
+
+
+def validate(draft: ExplanationDrafted, background: JobBackground | None, validator: Validator) -> FeatureOutcome:
+    """Score a draft against the other features of its find job.
+
+    Always gives an `explained` outcome: what cannot be scored is absent with a reason in `unavailable`, never an
+    error, whatever the texts or the answer hold. The same arguments give the same outcome.
+    """
+    subject = draft.subject
+    category = subject.category or Category.OTHER
+    kept, skipped_texts = _scored(draft)
+    texts = Texts.of([passages(activation) for activation in kept], validator.embedding)
+    assessed = safety(texts, f"{draft.answer.label or ''}. {draft.answer.pattern[:CLAIM_CHARACTERS]}", validator.lexicon)
+    relevance = validator.relevance.of(subject, category, assessed.assessment)
+    comparison = validator.comparison(subject.feature_key, background)
+
+    objection = objection_to(draft.answer.pattern, draft.prompt, subject.keywords, [activation.text[:ECHO_CHARACTERS] for activation in kept])
+    truth = _unverifiable(objection, "clarity") if objection is not None else _truth(draft, texts, comparison, category, validator)
+    clear = None if objection is not None else clarity(draft.answer, category)
+    quality = quality_score(truth.accuracy, clear, truth.consistency, relevance)
+    unavailable = dict(truth.unavailable)
+    if quality is None:
+        missing = ", ".join(name for name, part in (("accuracy", truth.accuracy), ("clarity", clear), ("consistency", truth.consistency)) if part is None)
+        unavailable["quality_score"] = f"missing: {missing}"
+
+    contrast_flags = _contrast_flags(comparison, background)
+    text_flags = ["long_text"] * any(len(activation.text) > LONG_TEXT for activation in kept) + ["peak_unknown"] * (len(texts.text_of) > texts.count)
+    text_flags += ["texts_left_out"] * skipped_texts
+    return FeatureOutcome(
+        outcome=OutcomeKind.EXPLAINED,
+        subject=subject,
+        pass_number=draft.pass_number,
+        evidence=draft.evidence,
+        answer=draft.answer,
+        explanation=draft.answer.explanation,
+        quality_score=quality,
+        accuracy=truth.accuracy,
+        clarity=clear,
+        consistency=truth.consistency,
+        relevance=relevance,
+        business_relevance=validator.relevance.level(relevance),
+        pattern_verification=truth.verification,
+        confidence=truth.confidence,
+        safety=assessed,
+        unavailable=unavailable,
+        caveats=draft.caveats,
+        flags=list(dict.fromkeys([*draft.flags, *contrast_flags, *text_flags, *truth.flags])),
+        review_reason="; ".join(filter(None, (truth.review, _safety_review(assessed)))) or None,
+        generation=draft.generation,
+        prompt_template=f"{draft.prompt.template}@{draft.prompt.version}",
+        prompt_sha256=draft.prompt.sha256,
+        complexity=draft.complexity,
+        validator_version=VALIDATOR_VERSION,
+        background_version=comparison.version,
+        background_features=comparison.others,
+        earlier=draft.earlier,
+    )
+
+
+def _scored(draft: ExplanationDrafted) -> tuple[list[Activation], bool]:
+    """The texts that are scored, seen first, and whether some had to be left out."""
+    every = [*draft.evidence.seen, *draft.evidence.held_out]
+    return every[:TEXTS_SCORED], len(every) > TEXTS_SCORED
+
+
+def _unverifiable(objection: Objection, *more: str) -> _Truth:
+    """No statement about truth, nor about the components `more`, for the reason that the objection gives."""
+    return _Truth(
+        verification=Verification.UNVERIFIABLE,
+        unavailable=dict.fromkeys(("accuracy", "consistency", "confidence", *more), objection.reason),
+        flags=(objection.kind,),
+        review=objection.reason if objection.needs_review else None,
+    )
+
+
+def _truth(draft: ExplanationDrafted, texts: Texts, comparison: Comparison, category: Category, validator: Validator) -> _Truth:
+    if texts.wordless:
+        reason = "the feature has no text" if texts.count == 0 else "no text of the feature has a word"
+        return _unverifiable(Objection("no_words", reason))
+    pattern = draft.answer.pattern[:CLAIM_CHARACTERS]
+    claim = Claim.of(pattern, validator.embedding)
+    measured = signals(claim, texts, comparison.contrast, comparison.place)
+    remaining = claim.without(draft.subject.keywords, validator.embedding)
+    masked = signals(remaining, texts, comparison.contrast, comparison.place) if remaining is not None else None
+    accuracy = accuracy_of(measured, masked, min(len(draft.evidence.seen), texts.count))
+    verification = verdict(accuracy, validator.confirmed_from, validator.contradicted_below)
+    sure = confidence(verification, accuracy)
+    return _Truth(
+        verification=verification,
+        accuracy=accuracy,
+        consistency=consistency(claim, texts, comparison.contrast, comparison.place, category),
+        confidence=sure,
+        unavailable={} if sure is not None else {"confidence": "a partial verdict takes no side that could be right or wrong"},
+        flags=("keywords_only",) * (masked is None),
+        review=_truth_review(verification, accuracy, masked, validator),
+    )
+
+
+def _truth_review(verification: Verification, accuracy: Accuracy, masked: Signals | None, validator: Validator) -> str | None:
+    if verification is Verification.CONTRADICTED:
+        fits_seen = accuracy.basis == "held_out" and accuracy.seen is not None and accuracy.seen >= validator.confirmed_from
+        though = ", though those that the explainer saw fit it" if fits_seen else ""
+        return f"the texts contradict the explanation (accuracy {accuracy.p:.2f}){though}"
+    if masked is None and accuracy.p >= validator.confirmed_from:
+        return "the explanation only lists the feature's keywords"
+    return None
+
+
+def _safety_review(assessed: Safety) -> str | None:
+    return None if assessed.assessment == "safe" else f"safety is {assessed.assessment}: {', '.join(assessed.categories)}"
+
+
+def _contrast_flags(comparison: Comparison, background: JobBackground | None) -> list[str]:
+    return ["no_contrast"] * (comparison.version == 0) + ["provisional"] * (background is None or not background.frozen)
