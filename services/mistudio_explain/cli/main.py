@@ -61,10 +61,11 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Explain a find job from start to report in this one process, on the embedded broker unless Kafka is configured."""
-    from mistudio_explain.cli.run import RunOrder, run_job  # noqa: PLC0415  (a quick --help loads no client library)
+    from mistudio_explain.cli.order import InputOrder  # noqa: PLC0415  (a quick --help loads no client library)
+    from mistudio_explain.cli.run import run_job  # noqa: PLC0415
 
-    order = RunOrder(path, find_job, data_root, target_model, explain_poor, keep_going, dry_run, out)
-    raise typer.Exit(run_job(order, config=config, profile=profile, as_json=as_json))
+    order = InputOrder(path, find_job, data_root, target_model, keep_going, explain_poor)
+    raise typer.Exit(run_job(order, out=out, dry_run=dry_run, config=config, profile=profile, as_json=as_json))
 
 
 @app.command(epilog="Example: mistudio-explain up --config mistudio-explain.toml")
@@ -102,9 +103,10 @@ def publish(
     as_json: AsJson = False,
 ) -> None:
     """Publish a find job's features to the configured Kafka and seal the job."""
-    from mistudio_explain.cli.publish import PublishOrder, publish_job_file  # noqa: PLC0415
+    from mistudio_explain.cli.order import InputOrder  # noqa: PLC0415
+    from mistudio_explain.cli.publish import publish_job_file  # noqa: PLC0415
 
-    order = PublishOrder(path, find_job, data_root, target_model, explain_poor, keep_going)
+    order = InputOrder(path, find_job, data_root, target_model, keep_going, explain_poor)
     raise typer.Exit(publish_job_file(order, config=config, profile=profile, as_json=as_json))
 
 

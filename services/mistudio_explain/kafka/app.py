@@ -120,7 +120,7 @@ class StreamApp:
                 on_record,
                 bounds=bounds,
                 on_failure=on_failure,
-                admin=lambda: self._started_admin,
+                admin=lambda: self.admin,
             )
 
         return register
@@ -161,14 +161,14 @@ class StreamApp:
     async def publish(self, records: Iterable[Outgoing]) -> None:
         """Publish and wait for confirmation, however long the broker is away."""
         kept = list(records)
-        await publish(self._started_producer, kept)
+        await publish(self.producer, kept)
         for record in kept:
             EVENTS_OUT.labels(topic=record.topic).inc()
 
     async def ensure_lane(self, topic: str) -> None:
         """Make a lane's topic if it is not there yet."""
         if topic not in self._lanes:
-            await create_topics(self._started_admin, [lane_spec(topic, self.settings)], self.settings.kafka.replication)
+            await create_topics(self.admin, [lane_spec(topic, self.settings)], self.settings.kafka.replication)
             self._lanes.add(topic)
 
     @property
@@ -229,12 +229,14 @@ class StreamApp:
         return turned
 
     @property
-    def _started_producer(self) -> AIOKafkaProducer:
+    def producer(self) -> AIOKafkaProducer:
+        """The process's one producer; only while the application runs."""
         assert self._producer is not None, "the application is not running"
         return self._producer
 
     @property
-    def _started_admin(self) -> AIOKafkaAdminClient:
+    def admin(self) -> AIOKafkaAdminClient:
+        """The process's admin client; only while the application runs."""
         assert self._admin is not None, "the application is not running"
         return self._admin
 

@@ -1,0 +1,59 @@
+"""What `run` and `publish` have in common: which input, and what of it is to be explained."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mistudio_explain.cli.show import error_line
+from mistudio_explain.errors import BadInput
+from mistudio_explain.events.feature import JobRequest
+from mistudio_explain.events.identity import default_explain_job_id
+from mistudio_explain.intake.locate import locate
+from mistudio_explain.intake.stage import FindJob, read
+from mistudio_explain.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class InputOrder:
+    """The options that name an input."""
+
+    path: Path | None
+    find_job: str | None
+    data_root: Path | None
+    target_model: str | None
+    keep_going: bool
+    explain_poor: bool | None
+
+    @property
+    def flags(self) -> dict[str, dict[str, bool]]:
+        """The options that are settings."""
+        return {} if self.explain_poor is None else {"quality": {"explain_poor": self.explain_poor}}
+
+
+def read_input(order: InputOrder, settings: Settings) -> FindJob:
+    """Read and check the input; raises BadInput, also when no feature reaches the threshold and poor ones are to be skipped."""
+    job = read(_path(order), target_model=order.target_model, find_job_id=order.find_job, event_bytes=settings.limits.event_bytes, keep_going=order.keep_going)
+    for problem in job.problems:
+        error_line(f"left out: {problem}")
+    if to_explain(job, settings) == 0:
+        raise BadInput(f"{job.path}: {job.distribution.nothing_passes(settings.quality.threshold)}")
+    return job
+
+
+def to_explain(job: FindJob, settings: Settings) -> int:
+    """How many of the job's features are explained; the others are skipped as poor."""
+    return job.total if settings.quality.explain_poor else job.distribution.passing(settings.quality.threshold)
+
+
+def request_for(job: FindJob, settings: Settings) -> JobRequest:
+    """The explain job that belongs to a find job."""
+    return JobRequest(
+        explain_job_id=default_explain_job_id(job.find_job_id), explain_poor=settings.quality.explain_poor, prompt_version=settings.context.template, expected=job.total
+    )
+
+
+def _path(order: InputOrder) -> Path:
+    if order.path is not None:
+        return order.path
+    if order.find_job is None or order.data_root is None:
+        raise BadInput("name an input: a file, or --find-job ID together with --data-root DIR")
+    return locate(order.find_job, order.data_root)

@@ -1,0 +1,121 @@
+"""`run`: a find job from its file to its report, in one process."""
+
+import asyncio
+import random
+import tempfile
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from mistudio_explain.assembly import SERVICES, Assembly, assembled, opened_endpoints
+from mistudio_explain.cli.order import InputOrder, read_input, request_for, to_explain
+from mistudio_explain.cli.progress import Progressing, show_until_end
+from mistudio_explain.cli.serve import kafka_or_embedded
+from mistudio_explain.cli.show import console, error_line, print_json
+from mistudio_explain.cli.start import prepare
+from mistudio_explain.cli.summary import summary
+from mistudio_explain.cli.watch import exit_code, pages_of
+from mistudio_explain.context.estimate import Estimate, estimate
+from mistudio_explain.errors import BrokerLost
+from mistudio_explain.events.job import JobReport
+from mistudio_explain.intake.service import publish_job
+from mistudio_explain.intake.stage import FindJob
+from mistudio_explain.kafka.embedded import EmbeddedBroker
+from mistudio_explain.kafka.follow import Followed, following
+from mistudio_explain.llm.endpoints import Endpoints
+from mistudio_explain.settings import Settings, StoreSettings
+
+_STOP_S = 5.0
+SECONDS_PER_CALL = {"demonstration": 1.5, "ollama": 5.0, "openai": 5.0}
+"""What a call takes before anything was measured: the demonstration model on one core (benchmarks), else the specification's bound of 5 s."""
+
+
+def run_job(order: InputOrder, *, out: Path | None, dry_run: bool, config: Path | None, profile: str | None, as_json: bool) -> int:
+    """Read, check, explain, report; ends with 1 when the job is not complete or a feature failed."""
+    reports = {} if out is None else {"reports": {"directory": str(out)}}
+    settings = prepare(config=config, profile=profile, flags={**order.flags, **reports}, quiet=True)
+    job = read_input(order, settings)
+    seen = Progressing(as_json, expected=job.total)
+    with tempfile.TemporaryDirectory(prefix="mistudio-explain-") as folder:
+        if settings.kafka.bootstrap_servers is None:  # the embedded broker forgets everything, so its rows must not outlive it
+            settings = settings.model_copy(update={"store": StoreSettings(url=f"sqlite:///{folder}/explain.db")})
+        report = asyncio.run(_run(settings, job, seen, dry_run=dry_run))
+    if report is None:
+        return 0
+    if not as_json:
+        console().print(summary(report, list(seen.outcomes.values()), pages_of(report)))
+    return max(exit_code(report), 1 if job.problems else 0)
+
+
+async def _run(settings: Settings, job: FindJob, seen: Progressing, *, dry_run: bool) -> JobReport | None:
+    async with AsyncExitStack() as stack:
+        endpoints = await stack.enter_async_context(opened_endpoints(settings, random.Random()))  # noqa: S311  (spreads retries in time)
+        estimated = _estimate(job, settings, endpoints)
+        _announce(job, settings, endpoints, estimated, as_json=seen.as_json, dry_run=dry_run)
+        if dry_run:
+            return None
+        clients, broker = await stack.enter_async_context(kafka_or_embedded(settings))
+        assembly = await stack.enter_async_context(assembled(settings, clients, SERVICES, endpoints=endpoints))
+        running = await stack.enter_async_context(AsyncExitStack())
+        request = request_for(job, settings)
+        try:
+            await running.enter_async_context(assembly.app.running())
+            events = await running.enter_async_context(following(clients, request.explain_job_id))
+            publishing = publish_job(assembly.app.producer, job, request, (estimated.seconds, estimated.cost_usd), int(time.time() * 1000))
+            return await _until_end(events, seen, broker, publishing)
+        except (BrokerLost, asyncio.CancelledError) as error:
+            return await _interrupted(assembly, request.explain_job_id, error, running)
+
+
+async def _until_end(events: AsyncIterator[Followed], seen: Progressing, broker: EmbeddedBroker | None, publishing: Coroutine[Any, Any, int]) -> JobReport:
+    """Publish and show, until the job is at an end or the embedded broker is gone."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            shown = tasks.create_task(show_until_end(events, seen))
+            tasks.create_task(publishing)
+            watch = tasks.create_task(broker.died()) if broker else None
+            report = await shown
+            if watch is not None:
+                watch.cancel()
+            return report
+    except* BrokerLost as lost:
+        raise lost.exceptions[0] from None
+
+
+async def _interrupted(assembly: Assembly, job: str, error: BaseException, running: AsyncExitStack) -> JobReport | None:
+    """Report what was explained so far, marked incomplete; what runs is left behind when it cannot be stopped."""
+    assert assembly.reports is not None
+    report = assembly.reports.numbers(job, now_ms=assembly.app.now_ms(), interrupted=True)
+    if report is not None:
+        report = assembly.reports.with_files(report)
+    error_line(str(error) or "interrupted: what was explained so far is in the report")
+    try:
+        async with asyncio.timeout(_STOP_S):
+            await running.aclose()
+    except TimeoutError:
+        pass
+    return report
+
+
+def _estimate(job: FindJob, settings: Settings, endpoints: Endpoints) -> Estimate:
+    seconds = max(SECONDS_PER_CALL[endpoint.kind] for endpoint in endpoints.all)
+    return estimate(to_explain(job, settings), endpoints.slots, seconds, None)
+
+
+def _announce(job: FindJob, settings: Settings, endpoints: Endpoints, estimated: Estimate, *, as_json: bool, dry_run: bool) -> None:
+    explained = to_explain(job, settings)
+    models = ", ".join(f"{endpoint.models[0].name} at {endpoint.name}" for endpoint in endpoints.all)
+    if as_json:
+        print_json({
+            "event": "start", "find_job_id": job.find_job_id, "target_model": job.target_model, "features": job.total, "to_explain": explained, "tiers": job.distribution.tiers,
+            "models": models, "estimated_seconds": estimated.seconds, "estimated_cost_usd": estimated.cost_usd, "dry_run": dry_run,
+        })  # fmt: skip
+        return
+    tiers = ", ".join(f"{count} {tier.value}" for tier, count in job.distribution.tiers.items() if count)
+    console().print(f"{job.find_job_id} of {job.target_model}: {job.total} features ({tiers}), {explained} to explain")
+    cost = "no cost" if estimated.cost_usd == 0 else "cost unknown" if estimated.cost_usd is None else f"${estimated.cost_usd:.2f}"
+    console().print(f"explained by {models}; estimated {estimated.seconds:.0f} s, {cost}")
+    if endpoints.is_demonstration:
+        console().print("That is a demonstration model: its explanations show the machinery and are not to be trusted. Start an Ollama, or name one in the settings, for real ones.")

@@ -1,0 +1,242 @@
+"""The stream application on the embedded broker and on real Kafka: what is read, committed, given up, and survives."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+from aiokafka import ConsumerRecord, TopicPartition
+
+from integration.real_kafka import RealKafka
+from mistudio_explain.events import topics
+from mistudio_explain.events.codec import decode, encode
+from mistudio_explain.events.explanation import DeadLetter, FeatureOutcome, OutcomeKind
+from mistudio_explain.events.feature import Activation, FeatureFound, JobRequest
+from mistudio_explain.kafka.app import StreamApp
+from mistudio_explain.kafka.client import KafkaClients
+from mistudio_explain.kafka.embedded import embedded_broker
+from mistudio_explain.kafka.records import HEADER_REQUEST, Outgoing, Received, outgoing, received, received_feature
+from mistudio_explain.kafka.subscribers import partitions_of
+from mistudio_explain.settings import KafkaSettings, Settings
+
+WAIT_S = 30.0
+LANE = topics.PROMPTS_PREFIX + "m"
+
+MakeApp = Callable[[], StreamApp]
+
+
+@pytest.fixture(params=["embedded", "real"])
+async def make_app(request: pytest.FixtureRequest) -> AsyncIterator[MakeApp]:
+    """Makes applications on one and the same broker."""
+    if request.param == "real":
+        broker: RealKafka = await asyncio.to_thread(request.getfixturevalue, "clean_kafka")
+        settings = Settings(kafka=KafkaSettings(bootstrap_servers=broker.bootstrap))
+        yield lambda: StreamApp(settings, KafkaClients(settings.kafka, max_record_bytes=settings.limits.dead_letter_bytes))
+        return
+    async with embedded_broker() as embedded:
+        settings = Settings()
+        yield lambda: StreamApp(settings, KafkaClients(settings.kafka, max_record_bytes=settings.limits.dead_letter_bytes, embedded=embedded.address))
+
+
+def feature(number: int, **changes: Any) -> FeatureFound:
+    return FeatureFound(target_model="m", find_job_id="find_1", feature_id=str(number), top_activations=[Activation(text="some text")], **changes)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def all_records(app: StreamApp, topic: str) -> list[ConsumerRecord]:
+    """Everything that stands in a topic now."""
+    async with app.clients.consumer() as consumer:
+        partitions = await partitions_of(consumer, (topic,))
+        consumer.assign(partitions)
+        end = await consumer.end_offsets(partitions)
+        for tp in partitions:
+            consumer.seek(tp, 0)
+        records: list[ConsumerRecord] = []
+        async with asyncio.timeout(WAIT_S):
+            while any([await consumer.position(tp) < end[tp] for tp in partitions]):
+                for batch in (await consumer.getmany(timeout_ms=100)).values():
+                    records += batch
+        return records
+
+
+async def test_malformed_records_of_every_kind_become_dead_letters_and_the_rest_goes_on(make_app: MakeApp) -> None:
+    app = make_app()
+    handled: list[str] = []
+
+    @app.batches(topics.FEATURES, service="context", read=received_feature)
+    async def context(batch: list[Received[FeatureFound]]) -> None:
+        handled.extend(each.event.feature_id for each in batch)
+
+    bad = {
+        "json": Outgoing(topics.FEATURES, "m", b'{"feature_id": 1}'),
+        "tombstone": Outgoing(topics.FEATURES, "m", None),
+        "empty": Outgoing(topics.FEATURES, "m", b""),
+        "cut": Outgoing(topics.FEATURES, "m", encode(feature(77))[:-9]),
+        "foreign schema": Outgoing(topics.FEATURES, "m", b"\xc3\x01" + b"12345678" + b"body"),
+        "wrong event": Outgoing(topics.FEATURES, "m", encode(JobRequest(explain_job_id="explain_1"))),
+        "bad header": Outgoing(topics.FEATURES, "m", encode(feature(78)), ((HEADER_REQUEST, b"\xff\xfe"),)),
+        "named": Outgoing(topics.FEATURES, "m", b"\xff", (("mse-job", b"explain_1"), ("mse-feature-key", b"79"), ("x", b"\xff\xfe"))),
+    }
+    async with app.running():
+        await app.publish([outgoing(feature(1)), *bad.values(), outgoing(feature(2))])
+        await until(lambda: {"1", "2"} <= set(handled))
+        letters = [decode(DeadLetter, record.value) for record in await all_records(app, topics.DEAD_LETTERS)]
+        while len(letters) < len(bad):
+            letters = [decode(DeadLetter, record.value) for record in await all_records(app, topics.DEAD_LETTERS)]
+        failed = [decode(FeatureOutcome, record.value) for record in await all_records(app, topics.EXPLANATIONS)]
+
+    assert sorted(handled) == ["1", "2"]
+    assert {letter.raw or b"" for letter in letters} == {record.value or b"" for record in bad.values()}
+    assert {letter.error for letter in letters} == {"MalformedEvent", "UnknownFingerprint"}
+    assert all(letter.message and letter.source.topic == topics.FEATURES for letter in letters)
+    assert {outcome.subject.feature_key for outcome in failed} >= {"79"}
+    assert all(outcome.outcome is OutcomeKind.FAILED and outcome.reason for outcome in failed)
+
+
+async def test_a_record_whose_core_fails_is_given_up_alone(make_app: MakeApp) -> None:
+    app = make_app()
+    handled: list[str] = []
+
+    def core(each: Received[FeatureFound]) -> list[Outgoing]:
+        if each.event.feature_id == "2":
+            raise ValueError("a core that fails")
+        handled.append(each.event.feature_id)
+        return []
+
+    @app.batches(topics.FEATURES, service="context", read=received_feature)
+    async def context(batch: list[Received[FeatureFound]]) -> None:
+        await app.publish(await app.each(batch, core, service="context"))
+
+    async with app.running():
+        await app.publish([outgoing(feature(number)) for number in (1, 2, 3)])
+        await until(lambda: {"1", "3"} <= set(handled))
+        while not (found := await all_records(app, topics.EXPLANATIONS)):
+            pass
+        (failed,) = [decode(FeatureOutcome, record.value) for record in found]
+    assert failed.outcome is OutcomeKind.FAILED
+    assert failed.reason == "ValueError: a core that fails"
+    assert (failed.subject.explain_job_id, failed.subject.feature_key) == ("explain_1", "2")
+
+
+async def test_a_batch_that_fails_as_a_whole_is_handled_again_until_it_succeeds(make_app: MakeApp) -> None:
+    app = make_app()
+    tries: list[list[str]] = []
+
+    @app.batches(topics.FEATURES, service="context", read=received_feature)
+    async def context(batch: list[Received[FeatureFound]]) -> None:
+        tries.append([each.event.feature_id for each in batch])
+        if len(tries) < 3:
+            raise OSError("a store that is away")
+
+    async with app.running():
+        await app.publish([outgoing(feature(1))])
+        await until(lambda: len(tries) >= 3)
+    assert tries == [["1"]] * 3
+
+
+async def test_lanes_keep_their_records_in_flight_and_give_up_those_that_fail(make_app: MakeApp) -> None:
+    app = make_app()
+    in_flight = most = 0
+    handled: set[str] = set()
+
+    @app.lanes("^" + topics.PROMPTS_PREFIX.replace(".", r"\.") + ".*", service="generation", read=partial(received, FeatureFound), in_flight=5)
+    async def generation(each: Received[FeatureFound]) -> list[FeatureOutcome]:
+        nonlocal in_flight, most
+        in_flight += 1
+        most = max(most, in_flight)
+        await asyncio.sleep(0.02)
+        in_flight -= 1
+        if each.event.feature_id == "7":
+            raise RuntimeError("no usable answer")
+        handled.add(each.event.feature_id)
+        return []
+
+    async with app.running():
+        await app.ensure_lane(LANE)
+        await app.publish(Outgoing(LANE, str(number), encode(feature(number))) for number in range(40))
+        await until(lambda: len(handled) == 39)
+        while not (letters := await all_records(app, topics.DEAD_LETTERS)):
+            pass
+    assert most == 5
+    (letter,) = [decode(DeadLetter, record.value) for record in letters]
+    assert (letter.error, letter.feature_key) == ("RuntimeError", "7")
+
+
+async def test_a_lane_that_appears_while_running_is_read(make_app: MakeApp) -> None:
+    app = make_app()
+    handled: list[str] = []
+
+    @app.lanes("^" + topics.PROMPTS_PREFIX.replace(".", r"\.") + ".*", service="generation", read=partial(received, FeatureFound), in_flight=2)
+    async def generation(each: Received[FeatureFound]) -> list[FeatureOutcome]:
+        handled.append(each.event.feature_id)
+        return []
+
+    async with app.running():
+        for name in ("first", "second"):
+            await app.ensure_lane(topics.PROMPTS_PREFIX + name)
+            await app.publish([Outgoing(topics.PROMPTS_PREFIX + name, "k", encode(feature(len(handled))))])
+            count = len(handled) + 1
+            await until(lambda count=count: len(handled) == count)
+
+
+async def test_whole_topics_are_read_from_the_readers_own_positions(make_app: MakeApp) -> None:
+    app = make_app()
+    async with app.running():
+        await app.publish([Outgoing(topics.JOBS, f"k{i}", bytes([i])) for i in range(10)])
+    second = make_app()
+    values: list[bytes] = []
+
+    async def positions(consumer: object, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        return {tp: 4 for tp in partitions if tp.topic == topics.JOBS}
+
+    @second.whole(topics.JOBS, service="reader", positions=positions)
+    async def reader(records: Sequence[ConsumerRecord]) -> None:
+        values.extend(record.value for record in records)
+
+    async with second.running():
+        await asyncio.wait_for(reader.caught_up.wait(), WAIT_S)
+        assert values == [bytes([i]) for i in range(4, 10)]
+        assert second.is_alive()
+
+
+@asynccontextmanager
+async def counting_lanes(app: StreamApp, handled: list[int], in_flight: int, *, hold: asyncio.Event | None = None) -> AsyncIterator[None]:
+    @app.lanes("^" + LANE.replace(".", r"\."), service="generation", read=partial(received, FeatureFound), in_flight=in_flight)
+    async def generation(each: Received[FeatureFound]) -> list[FeatureOutcome]:
+        if hold is not None and int(each.event.feature_id) % 10 == 0:
+            await hold.wait()
+        handled.append(int(each.event.feature_id))
+        return []
+
+    async with app.running():
+        yield
+
+
+async def test_what_finished_beyond_a_held_record_is_not_repeated_after_a_restart(clean_kafka: RealKafka) -> None:
+    settings = Settings(kafka=KafkaSettings(bootstrap_servers=clean_kafka.bootstrap, session_timeout_ms=6000))
+    clients = KafkaClients(settings.kafka, max_record_bytes=settings.limits.dead_letter_bytes)
+    first, second = StreamApp(settings, clients), StreamApp(settings, clients)
+    before: list[int] = []
+    after: list[int] = []
+    held = asyncio.Event()
+    async with StreamApp(settings, clients).running() as _:
+        pass
+    async with counting_lanes(first, before, 64, hold=held):
+        await first.ensure_lane(LANE)
+        await first.publish(Outgoing(LANE, str(number), encode(feature(number))) for number in range(60))
+        await until(lambda: len(before) == 54)
+        for task in asyncio.all_tasks():  # the six that are held are cut off, as a kill would
+            if "_one" in repr(task.get_coro()):
+                task.cancel()
+    async with counting_lanes(second, after, 64):
+        await until(lambda: len(after) >= 6)
+        await asyncio.sleep(0.2)
+    assert sorted(after) == [0, 10, 20, 30, 40, 50]
+    assert sorted(before + after) == list(range(60))
