@@ -1,0 +1,53 @@
+"""Publishes a find job: its request, its features in rank order, and the seal after the last confirmed one."""
+
+from itertools import islice
+
+from aiokafka import AIOKafkaProducer
+
+from mistudio_explain.events.feature import JobRequest
+from mistudio_explain.events.job import JobEvent, RequestPart, SealedPart
+from mistudio_explain.intake.stage import FindJob
+from mistudio_explain.kafka.publisher import publish
+from mistudio_explain.kafka.records import outgoing
+
+_BATCH = 50
+
+
+async def publish_job(producer: AIOKafkaProducer, job: FindJob, request: JobRequest, estimate: tuple[float, float | None] | None, now_ms: int) -> int:
+    """Publish a job and return how many features it has; the job is sealed with that number once all are confirmed.
+
+    `estimate` is seconds and US dollars, as the job report sets them beside what it came to.
+    """
+    seconds, cost = estimate or (None, None)
+    asked = RequestPart(
+        find_job_id=job.find_job_id,
+        target_model=job.target_model,
+        source_training_job=job.source_training_job,
+        input_processing_time=job.processing_time,
+        route=request.route,
+        prompt_version=request.prompt_version,
+        explain_poor=request.explain_poor,
+        priority=request.priority,
+        expected=request.expected,
+        estimated_seconds=seconds,
+        estimated_cost_usd=cost,
+    )
+    await publish(producer, [outgoing(_part(request, now_ms, asked))])
+    records = (outgoing(feature) for feature in job.features(request))
+    sent = 0
+    while batch := list(islice(records, _BATCH)):
+        await publish(producer, batch)
+        sent += len(batch)
+    await publish(producer, [outgoing(_part(request, now_ms, SealedPart(expected=sent)))])
+    return sent
+
+
+def _part(request: JobRequest, now_ms: int, part: RequestPart | SealedPart) -> JobEvent:
+    return JobEvent(
+        explain_job_id=request.explain_job_id,
+        revision=request.revision,
+        tenant=request.tenant,
+        at_ms=now_ms,
+        request=part if isinstance(part, RequestPart) else None,
+        sealed=part if isinstance(part, SealedPart) else None,
+    )
