@@ -1,0 +1,1 @@
+"""Generation: asks an explainer model and makes a draft of its answer."""

@@ -1,0 +1,1 @@
+"""The explainer models: providers, endpoints, the demonstration model, the answer cache."""

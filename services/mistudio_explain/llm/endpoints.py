@@ -1,0 +1,198 @@
+"""The dispatch: which endpoint takes a call, and what happens while none can.
+
+An outage is not a fault of a record: a call waits, without limit and without counting a try, until an endpoint that
+could serve it is back. Waiting can be cancelled.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Self
+
+from mistudio_explain.events.explanation import Message
+from mistudio_explain.llm.endpoint import Endpoint
+from mistudio_explain.llm.failures import Blame, CallFailure, ModelUnknown, RateLimited
+from mistudio_explain.llm.opening import LOCAL_OLLAMA, opened
+from mistudio_explain.llm.provider import Call, Completion, ModelListed
+from mistudio_explain.settings import LlmSettings
+
+FIRST_PROBE_S = 0.5
+LONGEST_PROBE_S = 30.0
+LONGEST_RETRY_AFTER_S = 600.0  # a server that asks for more is asked again all the same
+_SMALLEST = (Message(role="user", content="Say yes."),)
+_SMALLEST_TOKENS = 8
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The endpoint and the model that a route comes to now."""
+
+    endpoint: Endpoint
+    model: ModelListed
+    substitute: bool
+    """Whether no endpoint has any model of the route, and this one stands in."""
+
+    @property
+    def flags(self) -> list[str]:
+        """What a reader of the answer should know."""
+        return [f"substitute:{self.model.name}"] if self.substitute else []
+
+
+class Endpoints:
+    """All endpoints of a service."""
+
+    def __init__(self, endpoints: Sequence[Endpoint], *, rng: random.Random, sleep: Sleep = asyncio.sleep) -> None:
+        self.all = tuple(endpoints)
+        self.held = 0
+        """Calls that wait for an outage to end."""
+        self._rng = rng
+        self._sleep = sleep
+        self._changed = asyncio.Event()
+        self._probes: dict[str, asyncio.Task[None]] = {}
+
+    @classmethod
+    async def open(cls, settings: LlmSettings, *, rng: random.Random, local_ollama: str = LOCAL_OLLAMA) -> Self:
+        """Open what the settings name; see `opened` for the default and the errors."""
+        return cls(await opened(settings, local_ollama=local_ollama), rng=rng)
+
+    @property
+    def slots(self) -> int:
+        """Calls that all endpoints together take at once."""
+        return sum(endpoint.slots for endpoint in self.all)
+
+    @property
+    def is_demonstration(self) -> bool:
+        """Whether the demonstration model is the only one there is; people must be told."""
+        return all(endpoint.kind == "demonstration" for endpoint in self.all)
+
+    @property
+    def outages(self) -> dict[str, str]:
+        """Endpoints that are not healthy, and why."""
+        return {endpoint.name: endpoint.down for endpoint in self.all if endpoint.down is not None}
+
+    def preferred(self, route: Sequence[str]) -> Choice | None:
+        """What a route comes to when slots and health do not matter: where a kept answer would be found."""
+        return _choice(route, self.all, self.all)
+
+    @asynccontextmanager
+    async def slot(self, route: Sequence[str]) -> AsyncGenerator[Choice, None]:
+        """Hold a slot of an endpoint that can serve the route; waits for one.
+
+        The first model of the route that a healthy endpoint has is taken. When only unhealthy endpoints have one, the
+        call is held; when nobody has one, the first model of a healthy endpoint stands in.
+        """
+        choice = await self._taken(route)
+        try:
+            yield choice
+        finally:
+            choice.endpoint.in_flight -= 1
+            self._wake()
+
+    async def complete(self, choice: Choice, call: Call) -> Completion:
+        """Send a call to the chosen endpoint. Raises a CallFailure; `blames_endpoint` says whose fault it is."""
+        completion = await choice.endpoint.provider.complete(call)
+        choice.endpoint.failures_in_a_row = 0
+        return completion
+
+    async def blames_endpoint(self, choice: Choice, call: Call, failure: CallFailure) -> bool:
+        """Whether a failure is the endpoint's, which is then out of use until a probe succeeds.
+
+        Where the failure does not tell, the endpoint gets the smallest call to the same model: one that cannot answer
+        that either is to blame.
+        """
+        endpoint = choice.endpoint
+        if failure.blame is Blame.RECORD:
+            return False
+        if failure.blame is Blame.PROBE_DECIDES:
+            fault = await self._fault_of(endpoint, call)
+            if fault is None:
+                return False
+            failure = fault
+        if isinstance(failure, ModelUnknown):
+            endpoint.refused.add(choice.model.name)
+        self._take_down(endpoint, failure)
+        return True
+
+    async def close(self) -> None:
+        """Stop probing and close every provider."""
+        probes = list(self._probes.values())
+        for probe in probes:
+            probe.cancel()
+        await asyncio.gather(*probes, return_exceptions=True)
+        await asyncio.gather(*(endpoint.provider.close() for endpoint in self.all))
+
+    async def _taken(self, route: Sequence[str]) -> Choice:
+        while True:
+            healthy = [endpoint for endpoint in self.all if endpoint.down is None]
+            choice = _choice(route, healthy, self.all)
+            if choice is not None and choice.endpoint.free > 0:
+                choice.endpoint.in_flight += 1
+                return choice
+            self.held += choice is None
+            try:
+                await self._changed.wait()
+            finally:
+                self.held -= choice is None
+
+    def _wake(self) -> None:
+        """Let everyone who waits look again."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _fault_of(self, endpoint: Endpoint, call: Call) -> CallFailure | None:
+        """What is wrong with an endpoint that should answer the smallest call to the same model; None when it does."""
+        try:
+            await endpoint.refresh()
+            await endpoint.provider.complete(replace(call, messages=_SMALLEST, max_tokens=_SMALLEST_TOKENS, form="sentence", on_text=None))
+        except CallFailure as failure:
+            return failure
+        return None
+
+    def _take_down(self, endpoint: Endpoint, failure: CallFailure) -> None:
+        endpoint.down = f"{failure.kind}: {failure}"
+        if endpoint.name not in self._probes:
+            endpoint.failures_in_a_row += 1
+            self._probes[endpoint.name] = asyncio.create_task(self._probe(endpoint, failure), name=f"probe {endpoint.name}")
+
+    async def _probe(self, endpoint: Endpoint, failure: CallFailure) -> None:
+        try:
+            while True:
+                await self._sleep(self._pause(endpoint, failure))
+                try:
+                    await endpoint.refresh()
+                except CallFailure as again:
+                    failure = again
+                    endpoint.down = f"{failure.kind}: {failure}"
+                    endpoint.failures_in_a_row += 1
+                else:
+                    endpoint.down = None
+                    return
+        finally:
+            del self._probes[endpoint.name]
+            self._wake()
+
+    def _pause(self, endpoint: Endpoint, failure: CallFailure) -> float:
+        """Seconds until the next probe: the server's own word, else doubling, with jitter so that replicas do not probe together."""
+        if isinstance(failure, RateLimited) and failure.retry_after_s is not None:
+            return min(failure.retry_after_s, LONGEST_RETRY_AFTER_S)
+        longest: float = min(LONGEST_PROBE_S, FIRST_PROBE_S * 2.0 ** min(endpoint.failures_in_a_row - 1, 16))
+        return longest * self._rng.uniform(0.5, 1.0)
+
+
+def _choice(route: Sequence[str], usable: Sequence[Endpoint], everyone: Sequence[Endpoint]) -> Choice | None:
+    for name in route:
+        having = [(endpoint, model) for endpoint in usable if (model := endpoint.model_named(name)) is not None]
+        if having:
+            endpoint, model = max(having, key=lambda pair: pair[0].free / pair[0].slots)
+            return Choice(endpoint, model, substitute=False)
+    if route and any(endpoint.model_named(name) for name in route for endpoint in everyone):
+        return None  # an endpoint that is out of use has it: wait for that one
+    serving = [endpoint for endpoint in usable if endpoint.models]
+    if not serving:
+        return None
+    endpoint = max(serving, key=lambda endpoint: endpoint.free / endpoint.slots)
+    return Choice(endpoint, endpoint.models[0], substitute=bool(route))

@@ -1,0 +1,146 @@
+"""How a call to a model can fail, and who is to blame.
+
+The class says it: a fault of the `record` counts as one of its tries, a fault of the `endpoint` never does (the
+record is held until an endpoint is back), and where the failure alone does not tell, a probe of the endpoint
+decides.
+"""
+
+from enum import StrEnum
+from typing import ClassVar
+
+from mistudio_explain.errors import ExplainError
+
+
+class Blame(StrEnum):
+    """Whose fault a failed call is."""
+
+    RECORD = "record"
+    ENDPOINT = "endpoint"
+    PROBE_DECIDES = "probe decides"
+
+
+class CallFailure(ExplainError):
+    """A call to a model gave no completion."""
+
+    kind: ClassVar[str] = "failure"
+    blame: ClassVar[Blame] = Blame.RECORD
+    repeatable: ClassVar[bool] = True
+    """Whether the same call may succeed when it is sent again."""
+
+
+class RateLimited(CallFailure):
+    """The endpoint takes no more calls for now; `retry_after_s` is its own word, seconds, where it gave one."""
+
+    kind = "rate limit"
+    blame = Blame.ENDPOINT
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Overloaded(RateLimited):
+    """The endpoint is busy or still loading."""
+
+    kind = "overload"
+
+
+class EndpointUnreachable(CallFailure):
+    """Nobody answers at the endpoint's address, or TLS fails."""
+
+    kind = "unreachable"
+    blame = Blame.ENDPOINT
+
+
+class AccessDenied(CallFailure):
+    """The endpoint does not accept the key."""
+
+    kind = "auth"
+    blame = Blame.ENDPOINT
+
+
+class ModelUnknown(CallFailure):
+    """The endpoint does not have the model."""
+
+    kind = "model unknown"
+    blame = Blame.ENDPOINT
+
+
+class ConnectionDropped(CallFailure):
+    """The answer broke off: the server was stopped, or this record made it crash."""
+
+    kind = "connection dropped"
+    blame = Blame.PROBE_DECIDES
+
+
+class ServerFailed(CallFailure):
+    """The server reports an error of its own (HTTP 5xx, or an error inside the stream)."""
+
+    kind = "server error"
+    blame = Blame.PROBE_DECIDES
+
+
+class TimedOut(CallFailure):
+    """No first token, no further token, or no end of the answer in time."""
+
+    kind = "timeout"
+    blame = Blame.PROBE_DECIDES
+
+
+class BadRequest(CallFailure):
+    """The endpoint refuses the request as it is."""
+
+    kind = "bad request"
+    repeatable = False
+
+
+class ContextTooLong(BadRequest):
+    """The prompt does not fit into the model's context."""
+
+    kind = "context too long"
+
+
+class ContentFiltered(BadRequest):
+    """The provider's content filter refuses the texts or the answer."""
+
+    kind = "content filter"
+
+
+class GarbledReply(CallFailure):
+    """What came back is not the provider's wire format: no JSON, no UTF-8, no end."""
+
+    kind = "garbled reply"
+
+
+def failure_for_status(status: int, message: str, *, retry_after: str | None = None, code: str | None = None) -> CallFailure:
+    """The failure that an HTTP status and an error's text stand for.
+
+    `retry_after` is the header's text (seconds; an HTTP date is not worth a clock here and counts as absent). `code`
+    is the error's machine-readable name, where the provider sends one.
+    """
+    said = f"{code or ''} {message}".lower()
+    text = f"HTTP {status}: {message}"
+    if status == 429:
+        return RateLimited(text, seconds_of(retry_after))
+    if status in {502, 503, 504, 529}:
+        return Overloaded(text, seconds_of(retry_after))
+    if status in {401, 403}:
+        return AccessDenied(text)
+    if status == 404:
+        return ModelUnknown(text)
+    if status == 408:
+        return TimedOut(text)
+    if "content_filter" in said or "content management policy" in said:
+        return ContentFiltered(text)
+    if status in {400, 413, 422} and "context" in said and any(word in said for word in ("exceed", "length", "maximum", "too long", "size")):
+        return ContextTooLong(text)
+    return BadRequest(text) if 400 <= status < 500 else ServerFailed(text)
+
+
+def seconds_of(retry_after: str | None) -> float | None:
+    """Seconds of a Retry-After header; None when it is absent, negative or no number."""
+    try:
+        seconds = float(retry_after or "")
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds < float("inf") else None

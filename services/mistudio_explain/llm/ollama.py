@@ -1,0 +1,131 @@
+"""Ollama, through its native API and its official client."""
+
+import json
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any, cast
+
+import httpx
+import ollama
+from pydantic import SecretStr, ValidationError
+
+from mistudio_explain.llm.connection import CONNECT_TIMEOUT_S, KEPT_ALIVE, is_loopback
+from mistudio_explain.llm.failures import CallFailure, ConnectionDropped, EndpointUnreachable, GarbledReply, ServerFailed, TimedOut, failure_for_status
+from mistudio_explain.llm.provider import ANSWER_SCHEMA, Call, Completion, ModelListed
+from mistudio_explain.llm.stream import Piece, collect
+
+PROBE_TIMEOUT_S = 5.0
+_EMBEDDING_FAMILY = "bert"
+
+
+class _Client(ollama.AsyncClient):
+    """The official client with what its methods cannot say.
+
+    `truncate: false` and `shift: false` are fields of the request beside the options; without them Ollama cuts an
+    overlong prompt silently, and `chat` of 0.6.3 has no parameter for them; nor has `list` one for a
+    timeout. So these call what `chat` and `list` themselves call.
+    """
+
+    def __init__(self, url: str, api_key: SecretStr | None) -> None:
+        super().__init__(
+            url,
+            timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
+            limits=httpx.Limits(max_keepalive_connections=KEPT_ALIVE),
+            trust_env=not is_loopback(url),
+            event_hooks={"response": [_refuse_error]},
+        )
+        self._client.headers.pop("authorization", None)  # the client takes a key of the environment, whatever the server
+        if api_key is not None:
+            self._client.headers["authorization"] = f"Bearer {api_key.get_secret_value()}"
+
+    def chat_whole(self, body: dict[str, Any]) -> AsyncGenerator[ollama.ChatResponse, None]:
+        """Stream a chat whose prompt is refused when it does not fit."""
+
+        async def parts() -> AsyncGenerator[ollama.ChatResponse, None]:
+            whole = {**body, "stream": True, "truncate": False, "shift": False}
+            reply = cast("AsyncGenerator[ollama.ChatResponse, None]", await self._request(ollama.ChatResponse, "POST", "/api/chat", json=whole, stream=True))
+            async with aclosing(reply):  # leaving the iterator alone would let Ollama go on generating
+                async for part in reply:
+                    yield part
+
+        return parts()
+
+    async def listed(self) -> ollama.ListResponse:
+        """The models, within a time that suits a probe."""
+        return cast("ollama.ListResponse", await self._request(ollama.ListResponse, "GET", "/api/tags", timeout=PROBE_TIMEOUT_S))
+
+
+class Ollama:
+    """One Ollama server."""
+
+    def __init__(self, url: str, api_key: SecretStr | None = None) -> None:
+        self._client = _Client(url, api_key)
+
+    async def complete(self, call: Call) -> Completion:
+        """Answer a call; see Provider."""
+        return await collect(call, _pieces(self._client.chat_whole(_body(call))))
+
+    async def models(self) -> list[ModelListed]:
+        """The models that can chat, the most recently changed first, as Ollama lists them."""
+        try:
+            listed = await self._client.listed()
+        except Exception as error:
+            raise _failure(error) from error
+        return [ModelListed(model.model, model.digest) for model in listed.models if model.model and not _only_embeds(model)]
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()  # type: ignore[no-untyped-call]
+
+
+async def _refuse_error(response: httpx.Response) -> None:
+    """Raise the failure of an error reply while its headers are at hand: the client's own error keeps none."""
+    if response.is_error:
+        said = (await response.aread()).decode(errors="replace").strip()
+        raise failure_for_status(response.status_code, _error_text(said), retry_after=response.headers.get("retry-after"))
+
+
+def _error_text(said: str) -> str:
+    try:
+        return str(json.loads(said)["error"])
+    except (ValueError, KeyError, TypeError):
+        return said[:500]
+
+
+def _body(call: Call) -> dict[str, Any]:
+    options: dict[str, Any] = {"temperature": call.temperature, "seed": call.seed, "num_predict": call.max_tokens, "num_ctx": call.context_tokens}
+    if call.form == "sentence" and call.prefill:
+        options["stop"] = ["\n"]
+    body: dict[str, Any] = {"model": call.model, "messages": [message.model_dump() for message in call.messages], "options": options}
+    return body | {"format": ANSWER_SCHEMA} if call.form == "fields" else body
+
+
+async def _pieces(parts: AsyncGenerator[ollama.ChatResponse, None]) -> AsyncGenerator[Piece, None]:
+    async with aclosing(parts):
+        try:
+            async for part in parts:
+                finish_reason = (part.done_reason or "stop") if part.done else None
+                yield Piece(part.message.content or "", finish_reason, part.prompt_eval_count, part.eval_count)
+        except Exception as error:
+            raise _failure(error) from error
+
+
+def _only_embeds(model: ollama.ListResponse.Model) -> bool:
+    return _EMBEDDING_FAMILY in ((model.details and model.details.family) or "")
+
+
+def _failure(error: Exception) -> Exception:
+    match error:
+        case CallFailure():
+            return error
+        case ollama.ResponseError():  # inside a stream that began with HTTP 200
+            return ServerFailed(f"error inside the stream: {error.error}")
+        case ConnectionError() | httpx.ConnectError() | httpx.ConnectTimeout():
+            return EndpointUnreachable(f"no connection: {error}")
+        case httpx.TimeoutException():
+            return TimedOut(f"no reply in time: {type(error).__name__}")
+        case httpx.TransportError():
+            return ConnectionDropped(f"the connection broke: {error}")
+        case json.JSONDecodeError() | ValidationError() | UnicodeDecodeError() | TypeError() | AttributeError():
+            return GarbledReply(f"the reply is not Ollama's: {str(error).splitlines()[0]}")
+    return error

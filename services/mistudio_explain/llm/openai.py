@@ -1,0 +1,140 @@
+"""Any OpenAI-compatible server (vLLM, llama.cpp, OpenAI), through the official client."""
+
+import json
+from collections.abc import AsyncGenerator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import openai
+from openai.types.chat import ChatCompletionChunk
+from pydantic import SecretStr
+
+from mistudio_explain.llm.connection import CONNECT_TIMEOUT_S, KEPT_ALIVE, is_loopback
+from mistudio_explain.llm.failures import (
+    CallFailure,
+    ConnectionDropped,
+    EndpointUnreachable,
+    GarbledReply,
+    ServerFailed,
+    TimedOut,
+    failure_for_status,
+)
+from mistudio_explain.llm.provider import ANSWER_SCHEMA, Call, Completion, ModelListed
+from mistudio_explain.llm.stream import Piece, collect
+
+PROBE_TIMEOUT_S = 5.0
+_FIELDS_FORMAT = {"type": "json_schema", "json_schema": {"name": "explanation", "schema": ANSWER_SCHEMA, "strict": True}}
+_HTTP_LIBRARIES = frozenset({"httpx", "httpx2", "httpcore", "httpcore2"})  # which one the client uses depends on its version
+
+
+class OpenAi:
+    """One OpenAI-compatible server.
+
+    `sentence_extra` goes into the body of calls in the form `sentence`: what only this server understands, such as
+    llama.cpp's `grammar`.
+    """
+
+    def __init__(self, url: str, api_key: SecretStr | None = None, *, sentence_extra: Mapping[str, Any] = MappingProxyType({})) -> None:
+        timeout = openai.Timeout(None, connect=CONNECT_TIMEOUT_S)
+        limits = openai.DEFAULT_CONNECTION_LIMITS.__class__(max_keepalive_connections=KEPT_ALIVE)
+        self._client = openai.AsyncOpenAI(
+            base_url=url,
+            # always given, so that a key of the environment never goes to a server that did not ask for one
+            api_key=api_key.get_secret_value() if api_key else "none",
+            max_retries=0,
+            timeout=timeout,
+            http_client=openai.DefaultAsyncHttpxClient(timeout=timeout, limits=limits, trust_env=not is_loopback(url)),
+        )
+        self._sentence_extra = dict(sentence_extra)
+
+    async def complete(self, call: Call) -> Completion:
+        """Answer a call; see Provider."""
+        return await collect(call, self._pieces(call))
+
+    async def models(self) -> list[ModelListed]:
+        """The models that the server lists."""
+        try:
+            page = await self._client.models.list(timeout=PROBE_TIMEOUT_S)
+            return [ModelListed(model.id) for model in page.data]
+        except Exception as error:
+            raise _failure(error) from error
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    async def _pieces(self, call: Call) -> AsyncGenerator[Piece, None]:
+        try:
+            stream = await self._client.chat.completions.create(**self._body(call))
+            try:
+                async for chunk in stream:
+                    yield _piece(chunk)
+            finally:
+                await stream.close()
+        except Exception as error:
+            raise _failure(error) from error
+
+    def _body(self, call: Call) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": call.model,
+            "messages": [message.model_dump() for message in call.messages],
+            "temperature": call.temperature,
+            "seed": call.seed,
+            "max_tokens": call.max_tokens,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        if call.form == "fields":
+            return body | {"response_format": _FIELDS_FORMAT}
+        return body | {"extra_body": self._sentence_extra} if self._sentence_extra else body
+
+
+def _piece(chunk: ChatCompletionChunk) -> Piece:
+    # the usage comes in a last chunk without choices
+    tokens_in, tokens_out = (chunk.usage.prompt_tokens, chunk.usage.completion_tokens) if chunk.usage else (None, None)
+    if not chunk.choices:
+        return Piece(tokens_in=tokens_in, tokens_out=tokens_out)
+    choice = chunk.choices[0]
+    return Piece(choice.delta.content or "", choice.finish_reason, tokens_in, tokens_out)
+
+
+def _failure(error: Exception) -> Exception:
+    match error:
+        case CallFailure():
+            return error
+        case openai.APIStatusError():
+            return failure_for_status(error.status_code, _said(error), retry_after=error.response.headers.get("retry-after"), code=_code(error))
+        case openai.APITimeoutError():
+            if type(error.__cause__).__name__ == "ConnectTimeout":
+                return EndpointUnreachable(f"no connection within {CONNECT_TIMEOUT_S:g} s")
+            return TimedOut("no reply in time")
+        case openai.APIConnectionError():
+            if type(error.__cause__).__name__ == "ConnectError":
+                return EndpointUnreachable(f"no connection: {error.__cause__}")
+            return ConnectionDropped(f"the connection broke: {error.__cause__ or error}")
+        case openai.APIResponseValidationError() | json.JSONDecodeError() | UnicodeDecodeError() | AttributeError() | TypeError():
+            return GarbledReply(f"the reply is not the OpenAI API's: {str(error).splitlines()[0]}")
+        case openai.APIError():  # an error inside the stream
+            return _failure_in_stream(error)
+    if type(error).__module__.partition(".")[0] in _HTTP_LIBRARIES:
+        return ConnectionDropped(f"the connection broke: {error}")
+    return error
+
+
+def _failure_in_stream(error: openai.APIError) -> CallFailure:
+    status = error.body.get("code") if isinstance(error.body, Mapping) else None
+    if isinstance(status, int) and 400 <= status < 600:
+        return failure_for_status(status, error.message)
+    return ServerFailed(f"error inside the stream: {error.message}")
+
+
+def _said(error: openai.APIStatusError) -> str:
+    if isinstance(error.body, Mapping) and error.body.get("message"):
+        return str(error.body["message"])
+    return error.response.text.strip()[:500] or error.message
+
+
+def _code(error: openai.APIStatusError) -> str | None:
+    if not isinstance(error.body, Mapping):
+        return None
+    return f"{error.body.get('code')} {error.body.get('type')}"

@@ -1,0 +1,100 @@
+"""From settings to endpoints that were seen to answer."""
+
+import asyncio
+from collections.abc import Sequence
+
+from mistudio_explain.errors import BadSettings, Unreachable
+from mistudio_explain.llm.endpoint import Endpoint
+from mistudio_explain.llm.failures import CallFailure, ModelUnknown
+from mistudio_explain.llm.provider import Provider
+from mistudio_explain.settings import EndpointSettings, LlmSettings, read_secret
+
+LOCAL_OLLAMA = "http://127.0.0.1:11434"
+LOCAL_OLLAMA_SLOTS = 2
+LOCAL_PROBE_TIMEOUT_S = 1.0
+_TRIED = {"ollama": "/api/tags", "openai": "/models", "demonstration": "its own process"}
+
+
+async def opened(settings: LlmSettings, *, local_ollama: str = LOCAL_OLLAMA) -> list[Endpoint]:
+    """The endpoints of the settings; without any, an Ollama on this machine that has a model, else the demonstration model.
+
+    Raises Unreachable naming endpoint, address and what was tried, and BadSettings when an endpoint answers but has
+    none of its models; nothing stays open then.
+    """
+    if not settings.endpoints:
+        return [await _default(local_ollama)]
+    _check_names(settings.endpoints)
+    results = await asyncio.gather(*(_configured(endpoint) for endpoint in settings.endpoints), return_exceptions=True)
+    failed = [result for result in results if isinstance(result, BaseException)]
+    if failed:
+        await asyncio.gather(*(result.provider.close() for result in results if isinstance(result, Endpoint)))
+        raise failed[0]
+    return [result for result in results if isinstance(result, Endpoint)]
+
+
+def _check_names(endpoints: Sequence[EndpointSettings]) -> None:
+    names = [endpoint.name for endpoint in endpoints]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise BadSettings(f"llm.endpoints: the name {twice[0]!r} is used {names.count(twice[0])} times; every endpoint needs its own")
+
+
+async def _configured(settings: EndpointSettings) -> Endpoint:
+    provider = await _provider(settings)
+    endpoint = Endpoint(settings.name, settings.provider, settings.url or "", settings.slots, provider, settings.models)
+    if settings.provider == "demonstration":
+        endpoint.slots = min(endpoint.slots, _demonstration_slots())
+    try:
+        await endpoint.refresh()
+    except ModelUnknown as failure:
+        await provider.close()
+        raise BadSettings(f"LLM endpoint {settings.name!r} ({settings.url or settings.provider}): {failure}") from failure
+    except CallFailure as failure:
+        await provider.close()
+        raise Unreachable(
+            f"LLM endpoint {settings.name!r} does not serve: tried {settings.url or ''}{_TRIED[settings.provider]}, {failure.kind}: {failure}; "
+            "start it, or correct its url or key under [[llm.endpoints]]"
+        ) from failure
+    except BaseException:
+        await provider.close()
+        raise
+    return endpoint
+
+
+async def _default(local_ollama: str) -> Endpoint:
+    provider = await _provider(EndpointSettings(name="local", provider="ollama", url=local_ollama))
+    endpoint = Endpoint("local", "ollama", local_ollama, LOCAL_OLLAMA_SLOTS, provider)
+    try:
+        async with asyncio.timeout(LOCAL_PROBE_TIMEOUT_S):
+            await endpoint.refresh()
+    except (CallFailure, TimeoutError):
+        await provider.close()
+        return await _configured(EndpointSettings(name="demonstration", provider="demonstration"))
+    except BaseException:
+        await provider.close()
+        raise
+    return endpoint
+
+
+async def _provider(settings: EndpointSettings) -> Provider:
+    # imported here: either client costs half a second, and a run needs one of them
+    key = read_secret(settings.api_key_file) if settings.api_key_file else None
+    if settings.provider == "demonstration":
+        from mistudio_explain.llm.demonstration import Demonstration
+
+        return await Demonstration.start()
+    if settings.url is None:
+        raise BadSettings(f"llm.endpoints {settings.name!r}: `url` is missing; a {settings.provider} endpoint needs one")
+    if settings.provider == "ollama":
+        from mistudio_explain.llm.ollama import Ollama
+
+        return Ollama(settings.url, key)
+    from mistudio_explain.llm.openai import OpenAi
+
+    return OpenAi(settings.url, key)
+
+
+def _demonstration_slots() -> int:
+    from mistudio_explain.llm.demonstration import servers_for_this_machine
+
+    return servers_for_this_machine()

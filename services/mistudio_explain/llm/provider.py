@@ -1,0 +1,92 @@
+"""What a provider of models is: one call in, one completion out, and which models it has."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from mistudio_explain.events.explanation import Message
+
+AnswerForm = Literal["fields", "sentence"]
+OnText = Callable[[str], Awaitable[None]]
+
+ANSWER_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {name: {"type": "string"} for name in ("label", "pattern", "significance", "implications")},
+    "required": ["label", "pattern", "significance", "implications"],
+    "additionalProperties": False,
+}
+"""JSON Schema of an answer in the form `fields`, in the subset that every provider's structured output takes."""
+
+SENTENCE_GRAMMAR = r"""root ::= ( [^.!?\n<>] | "." [0-9A-Za-z] )+ "."
+"""
+"""GBNF of an answer in the form `sentence`: one line, one full stop at its end; `max_tokens` bounds its length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait, seconds."""
+
+    first_token_s: float
+    token_s: float
+    deadline_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to a model, the same for every provider.
+
+    A final assistant message is a prefill that the answer continues. `context_tokens` never changes between calls of
+    one service: Ollama reloads a model when it does.
+    """
+
+    messages: tuple[Message, ...]
+    form: AnswerForm
+    model: str
+    temperature: float
+    seed: int
+    max_tokens: int
+    context_tokens: int
+    patience: Patience
+    on_text: OnText | None = None
+
+    @property
+    def prefill(self) -> str:
+        """The beginning of the answer that the prompt already gives; empty when it gives none."""
+        last = self.messages[-1]
+        return last.content if last.role == "assistant" else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A model's whole answer, without the prefill; a count that the server did not send is None."""
+
+    text: str
+    finish_reason: str
+    tokens_in: int | None
+    tokens_out: int | None
+    latency_s: float
+    first_text_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelListed:
+    """A model that an endpoint has; the digest where the server tells."""
+
+    name: str
+    digest: str | None = None
+
+
+class Provider(Protocol):
+    """A client of one LLM server."""
+
+    async def complete(self, call: Call) -> Completion:
+        """Answer a call. Raises a CallFailure. Cancelling it closes the connection, so that the server stops generating."""
+        ...
+
+    async def models(self) -> list[ModelListed]:
+        """The models that can be called, in the server's order. Raises a CallFailure."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections and whatever was started."""
+        ...

@@ -1,0 +1,211 @@
+"""One record's way through generation: tries, holding, keeping answers."""
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import pytest
+
+from mistudio_explain.events.explanation import ExplanationDrafted, ExplanationRequested
+from mistudio_explain.generation.explainer import MAX_DROPS, GivenUp, explain
+from mistudio_explain.llm.answers_cache import MemoryAnswers
+from mistudio_explain.llm.endpoint import Endpoint
+from mistudio_explain.llm.endpoints import Endpoints
+from mistudio_explain.llm.failures import BadRequest, ConnectionDropped, ContextTooLong, EndpointUnreachable, RateLimited, ServerFailed
+from mistudio_explain.llm.provider import Call, Completion, ModelListed
+from mistudio_explain.settings import GenerationSettings, LlmSettings
+from unit.generation.asking import requested
+
+Said = str | Exception
+
+
+class Model:
+    """A provider that says its lines in order, then the last one for ever; a canary call is answered from `canary`."""
+
+    def __init__(self, *lines: Said, canary: Callable[[], Said] = lambda: "yes") -> None:
+        self.lines = list(lines)
+        self.canary = canary
+        self.calls: list[Call] = []
+
+    async def complete(self, call: Call) -> Completion:
+        if call.messages[0].content == "Say yes.":
+            said = self.canary()
+        else:
+            self.calls.append(call)
+            said = self.lines.pop(0) if len(self.lines) > 1 else self.lines[0]
+        if isinstance(said, Exception):
+            raise said
+        return Completion(said, "stop", 10, 5, 1.5, 0.5)
+
+    async def models(self) -> list[ModelListed]:
+        return [ModelListed("m", "d1")]
+
+    async def close(self) -> None: ...
+
+
+class World:
+    """An explainer with one scripted model; no time passes in its sleeps, which are noted."""
+
+    def __init__(self, model: Model, *, attempts: int = 3) -> None:
+        self.model = model
+        self.waits: list[float] = []
+        self.answers = MemoryAnswers()
+        self.rng = random.Random(7)
+        self.endpoints = Endpoints([Endpoint("e", "ollama", "http://e", 2, model, models=(ModelListed("m", "d1"),))], rng=self.rng, sleep=self._sleep)
+        self.generation = GenerationSettings(attempts=attempts, retry_wait_s=2.0)
+
+    async def _sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        await asyncio.sleep(0)
+
+    async def explain(self, request: ExplanationRequested, **llm: float) -> ExplanationDrafted:
+        return await explain(request, self.endpoints, self.answers, llm=LlmSettings(**llm), generation=self.generation, rng=self.rng, sleep=self._sleep)
+
+
+async def test_an_answer_becomes_a_draft_with_all_that_the_request_brought() -> None:
+    request = requested(prefill="These texts all")
+    draft = await World(Model(" mention dogs.")).explain(request)
+    assert draft.answer.pattern == "These texts all mention dogs."
+    assert (draft.subject, draft.evidence, draft.prompt, draft.caveats) == (request.subject, request.evidence, request.prompt, request.caveats)
+    assert draft.flags == ["poor_coherence"]
+    made = draft.generation
+    assert (made.model, made.model_digest, made.endpoint, made.provider, made.tokens_in, made.tokens_out) == ("m", "d1", "e", "ollama", 10, 5)
+    assert (made.latency_s, made.cached, made.attempt, made.cost_usd) == (1.5, False, 0, None)
+
+
+async def test_an_unusable_answer_is_asked_for_again_with_another_sampling() -> None:
+    world = World(Model("no end", "Dogs are named."))
+    draft = await world.explain(requested())
+    assert draft.answer.pattern == "Dogs are named."
+    assert draft.generation.attempt == 1
+    assert "resampled" in draft.flags
+    first, second = world.model.calls
+    assert (first.temperature, first.seed) == (0.0, 1)
+    assert (second.temperature, second.seed) == (0.6, 2)
+    assert first.context_tokens == second.context_tokens
+
+
+async def test_a_record_is_given_up_after_its_tries_and_each_is_named() -> None:
+    world = World(Model("no end", ServerFailed("boom"), "I'm sorry, no."))
+    with pytest.raises(GivenUp) as caught:
+        await world.explain(requested())
+    assert [failed.kind for failed in caught.value.tries] == ["malformed", "server error", "refusal"]
+    for part in ("feature 5 of explain_1", "3 tries", "m at e", "boom", "declined"):
+        assert part in str(caught.value)
+    assert len(world.model.calls) == 3
+
+
+async def test_waits_between_tries_double_with_full_jitter() -> None:
+    waits = []
+    for seed in range(200):
+        world = World(Model("no end"))
+        world.rng.seed(seed)
+        with pytest.raises(GivenUp):
+            await world.explain(requested())
+        waits.append(world.waits)
+    assert all(0 <= first <= 2 and 0 <= second <= 4 for first, second in waits)
+    assert max(second for _, second in waits) > 3
+    assert min(first for first, _ in waits) < 0.2
+
+
+@pytest.mark.parametrize("failure", [BadRequest("no"), ContextTooLong("too long")])
+async def test_what_cannot_succeed_is_not_tried_again(failure: Exception) -> None:
+    world = World(Model(failure))
+    with pytest.raises(GivenUp, match="in 1 try"):
+        await world.explain(requested())
+    assert len(world.model.calls) == 1
+
+
+@pytest.mark.parametrize("outage", [EndpointUnreachable("away"), RateLimited("slow down", 3.0)])
+async def test_an_outage_of_any_length_counts_no_try(outage: Exception) -> None:
+    world = World(Model(*[outage] * 50, "Dogs are named."), attempts=1)
+    draft = await world.explain(requested())
+    assert draft.generation.attempt == 0
+    assert len(world.model.calls) == 51
+    await world.endpoints.close()
+
+
+async def test_a_sick_server_that_lists_its_models_counts_no_try_either() -> None:
+    sick = [True]
+    model = Model(*[ServerFailed("out of memory")] * 20, "Dogs are named.", canary=lambda: ServerFailed("out of memory") if sick[0] else "yes")
+    world = World(model, attempts=1)
+    draft = await world.explain(requested())
+    assert draft.generation.attempt == 0
+    await world.endpoints.close()
+
+
+async def test_a_record_under_which_the_server_goes_down_every_time_is_given_up() -> None:
+    model = Model(ConnectionDropped("broke"), canary=lambda: EndpointUnreachable("down"))
+    with pytest.raises(GivenUp, match="connection dropped"):
+        async with asyncio.timeout(10):
+            await World(model).explain(requested())
+    assert len(model.calls) == MAX_DROPS + 3
+
+
+async def test_a_held_record_can_be_cancelled() -> None:
+    world = World(Model(EndpointUnreachable("away")))
+    world.endpoints.all[0].down = "away"
+    held = asyncio.create_task(world.explain(requested()))
+    await asyncio.sleep(0)
+    held.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await held
+    assert world.endpoints.held == 0
+
+
+async def test_the_same_prompt_is_asked_once() -> None:
+    world = World(Model("Dogs are named."))
+    first = await world.explain(requested(feature="5"))
+    second = await world.explain(requested(feature="6"))
+    assert len(world.model.calls) == 1
+    assert second.subject.feature_id == "6"
+    assert second.answer == first.answer
+    assert second.generation == first.generation.model_copy(update={"cached": True})
+
+
+async def test_a_resampled_answer_is_found_again_and_still_says_so() -> None:
+    world = World(Model("no end", "Dogs are named."))
+    await world.explain(requested())
+    again = await world.explain(requested())
+    assert len(world.model.calls) == 2
+    assert "resampled" in again.flags
+
+
+async def test_other_parameters_are_another_question() -> None:
+    world = World(Model("Dogs are named."))
+    await world.explain(requested())
+    await world.explain(requested(), temperature=0.5)
+    assert len(world.model.calls) == 2
+
+
+async def test_an_unusable_answer_is_never_kept() -> None:
+    world = World(Model("no end"), attempts=1)
+    for _ in range(2):
+        with pytest.raises(GivenUp):
+            await world.explain(requested())
+    assert len(world.model.calls) == 2
+
+
+async def test_a_kept_answer_needs_no_endpoint() -> None:
+    world = World(Model("Dogs are named."))
+    await world.explain(requested())
+    world.endpoints.all[0].down = "away"
+    assert (await world.explain(requested())).generation.cached
+
+
+async def test_a_route_that_nobody_has_is_flagged_with_its_substitute() -> None:
+    draft = await World(Model("Dogs are named.")).explain(requested(route=("llama3.1:70b",)))
+    assert "substitute:m" in draft.flags
+
+
+async def test_the_cache_forgets_what_was_unused_for_longest() -> None:
+    world = World(Model("Dogs are named."))
+    kept = (await world.explain(requested())).generation
+    answers = MemoryAnswers(capacity=2)
+    from mistudio_explain.llm.answers_cache import KeptAnswer
+
+    for key in ("a", "b"):
+        await answers.put(key, KeptAnswer(text=key, generation=kept))
+    await answers.get("a")
+    await answers.put("c", KeptAnswer(text="c", generation=kept))
+    assert [await answers.get(key) is not None for key in ("a", "b", "c")] == [True, False, True]

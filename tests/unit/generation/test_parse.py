@@ -1,0 +1,164 @@
+"""What is an answer, and what is not."""
+
+import json
+
+import pytest
+
+from mistudio_explain.generation.stage import Echoed, Empty, Malformed, Refused, Truncated, UnusableAnswer, parse
+from unit.generation.asking import TEXTS, prompt
+
+FIELDS = {"label": "dogs and puppies", "pattern": "It fires on dogs.", "significance": "Animals matter.", "implications": "None for safety."}
+
+
+def test_all_four_fields_are_read() -> None:
+    parsed = parse(prompt("fields"), json.dumps(FIELDS), "stop")
+    assert parsed.answer.model_dump() == FIELDS
+    assert parsed.flags == []
+    assert parsed.answer.explanation == "It fires on dogs. Animals matter. None for safety."
+
+
+def test_a_prefill_and_its_continuation_are_joined() -> None:
+    parsed = parse(prompt(prefill="These texts all"), " mention dogs.", "stop")
+    assert parsed.answer.pattern == "These texts all mention dogs."
+    assert parsed.flags == []
+
+
+def test_a_prefill_that_the_server_repeats_is_not_doubled() -> None:
+    assert parse(prompt(prefill="These texts all"), "These texts all mention dogs.", "stop").answer.pattern == "These texts all mention dogs."
+
+
+def test_a_server_that_begins_a_turn_of_its_own_is_taken_at_its_word() -> None:
+    parsed = parse(prompt(prefill="These texts all"), "Each one mentions dogs.", "stop")
+    assert (parsed.answer.pattern, parsed.flags) == ("Each one mentions dogs.", ["prefill_ignored"])
+
+
+def test_a_prefilled_json_object_is_continued() -> None:
+    rest = json.dumps(FIELDS).removeprefix('{"label": "')
+    assert parse(prompt("fields", prefill='{"label": "'), rest, "stop").answer.model_dump() == FIELDS
+
+
+@pytest.mark.parametrize("wrapped", ["```json\n{}\n```", "```\n{}\n```", "Here you are:\n{}", "{}\nI hope this helps!"])
+def test_json_in_wrapping_is_read_by_rule_and_flagged(wrapped: str) -> None:
+    parsed = parse(prompt("fields"), wrapped.replace("{}", json.dumps(FIELDS)), "stop")
+    assert parsed.answer.model_dump() == FIELDS
+    assert parsed.flags == ["repaired:json"]
+
+
+def test_an_empty_minor_field_is_absent_and_flagged() -> None:
+    parsed = parse(prompt("fields"), json.dumps(FIELDS | {"implications": " "}), "stop")
+    assert parsed.answer.implications is None
+    assert parsed.flags == ["empty:implications"]
+
+
+def test_unclear_is_an_answer() -> None:
+    assert parse(prompt("fields"), json.dumps(FIELDS | {"label": "unclear", "pattern": "unclear"}), "stop").answer.pattern == "unclear"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Dogs are what these texts share. They also mention cats.",
+        'These are about "dogs." The rest is talk.',
+        "Dogs are what these texts share.\n\nLet me know if you need more",
+    ],
+)
+def test_only_the_first_sentence_is_taken_and_that_is_flagged(text: str) -> None:
+    parsed = parse(prompt(), text, "stop")
+    assert parsed.answer.pattern.endswith((".", '."'))
+    assert parsed.answer.pattern in text
+    assert parsed.flags == ["first_sentence"]
+
+
+@pytest.mark.parametrize("text", ["Prices such as 3.5 dollars at example.com are named.", "These texts mention e.g. dogs."])
+def test_a_dot_inside_a_sentence_does_not_end_it(text: str) -> None:
+    assert parse(prompt(), text, "stop").answer.pattern == text
+
+
+@pytest.mark.parametrize("reason", ["length", "content_filter", "tool_calls", "load", "unload"])
+@pytest.mark.parametrize("form", ["fields", "sentence"])
+def test_whatever_did_not_stop_by_itself_is_truncated_even_if_it_reads_well(form: str, reason: str) -> None:
+    text = json.dumps(FIELDS) if form == "fields" else "These texts mention dogs."
+    with pytest.raises(Truncated, match=reason):
+        parse(prompt(form), text, reason)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I'm sorry, but I can't help with that.",
+        "I’m sorry, I cannot do that.",
+        "As an AI language model, I have no opinion.",
+        "I cannot explain these texts.",
+        "I am unable to say.",
+        "Unfortunately, I can't answer.",
+        "Sorry, that is not possible.",
+    ],
+)
+@pytest.mark.parametrize("form", ["fields", "sentence"])
+def test_a_refusal_is_no_answer(form: str, text: str) -> None:
+    with pytest.raises(Refused):
+        parse(prompt(form), text, "stop")
+
+
+@pytest.mark.parametrize("text", ["I can see dogs in all of them.", "Sorry states of old dogs are described.", "As an aid to walking, a dog is named."])
+def test_a_sentence_that_only_begins_like_a_refusal_is_an_answer(text: str) -> None:
+    assert parse(prompt(), text, "stop").answer.pattern == text
+
+
+@pytest.mark.parametrize("text", ["", "  \n", "...", "."])
+@pytest.mark.parametrize("form", ["fields", "sentence"])
+def test_no_word_is_no_answer(form: str, text: str) -> None:
+    with pytest.raises(Empty):
+        parse(prompt(form), text, "stop")
+
+
+@pytest.mark.parametrize("field", ["label", "pattern"])
+def test_an_empty_main_field_is_no_answer(field: str) -> None:
+    with pytest.raises(Empty, match=field):
+        parse(prompt("fields"), json.dumps(FIELDS | {field: "--"}), "stop")
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_missing_field_is_named(field: str) -> None:
+    with pytest.raises(Malformed, match=f"{field!r} is missing"):
+        parse(prompt("fields"), json.dumps({name: text for name, text in FIELDS.items() if name != field}), "stop")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "These texts mention dogs.",
+        '["dogs"]',
+        json.dumps(FIELDS)[:-10],
+        json.dumps(FIELDS | {"pattern": 5}),
+        json.dumps(FIELDS | {"pattern": "dogs " * 1000}),
+        json.dumps(FIELDS, ensure_ascii=False).replace("dogs.", "d\ufffdgs."),
+    ],
+)
+def test_what_is_not_the_object_asked_for_is_malformed(text: str) -> None:
+    with pytest.raises(Malformed):
+        parse(prompt("fields"), text, "stop")
+
+
+@pytest.mark.parametrize("text", ["These texts mention", "dogs " * 1000 + ".", "These texts mention d\ufffdgs."])
+def test_what_is_not_one_sentence_is_malformed(text: str) -> None:
+    with pytest.raises(Malformed):
+        parse(prompt(), text, "stop")
+
+
+@pytest.mark.parametrize("text", [TEXTS[0], "In one sentence, say what these texts have in common."])
+def test_repeating_the_prompt_is_no_answer(text: str) -> None:
+    with pytest.raises(Echoed):
+        parse(prompt(), text, "stop")
+
+
+def test_quoting_a_phrase_of_a_text_is_no_echo() -> None:
+    text = 'They describe household animals, as in "barked at the old postman near the gate", and what those animals do all day.'
+    assert parse(prompt(), text, "stop").answer.pattern == text
+
+
+def test_every_unusable_answer_says_what_was_wrong_in_a_line() -> None:
+    with pytest.raises(UnusableAnswer) as caught:
+        parse(prompt("fields"), "x\n" * 5000, "stop")
+    assert len(str(caught.value)) < 250
+    assert "\n" not in str(caught.value)

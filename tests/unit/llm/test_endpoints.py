@@ -1,0 +1,230 @@
+"""Which endpoint takes a call, and that an outage makes calls wait rather than fail."""
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import pytest
+
+from mistudio_explain.llm.endpoint import Endpoint
+from mistudio_explain.llm.endpoints import LONGEST_PROBE_S, LONGEST_RETRY_AFTER_S, Choice, Endpoints
+from mistudio_explain.llm.failures import BadRequest, CallFailure, EndpointUnreachable, ModelUnknown, Overloaded, RateLimited, ServerFailed
+from mistudio_explain.llm.provider import Call, Completion, ModelListed
+from unit.llm.fake_llm import call
+
+
+class Scripted:
+    """A provider without a server; `failures` are raised by probes, `answers` by calls, one each until they run out."""
+
+    def __init__(self, *models: str) -> None:
+        self.listed = [ModelListed(model) for model in models]
+        self.failures: list[CallFailure] = []
+        self.answers: list[CallFailure] = []
+        self.closed = False
+
+    async def complete(self, call: Call) -> Completion:
+        if self.answers:
+            raise self.answers.pop(0)
+        return Completion("Dogs.", "stop", 1, 1, 0.1, 0.1)
+
+    async def models(self) -> list[ModelListed]:
+        if self.failures:
+            raise self.failures.pop(0)
+        return self.listed
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class Nap:
+    """A sleep that a test ends."""
+
+    def __init__(self) -> None:
+        self.asked: list[float] = []
+        self._turn = asyncio.Event()
+
+    async def __call__(self, seconds: float) -> None:
+        self.asked.append(seconds)
+        turn = self._turn
+        await turn.wait()
+
+    async def over(self) -> None:
+        turn, self._turn = self._turn, asyncio.Event()
+        turn.set()
+        await settled()
+
+
+async def settled() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def endpoint(name: str, *models: str, slots: int = 1) -> Endpoint:
+    made = Endpoint(name, "ollama", f"http://{name}", slots, Scripted(*models))
+    made.models = tuple(ModelListed(model) for model in models)
+    return made
+
+
+def fleet(*endpoints: Endpoint, sleep: Callable[[float], object] | None = None) -> Endpoints:
+    return Endpoints(endpoints, rng=random.Random(1), **({"sleep": sleep} if sleep else {}))
+
+
+def script(endpoint: Endpoint) -> Scripted:
+    assert isinstance(endpoint.provider, Scripted)
+    return endpoint.provider
+
+
+async def chosen(endpoints: Endpoints, *route: str) -> Choice:
+    async with endpoints.slot(route) as choice:
+        return choice
+
+
+async def test_the_first_model_of_the_route_that_somebody_has_is_taken() -> None:
+    endpoints = fleet(endpoint("a", "small"), endpoint("b", "big", "small"))
+    assert (await chosen(endpoints, "huge", "big", "small")).endpoint.name == "b"
+    assert (await chosen(endpoints, "huge", "big", "small")).flags == []
+
+
+async def test_a_name_without_a_tag_means_the_latest() -> None:
+    assert (await chosen(fleet(endpoint("a", "x", "llama3:latest")), "llama3")).model.name == "llama3:latest"
+
+
+async def test_an_empty_route_takes_any_model_without_a_flag() -> None:
+    choice = await chosen(fleet(endpoint("a", "m")))
+    assert (choice.model.name, choice.flags) == ("m", [])
+
+
+async def test_a_route_that_nobody_has_is_served_by_a_substitute_and_says_so() -> None:
+    choice = await chosen(fleet(endpoint("a", "m", "n")), "llama3.1:70b")
+    assert (choice.model.name, choice.flags) == ("m", ["substitute:m"])
+
+
+async def test_the_endpoint_with_more_free_slots_is_taken() -> None:
+    endpoints = fleet(endpoint("a", "m", slots=2), endpoint("b", "m", slots=2))
+    async with endpoints.slot(["m"]) as first, endpoints.slot(["m"]) as second:
+        assert {first.endpoint.name, second.endpoint.name} == {"a", "b"}
+
+
+async def test_never_more_calls_than_slots_are_in_flight() -> None:
+    endpoints = fleet(endpoint("a", "m", slots=2), endpoint("b", "m", slots=3))
+    most: dict[str, int] = {}
+
+    async def one() -> None:
+        async with endpoints.slot(["m"]) as choice:
+            most[choice.endpoint.name] = max(most.get(choice.endpoint.name, 0), choice.endpoint.in_flight)
+            await settled()
+
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(one() for _ in range(40)))
+    assert most == {"a": 2, "b": 3}
+    assert [endpoint.in_flight for endpoint in endpoints.all] == [0, 0]
+
+
+async def test_a_cancelled_wait_leaves_no_slot_taken() -> None:
+    endpoints = fleet(endpoint("a", "m"))
+    async with endpoints.slot(["m"]):
+        waiting = asyncio.create_task(chosen(endpoints, "m"))
+        await settled()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    assert endpoints.all[0].in_flight == 0
+    assert endpoints.held == 0
+
+
+async def test_a_call_is_held_while_the_only_endpoint_is_away_and_goes_on_when_it_is_back() -> None:
+    nap = Nap()
+    endpoints = fleet(endpoint("a", "m"), sleep=nap)
+    choice = await chosen(endpoints, "m")
+    script(choice.endpoint).failures = [EndpointUnreachable("still away")] * 3
+    assert await endpoints.blames_endpoint(choice, call(), EndpointUnreachable("gone"))
+    waiting = asyncio.create_task(chosen(endpoints, "m"))
+    for _ in range(3):
+        await settled()
+        assert not waiting.done()
+        assert endpoints.held == 1
+        assert "a" in endpoints.outages
+        await nap.over()
+    await nap.over()
+    assert (await waiting).endpoint.name == "a"
+    assert endpoints.outages == {}
+    await endpoints.close()
+
+
+async def test_probes_grow_further_apart_up_to_a_limit() -> None:
+    nap = Nap()
+    endpoints = fleet(endpoint("a", "m"), sleep=nap)
+    choice = await chosen(endpoints, "m")
+    script(choice.endpoint).failures = [EndpointUnreachable("away")] * 20
+    await endpoints.blames_endpoint(choice, call(), EndpointUnreachable("gone"))
+    await settled()
+    for _ in range(12):
+        await nap.over()
+    assert nap.asked[0] <= 0.5
+    assert nap.asked[3] > nap.asked[0]
+    assert LONGEST_PROBE_S / 2 <= nap.asked[-1] <= LONGEST_PROBE_S
+    await endpoints.close()
+
+
+@pytest.mark.parametrize(("asked", "waited"), [(7.0, 7.0), (1e9, LONGEST_RETRY_AFTER_S)])
+async def test_a_rate_limit_rests_the_endpoint_for_as_long_as_it_asked(asked: float, waited: float) -> None:
+    nap = Nap()
+    endpoints = fleet(endpoint("a", "m"), sleep=nap)
+    choice = await chosen(endpoints, "m")
+    assert await endpoints.blames_endpoint(choice, call(), RateLimited("slow down", asked))
+    await settled()
+    assert nap.asked == [waited]
+    await endpoints.close()
+
+
+async def test_a_call_waits_for_the_endpoint_that_has_its_model_rather_than_take_a_substitute() -> None:
+    nap = Nap()
+    endpoints = fleet(endpoint("a", "big"), endpoint("b", "small"), sleep=nap)
+    await endpoints.blames_endpoint(await chosen(endpoints, "big"), call(), Overloaded("busy"))
+    waiting = asyncio.create_task(chosen(endpoints, "big"))
+    await settled()
+    assert not waiting.done()
+    assert (await chosen(endpoints, "big", "small")).endpoint.name == "b"  # a route that allows it goes on
+    await nap.over()
+    assert (await waiting).endpoint.name == "a"
+    await endpoints.close()
+
+
+async def test_a_server_error_is_the_records_fault_when_the_endpoint_answers_a_small_call() -> None:
+    endpoints = fleet(endpoint("a", "m"))
+    choice = await chosen(endpoints, "m")
+    assert not await endpoints.blames_endpoint(choice, call(), ServerFailed("no"))
+    assert endpoints.outages == {}
+
+
+@pytest.mark.parametrize("broken", ["failures", "answers"])
+async def test_a_server_error_is_the_endpoints_fault_when_it_cannot_answer_a_small_call(broken: str) -> None:
+    endpoints = fleet(endpoint("a", "m"), sleep=Nap())
+    choice = await chosen(endpoints, "m")
+    setattr(script(choice.endpoint), broken, [ServerFailed("out of memory")])
+    assert await endpoints.blames_endpoint(choice, call(), ServerFailed("no"))
+    assert endpoints.outages == {"a": "server error: out of memory"}
+    await endpoints.close()
+
+
+async def test_a_bad_request_is_never_the_endpoints_fault() -> None:
+    endpoints = fleet(endpoint("a", "m"))
+    assert not await endpoints.blames_endpoint(await chosen(endpoints, "m"), call(), BadRequest("no"))
+
+
+async def test_a_model_that_is_listed_but_not_known_is_not_asked_for_again() -> None:
+    nap = Nap()
+    endpoints = fleet(endpoint("a", "ghost", "m"), sleep=nap)
+    assert await endpoints.blames_endpoint(await chosen(endpoints, "ghost"), call(), ModelUnknown("no such model"))
+    await settled()
+    await nap.over()
+    assert (await chosen(endpoints, "ghost")).flags == ["substitute:m"]
+    await endpoints.close()
+
+
+async def test_closing_closes_every_provider_and_stops_probing() -> None:
+    endpoints = fleet(endpoint("a", "m"), endpoint("b", "m"), sleep=Nap())
+    await endpoints.blames_endpoint(await chosen(endpoints, "m"), call(), Overloaded("busy"))
+    await endpoints.close()
+    assert all(script(one).closed for one in endpoints.all)
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("probe")]

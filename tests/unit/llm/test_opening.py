@@ -1,0 +1,82 @@
+"""What the settings come to at the start, and what is said when an endpoint is not there."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from mistudio_explain.errors import BadSettings, Unreachable
+from mistudio_explain.llm.opening import opened
+from mistudio_explain.settings import EndpointSettings, LlmSettings
+from unit.llm.fake_llm import FakeLlm, OllamaWire, OpenAiWire, Reply, Wire
+
+
+def lists(wire: Wire, *models: str) -> FakeLlm:
+    async def models_only(reply: Reply) -> None:
+        await reply.whole(200, wire.models(*models))
+
+    return FakeLlm(models_only)
+
+
+def free_url() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+def settings(*endpoints: EndpointSettings) -> LlmSettings:
+    return LlmSettings(endpoints=endpoints)
+
+
+async def test_an_ollama_on_this_machine_is_used_when_nothing_is_configured() -> None:
+    async with lists(OllamaWire(), "m") as server:
+        (endpoint,) = await opened(LlmSettings(), local_ollama=server.url)
+        await endpoint.provider.close()
+    assert (endpoint.kind, [model.name for model in endpoint.models]) == ("ollama", ["m"])
+
+
+async def test_configured_models_are_used_in_the_settings_order() -> None:
+    async with lists(OpenAiWire(), "a", "b", "c") as server:
+        (endpoint,) = await opened(settings(EndpointSettings(name="x", provider="openai", url=f"{server.url}/v1", models=("c", "a"))))
+        await endpoint.provider.close()
+    assert [model.name for model in endpoint.models] == ["c", "a"]
+
+
+async def test_an_endpoint_that_does_not_answer_is_named_with_what_was_tried() -> None:
+    url = free_url()
+    with pytest.raises(Unreachable, match="'gpu0'") as caught:
+        await opened(settings(EndpointSettings(name="gpu0", provider="ollama", url=url)))
+    assert f"{url}/api/tags" in str(caught.value)
+    assert "llm.endpoints" in str(caught.value)
+
+
+async def test_a_wrong_key_is_said_at_the_start(tmp_path: Path) -> None:
+    async def refuse(reply: Reply) -> None:
+        await reply.whole(401, OpenAiWire().error("Incorrect API key provided"))
+
+    key = tmp_path / "key"
+    key.write_text("wrong\n")
+    async with FakeLlm(refuse) as server:
+        with pytest.raises(Unreachable, match="auth: HTTP 401: Incorrect API key provided"):
+            await opened(settings(EndpointSettings(name="x", provider="openai", url=f"{server.url}/v1", api_key_file=key)))
+        assert server.requests[0].headers["authorization"] == "Bearer wrong"
+
+
+async def test_tls_spoken_to_a_plain_server_is_said_at_the_start() -> None:
+    async with lists(OpenAiWire(), "a") as server:
+        with pytest.raises(Unreachable, match=r"(?i)ssl|connection"):
+            await opened(settings(EndpointSettings(name="x", provider="openai", url=server.url.replace("http:", "https:"))))
+
+
+async def test_a_model_that_is_not_there_is_an_error_that_names_what_there_is() -> None:
+    async with lists(OllamaWire(), "a", "b") as server:
+        with pytest.raises(BadSettings, match=r"llama3\.1:8b.*it lists a, b"):
+            await opened(settings(EndpointSettings(name="x", provider="ollama", url=server.url, models=("llama3.1:8b",))))
+
+
+async def test_an_endpoint_without_url_or_with_a_name_used_twice_is_a_wrong_setting() -> None:
+    with pytest.raises(BadSettings, match="`url` is missing"):
+        await opened(settings(EndpointSettings(name="x", provider="ollama")))
+    one = EndpointSettings(name="x", provider="ollama", url=free_url())
+    with pytest.raises(BadSettings, match="'x' is used 2 times"):
+        await opened(settings(one, one))
