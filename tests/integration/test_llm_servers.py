@@ -120,7 +120,7 @@ async def test_a_record_is_held_while_ollama_is_away_and_explained_when_it_is_ba
         explaining = asyncio.create_task(drafted(endpoints, requested(prefill="These texts are all about")))
         try:
             async with asyncio.timeout(30):
-                while not endpoints.held:  # noqa: ASYNC110  (a number, not an event)
+                while not endpoints.held:
                     await asyncio.sleep(0.01)
             assert list(endpoints.outages) == ["ollama"]
         finally:

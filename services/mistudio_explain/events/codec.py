@@ -23,12 +23,17 @@ from mistudio_explain.events.model import Record
 MARKER = b"\xc3\x01"
 _HEADER = 10
 
+# what reading bytes that are not such an event has been seen to raise
+_UNREADABLE = (EOFError, ValueError, IndexError, StopIteration, OverflowError, MemoryError, struct.error, KeyError, TypeError)
+
 R = TypeVar("R", bound=Record)
 
 
 @dataclass(frozen=True, slots=True)
 class _Schema:
     name: str
+    fields: tuple[str, ...]
+    text: bytes
     parsed: Any
     fingerprint: bytes
 
@@ -43,7 +48,8 @@ def fingerprint_bytes(schema: Any) -> bytes:
 
 def _load(text: bytes) -> _Schema:
     raw = orjson.loads(text)
-    return _Schema(name=raw["name"], parsed=parse_schema(raw), fingerprint=fingerprint_bytes(raw))
+    fields = tuple(field["name"] for field in raw["fields"])
+    return _Schema(name=raw["name"], fields=fields, text=text, parsed=parse_schema(raw), fingerprint=fingerprint_bytes(raw))
 
 
 @cache
@@ -57,14 +63,15 @@ def current_schemas() -> Mapping[str, _Schema]:
 def _known_schemas() -> Mapping[bytes, _Schema]:
     """Every schema that was ever released, by fingerprint."""
     history = resources.files("mistudio_explain") / "schemas" / "history"
-    released = [_load(f.read_bytes()) for version in history.iterdir() if version.is_dir() for f in version.iterdir() if f.name.endswith(".avsc")]
+    versions = [version for version in history.iterdir() if version.is_dir()] if history.is_dir() else []
+    released = [_load(f.read_bytes()) for version in versions for f in version.iterdir() if f.name.endswith(".avsc")]
     return {s.fingerprint: s for s in (*released, *current_schemas().values())}
 
 
 def encode(event: Record) -> bytes:
     """Encode an event with this version's schema.
 
-    Raises MalformedEvent when a text cannot be written as UTF-8 (a lone surrogate).
+    Raises MalformedEvent when a text cannot be written as UTF-8 (a lone surrogate), or a number not in 64 bits.
     """
     schema = current_schemas()[type(event).__name__]
     out = io.BytesIO(MARKER + schema.fingerprint)
@@ -73,6 +80,8 @@ def encode(event: Record) -> bytes:
         schemaless_writer(out, schema.parsed, event.model_dump())
     except UnicodeEncodeError as error:
         raise MalformedEvent(f"{schema.name}: a text holds a character that is not valid Unicode (a lone surrogate): {error}") from error
+    except OverflowError as error:
+        raise MalformedEvent(f"{schema.name}: a whole number does not fit into the contract's 64 bits: {error}") from error
     return out.getvalue()
 
 
@@ -98,8 +107,8 @@ def decode(model: type[R], value: bytes | None) -> R:
     body.seek(_HEADER)
     try:
         fields = schemaless_reader(body, writer.parsed, None if writer is reader else reader.parsed)
-    except (EOFError, ValueError, IndexError, StopIteration, UnicodeDecodeError, OverflowError, MemoryError, struct.error, KeyError, TypeError) as error:
-        raise MalformedEvent(f"{name}: the bytes do not follow its schema ({type(error).__name__}: {error})") from error
+    except _UNREADABLE as error:
+        raise MalformedEvent(f"{name}.{_unreadable_field(writer, value)}: the bytes do not follow the schema ({type(error).__name__}: {error})") from error
     if body.tell() != len(value):
         raise MalformedEvent(f"{name}: {len(value) - body.tell()} bytes follow the event's end")
     try:
@@ -119,6 +128,25 @@ def _writer_schema(value: bytes, expected: str) -> _Schema:
             f"{expected}: no released schema has the fingerprint {value[2:_HEADER].hex()}; the writer is newer than this version, so update the consumer first"
         )
     return schema
+
+
+def _unreadable_field(writer: _Schema, value: bytes) -> str:
+    """Find the first field of a broken event that cannot be read, by reading ever more of them."""
+    for name, prefix in zip(writer.fields, _prefixes(writer.text), strict=True):
+        body = io.BytesIO(value)
+        body.seek(_HEADER)
+        try:
+            schemaless_reader(body, prefix, None)
+        except _UNREADABLE:
+            return name
+    return writer.fields[-1]
+
+
+@cache
+def _prefixes(text: bytes) -> tuple[Any, ...]:
+    """A schema's first field, first two, and so on to all."""
+    raw = orjson.loads(text)
+    return tuple(parse_schema({**raw, "fields": raw["fields"][:count]}) for count in range(1, len(raw["fields"]) + 1))
 
 
 def _describe(error: ValidationError) -> str:

@@ -100,6 +100,12 @@ class FeatureFound(Event):
     modality: str | None = Field(default=None, description="What the activations are of; absent means text.")
     request: JobRequest | None = Field(default=None, description="The explain job's request; absent: the default job of this find job.")
 
+    @model_validator(mode="after")
+    def _has_a_job(self) -> Self:
+        if self.request is None and len(default_explain_job_id(self.find_job_id)) > 200:
+            raise ValueError("find_job_id is too long for the name of its default explain job; give a request with explain_job_id")
+        return self
+
     @property
     def feature_key(self) -> FeatureKey:
         """The feature's name within its job."""

@@ -28,11 +28,11 @@ def lane_name(target_model: str) -> str:
     """Name the lane (the topic's last part) of a target model.
 
     Every character outside `[a-z0-9-]` becomes `-` (Kafka takes `.` and `_` for the same in metric names), at most
-    80 characters; whenever that changed the text, 8 hex digits of its sha256 keep two models apart. The names of
-    the express and the shared lane are never a model's.
+    80 characters; whenever that changed the text, or the text looks like a name that was made so, 8 hex digits of
+    its sha256 keep two models apart. The names of the express and the shared lane are never a model's.
     """
     plain = re.sub(r"[^a-z0-9-]", "-", target_model)[:_LANE_LENGTH]
-    if plain == target_model and plain not in _RESERVED_LANES:
+    if plain == target_model and plain not in _RESERVED_LANES and not re.search(r"-[0-9a-f]{8}$", plain):
         return plain
     return f"{plain}-{hashlib.sha256(target_model.encode()).hexdigest()[:8]}"
 

@@ -1,9 +1,9 @@
 """Events about whole jobs."""
 
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mistudio_explain.events.model import Event, FeatureKey, Id, Record, Tenant
 
@@ -92,6 +92,13 @@ class JobEvent(Event):
     first_pass: FirstPassPart | None = Field(default=None, description="Set in the first_pass part.")
     second_pass: SecondPassPart | None = Field(default=None, description="Set in the second_pass part.")
     replay: ReplayPart | None = Field(default=None, description="Set in the replay part.")
+
+    @model_validator(mode="after")
+    def _exactly_one_part(self) -> Self:
+        parts = [part.value for part in JobPart if getattr(self, part.value) is not None]
+        if len(parts) != 1:
+            raise ValueError(f"a job event has exactly one part, not {' and '.join(parts) or 'none'}")
+        return self
 
     @property
     def part(self) -> JobPart:

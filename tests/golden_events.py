@@ -1,0 +1,336 @@
+"""Rich examples of every event, and the script that writes them down: `.venv/bin/python tests/golden_events.py`.
+
+In tests/data/golden, `<name>.avro` is what was on the wire and `<name>.json` what it must be read as for ever (bytes as
+hex). A file whose schema was released is never written again; when the schema has changed since, the example gets a
+further file, `<name>.<fingerprint>.avro`. A name begins with its event's.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mistudio_explain.events import codec
+from mistudio_explain.events.explanation import (
+    Accuracy,
+    Answer,
+    Category,
+    DeadLetter,
+    EscalationCandidate,
+    Evidence,
+    ExplanationDrafted,
+    ExplanationRequested,
+    FeatureOutcome,
+    FeatureReviewed,
+    Generation,
+    Message,
+    OutcomeKind,
+    Prompt,
+    Safety,
+    SafetyEvidence,
+    Score,
+    Subject,
+    Tier,
+    TokenChunk,
+    Verification,
+)
+from mistudio_explain.events.feature import Activation, ActivationStatistics, ActiveToken, Classification, FeatureFound, JobRequest, Logit
+from mistudio_explain.events.job import (
+    Admission,
+    Artefact,
+    Averages,
+    BackgroundFeature,
+    ControlPart,
+    Coordinates,
+    FirstPassPart,
+    JobBackground,
+    JobEvent,
+    JobReport,
+    JobStatus,
+    ReplayPart,
+    RequestPart,
+    SealedPart,
+    SecondPassPart,
+    SummaryInsights,
+)
+from mistudio_explain.events.model import Record
+
+TESTS = Path(__file__).parent
+GOLDEN = TESTS / "data" / "golden"
+HISTORY = TESTS.parent / "schemas" / "history"
+COMMAND = ".venv/bin/python tests/golden_events.py"
+MOMENT_MS = 1_700_000_000_000
+
+SOURCE = Coordinates(topic="mistudio.find.features", partition=3, offset=1 << 40)
+STATISTICS = ActivationStatistics(mean=0.25, std=1.5, max=12.75, frequency=0.0625)
+LOGITS = [Logit(token=" JSON", value=2.5), Logit(token="\n", value=-1.25)]
+TEXTS = [
+    Activation(text="ein Häuschen, 文字, 🙂 and \u2028", activation_strength=12.75, context="wiki:7", peak=" 文字"),
+    Activation(text="a b", tokens=["a", " b"], token_activations=[0.0, 11.5]),
+    Activation(text="a b c", active_tokens=[ActiveToken(token=" c", strength=3.5)]),
+]
+REQUEST = JobRequest(
+    explain_job_id="explain_7", revision=2, tenant="acme", route="llama3.1:8b", prompt_version="plain@1", explain_poor=True, priority="interactive", expected=40
+)
+PROMPT = Prompt(
+    template="plain",
+    version="1",
+    sha256="ab" * 32,
+    messages=[Message(role="system", content="Be brief."), Message(role="user", content="…"), Message(role="assistant", content="{")],
+    answer="fields",
+)
+SUBJECT = Subject(
+    explain_job_id="explain_7",
+    tenant="acme",
+    revision=2,
+    find_job_id="find_7",
+    target_model="microsoft/phi-4",
+    feature_id="5",
+    feature_key="layer 12/5",
+    source_id="layer 12",
+    source_training_job="train_3",
+    tier=Tier.POOR,
+    coherence_score=0.125,
+    quality_level="low",
+    category=Category.TECHNICAL,
+    category_source="inferred",
+    keywords=["json", "schema"],
+    statistics=STATISTICS,
+    logits=LOGITS,
+    source=SOURCE,
+)
+EVIDENCE = Evidence(seen=TEXTS[:2], held_out=TEXTS[2:], trimmed=4)
+ANSWER = Answer(label="JSON keys", pattern="Detects keys of JSON objects.", significance="It reads structure.", implications="None known.")
+GENERATION = Generation(
+    model="llama3.1:8b",
+    model_digest="sha256:01",
+    endpoint="gpu0",
+    provider="ollama",
+    tokens_in=812,
+    tokens_out=64,
+    cost_usd=0.0,
+    latency_s=1.75,
+    cached=True,
+    finish_reason="stop",
+    attempt=1,
+)
+DRAFT = ExplanationDrafted(
+    subject=SUBJECT,
+    evidence=EVIDENCE,
+    answer=ANSWER,
+    generation=GENERATION,
+    prompt=PROMPT,
+    complexity="high",
+    pass_number=2,
+    earlier=Answer(pattern="Detects code."),
+    flags=["poor_coherence"],
+    caveats=["Three texts only."],
+)
+OUTCOME = FeatureOutcome(
+    outcome=OutcomeKind.EXPLAINED,
+    reason="second pass",
+    subject=SUBJECT,
+    pass_number=2,
+    evidence=EVIDENCE,
+    answer=ANSWER,
+    explanation=ANSWER.explanation,
+    quality_score=0.75,
+    accuracy=Accuracy(p=0.875, low=0.5, high=0.9375, n=3, basis="held_out", seen=0.75, held_out=0.875, masked=0.625, signals={"bm25": 1.5, "static": -0.25}),
+    clarity=Score(value=0.5, parts={"readability": 0.25}),
+    consistency=Score(value=0.25),
+    relevance=Score(value=1.0),
+    business_relevance="high",
+    pattern_verification=Verification.PARTIAL,
+    confidence=0.5,
+    safety=Safety(
+        assessment="requires_review",
+        categories=["weapons"],
+        evidence=[
+            SafetyEvidence(category="weapons", where="text", index=1, words=["gun"]),
+            SafetyEvidence(category="weapons", where="explanation", words=["gun"]),
+        ],
+    ),
+    unavailable={"minilm": "not installed"},
+    caveats=["Three texts only."],
+    flags=["poor_coherence", "provisional"],
+    review_reason="safety",
+    generation=GENERATION,
+    prompt_template="plain@1",
+    prompt_sha256="ab" * 32,
+    complexity="high",
+    validator_version=1,
+    background_version=1 << 21,
+    background_features=63,
+    earlier=Answer(pattern="Detects code."),
+)
+_RICH: tuple[Record, ...] = (
+    FeatureFound(
+        target_model="microsoft/phi-4",
+        find_job_id="find_7",
+        feature_id="5",
+        source_id="layer 12",
+        source_training_job="train_3",
+        coherence_score=0.125,
+        quality_level="low",
+        pattern_category="technical",
+        pattern_keywords=["json", "schema"],
+        top_activations=TEXTS,
+        activation_statistics=STATISTICS,
+        top_logits=LOGITS,
+        classification=Classification(
+            secondary_categories=["behavioral"],
+            semantic_tags=["code"],
+            behavioral_indicators=["tool use"],
+            quality_tier="low",
+            complexity_score=0.5,
+            confidence_score=0.25,
+        ),
+        modality="text",
+        request=REQUEST,
+    ),
+    REQUEST,
+    JobEvent(
+        explain_job_id="explain_7",
+        revision=2,
+        tenant="acme",
+        at_ms=MOMENT_MS,
+        request=RequestPart(
+            find_job_id="find_7",
+            target_model="microsoft/phi-4",
+            source_training_job="train_3",
+            input_processing_time="24.3 minutes",
+            filters=["category=technical"],
+            route="llama3.1:8b",
+            prompt_version="plain@1",
+            explain_poor=True,
+            priority="interactive",
+            expected=40,
+            estimated_seconds=90.5,
+            estimated_cost_usd=0.25,
+        ),
+    ),
+    Admission(
+        explain_job_id="explain_7", feature_key="layer 12/5", revision=2, tenant="acme", find_job_id="find_7", target_model="microsoft/phi-4", source=SOURCE
+    ),
+    JobBackground(
+        find_job_id="find_7",
+        tenant="acme",
+        target_model="microsoft/phi-4",
+        sample=[BackgroundFeature(feature_key="layer 12/5", keywords=["json"], texts=["a b", "文字"]), BackgroundFeature(feature_key="6")],
+        distinct=2,
+        frozen=False,
+        seen=bytes(range(256))[-16:],
+    ),
+    ExplanationRequested(
+        event_id="5f0c",
+        subject=SUBJECT,
+        request=REQUEST,
+        complexity="high",
+        evidence=EVIDENCE,
+        prompt=PROMPT,
+        route=["llama3.1:8b", "mistral:7b"],
+        pass_number=2,
+        attempt=1,
+        flags=["poor_coherence"],
+        caveats=["Three texts only."],
+    ),
+    DRAFT,
+    OUTCOME,
+    EscalationCandidate(outcome=OUTCOME, draft=DRAFT, why="low accuracy"),
+    FeatureReviewed(
+        explain_job_id="explain_7", feature_key="layer 12/5", verdict="partly", corrected="Keys and values.", who="ada", why="values too", at_ms=MOMENT_MS
+    ),
+    TokenChunk(event_id="5f0c", index=3, text=" Häuschen", last=True),
+    JobReport(
+        explain_job_id="explain_7",
+        tenant="acme",
+        find_job_id="find_7",
+        target_model="microsoft/phi-4",
+        revision=2,
+        status=JobStatus.INCOMPLETE,
+        expected=40,
+        expected_source="sealed",
+        admitted=40,
+        explained=30,
+        skipped=5,
+        failed=4,
+        flagged=3,
+        confirmed=20,
+        missing=["layer 12/9"],
+        averages=Averages(quality=0.75, accuracy=0.5, confidence=0.25, latency_s=1.5),
+        tokens_in=32_480,
+        tokens_out=2_560,
+        cost_usd=0.125,
+        wall_s=90.5,
+        eta_s=2.25,
+        estimated_seconds=80.0,
+        estimated_cost_usd=0.25,
+        artefacts=[Artefact(uri="reports/explain_7/feature_explanations.json", sha256="cd" * 32, size=4096)],
+        as_of={"0": 12, "1": 1 << 33},
+        insights=SummaryInsights(
+            high_quality_explanations=10,
+            safety_concerns_identified=1,
+            business_critical_features=2,
+            technical_pattern_count=20,
+            behavioral_pattern_count=3,
+        ),
+        at_ms=MOMENT_MS,
+    ),
+    DeadLetter(
+        source=SOURCE,
+        service="context",
+        raw=b"\x00not avro\xff",
+        raw_key=b"phi-4",
+        headers={"mse-job": b"explain_7", "other": b"\xff"},
+        truncated=True,
+        error="MalformedEvent",
+        message="FeatureFound: the value is not Avro",
+        attempts=1,
+        explain_job_id="explain_7",
+        feature_key="layer 12/5",
+        at_ms=MOMENT_MS,
+    ),
+)
+
+
+EXAMPLES: Mapping[str, Record] = {
+    **{type(event).__name__: event for event in _RICH},
+    "FeatureFound.bare": FeatureFound(target_model="gpt2", find_job_id="7", feature_id="-1"),
+    "FeatureOutcome.skipped": FeatureOutcome(outcome=OutcomeKind.SKIPPED, reason="coherence 0.13 is below 0.40", subject=SUBJECT),
+    "JobEvent.sealed": JobEvent(explain_job_id="explain_7", at_ms=MOMENT_MS, sealed=SealedPart(expected=40)),
+    "JobEvent.control": JobEvent(explain_job_id="explain_7", at_ms=MOMENT_MS, control=ControlPart(action="cancel", who="ada", why="wrong model")),
+    "JobEvent.first_pass": JobEvent(explain_job_id="explain_7", at_ms=MOMENT_MS, first_pass=FirstPassPart(outcomes=40)),
+    "JobEvent.second_pass": JobEvent(explain_job_id="explain_7", at_ms=MOMENT_MS, second_pass=SecondPassPart(sent=3, refused=2)),
+    "JobEvent.replay": JobEvent(explain_job_id="explain_8", at_ms=MOMENT_MS, replay=ReplayPart(from_job="find_7", of="explain_7", where="quality<0.6")),
+}
+
+
+def as_json(event: Record) -> Any:
+    """An event as JSON would hold it, bytes as hex."""
+    return json.loads(json.dumps(event.model_dump(), default=bytes.hex))
+
+
+def released_fingerprints() -> frozenset[bytes]:
+    """Fingerprints of all schemas in schemas/history."""
+    return frozenset(codec.fingerprint_bytes(json.loads(schema.read_bytes())) for schema in HISTORY.glob("*/*.avsc"))
+
+
+def write() -> None:
+    """Write every example that has no file of its schema yet, or one of a schema that was never released."""
+    released = released_fingerprints()
+    for name, event in EXAMPLES.items():
+        value = codec.encode(event)
+        path = GOLDEN / f"{name}.avro"
+        if _fingerprint(path) in released and _fingerprint(path) != value[2:10]:
+            path = GOLDEN / f"{name}.{value[2:10].hex()}.avro"
+        if _fingerprint(path) not in released:
+            path.write_bytes(value)
+            path.with_suffix(".json").write_text(json.dumps(as_json(event), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _fingerprint(path: Path) -> bytes | None:
+    return path.read_bytes()[2:10] if path.is_file() else None
+
+
+if __name__ == "__main__":
+    write()
