@@ -15,10 +15,10 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 from fastavro import schemaless_reader, schemaless_writer
-from integration.real_kafka import RealKafka
 
 from benchmarks.requests import draft_of, request_of, take
 from benchmarks.table import ratios
+from integration.real_kafka import RealKafka
 from mistudio_explain.events import topics
 from mistudio_explain.events.codec import current_schemas, decode
 from mistudio_explain.events.explanation import ExplanationDrafted, ExplanationRequested, FeatureOutcome, OutcomeKind
@@ -48,7 +48,8 @@ async def ours(settings: Settings) -> float:
 
     def context_core(feature: Received[FeatureFound]) -> list[Outgoing]:
         event = feature.event
-        admission = Admission(explain_job_id="explain_bench", feature_key=event.feature_key, find_job_id=event.find_job_id, target_model=event.target_model, source=feature.source)
+        names = {"feature_key": event.feature_key, "find_job_id": event.find_job_id, "target_model": event.target_model}
+        admission = Admission(explain_job_id="explain_bench", **names, source=feature.source)
         return [outgoing(admission), outgoing(request_of(event), topic=LANE)]
 
     @app.batches(topics.FEATURES, service="context", read=received_feature)
@@ -117,7 +118,8 @@ async def bare(settings: Settings, templates: tuple[dict[str, Any], dict[str, An
 
     async def hop(topic: str, name: str, core: Callable[[dict[str, Any]], list[tuple[str, bytes, bytes]]], group: str | None) -> None:
         nonlocal seen
-        consumer = AIOKafkaConsumer(topic, bootstrap_servers=bootstrap, group_id=group, auto_offset_reset="earliest", enable_auto_commit=False, max_partition_fetch_bytes=65536)
+        options = {"auto_offset_reset": "earliest", "enable_auto_commit": False, "max_partition_fetch_bytes": 65536}
+        consumer = AIOKafkaConsumer(topic, bootstrap_servers=bootstrap, group_id=group, **options)
         await consumer.start()
         try:
             while True:
@@ -138,7 +140,8 @@ async def bare(settings: Settings, templates: tuple[dict[str, Any], dict[str, An
 
     started = time.process_time()
     async with AsyncExitStack() as stack:
-        producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", enable_idempotence=True, linger_ms=5, max_request_size=8 << 20, max_batch_size=1 << 20)
+        options = {"acks": "all", "enable_idempotence": True, "linger_ms": 5, "max_request_size": 8 << 20, "max_batch_size": 1 << 20}
+        producer = AIOKafkaProducer(bootstrap_servers=bootstrap, **options)
         await producer.start()
         stack.push_async_callback(producer.stop)
         hops = (
@@ -180,7 +183,8 @@ def main(runs: int = 5) -> None:
                 kafka.delete_topics("mistudio.")
                 asyncio.run(fill(settings))
                 taken[name].append(asyncio.run(contender(settings)) / FEATURES * 1e6)
-    ratios(f"Mechanics: CPU for each of {FEATURES} features of 6 KB, all hops", taken, unit="µs", peer="bare aiokafka + fastavro", ours="services, pass-through cores", goal=0.5, digits=0)
+    title = f"Mechanics: CPU for each of {FEATURES} features of 6 KB, all hops"
+    ratios(title, taken, unit="µs", peer="bare aiokafka + fastavro", ours="services, pass-through cores", goal=0.5, digits=0)
 
 
 if __name__ == "__main__":

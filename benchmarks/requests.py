@@ -20,6 +20,7 @@ from mistudio_explain.events.explanation import (
 from mistudio_explain.events.feature import Activation, FeatureFound, JobRequest
 from mistudio_explain.intake.stage import read
 
+QUESTION = Message(role="user", content="What do these texts have in common?")
 EXAMPLE = Path(__file__).parent.parent / "examples" / "gpt2-small" / "feature_analysis.json"
 
 
@@ -58,7 +59,7 @@ def request_of(feature: FeatureFound) -> ExplanationRequested:
         request=request,
         complexity="medium",
         evidence=Evidence(seen=feature.top_activations[:14], held_out=feature.top_activations[14:]),
-        prompt=Prompt(template="t", version="1", sha256=feature.feature_id, messages=[Message(role="user", content="What do these texts have in common?")], answer="fields"),
+        prompt=Prompt(template="t", version="1", sha256=feature.feature_id, messages=[QUESTION], answer="fields"),
         route=[],
     )  # fmt: skip
 

@@ -5,11 +5,10 @@ import random
 import time
 from itertools import islice
 
-from integration.real_kafka import RealKafka
-
 from benchmarks.fake_llm import FakeProvider, fake_endpoints, log_normal
 from benchmarks.requests import request_of, take
 from benchmarks.table import ratios
+from integration.real_kafka import RealKafka
 from mistudio_explain.events.topics import PROMPTS_PREFIX
 from mistudio_explain.generation import service as generation
 from mistudio_explain.kafka.app import StreamApp
@@ -72,7 +71,8 @@ def main(runs: int = 5) -> None:
         for seed in range(runs):
             taken["plain asyncio loop"].append(plain_loop(seed))
             taken["generation service"].append(through_kafka(kafka, seed))
-    ratios(f"Slots kept busy: {CALLS} calls of 200 ms (log-normal), {SLOTS} slots", taken, unit="s", peer="plain asyncio loop", ours="generation service", goal=0.97)
+    title = f"Slots kept busy: {CALLS} calls of 200 ms (log-normal), {SLOTS} slots"
+    ratios(title, taken, unit="s", peer="plain asyncio loop", ours="generation service", goal=0.97)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mistudio_explain.aggregation import service as aggregation
 from mistudio_explain.aggregation.reports import JobReports
 from mistudio_explain.context import service as context
+from mistudio_explain.context.policy import DEMONSTRATION
 from mistudio_explain.errors import BadSettings
 from mistudio_explain.generation import service as generation
 from mistudio_explain.kafka.app import StreamApp
@@ -46,7 +47,7 @@ async def assembled(settings: Settings, clients: KafkaClients, services: Sequenc
         if endpoints is None and "generation" in services:
             endpoints = await stack.enter_async_context(opened_endpoints(settings, rng))
         if "context" in services:
-            context.register(app, is_demonstration=endpoints.is_demonstration if endpoints else _names_demonstration(settings))
+            context.register(app, family=_family(settings, endpoints))
         if "generation" in services and endpoints is not None:
             generation.register(app, endpoints, MemoryAnswers(), rng)
         if "validation" in services:
@@ -68,6 +69,9 @@ async def opened_endpoints(settings: Settings, rng: random.Random) -> AsyncItera
         await endpoints.close()
 
 
-def _names_demonstration(settings: Settings) -> bool:
+def _family(settings: Settings, endpoints: Endpoints | None) -> str:
+    """What prompts are written for: the demonstration model, or the first model that is named."""
     configured = settings.llm.endpoints
-    return bool(configured) and all(endpoint.provider == "demonstration" for endpoint in configured)
+    if endpoints.is_demonstration if endpoints else configured and all(endpoint.provider == DEMONSTRATION for endpoint in configured):
+        return DEMONSTRATION
+    return next((model for endpoint in configured for model in endpoint.models or ()), "")

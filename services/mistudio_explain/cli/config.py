@@ -18,6 +18,11 @@ def run_config(action: str, *, config: Path | None, profile: str | None, as_json
         )
     else:
         console().print(
-            table(None, ("setting", "value", "origin", "meaning"), ((v.name, str(v.value), v.origin, v.meaning) for v in values), wrap=("value", "meaning"))
+            table(
+                None,
+                ("setting", "value", "origin", "meaning"),
+                ((v.name, str(v.value), v.origin, v.meaning) for v in values),
+                wrap={"value": 30, "meaning": None},
+            )
         )
     return 0

@@ -34,7 +34,7 @@ def examine(*, config: Path | None, profile: str | None, as_json: bool) -> int:
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
-        console().print(table(None, ("what", "state", "found"), ((f.what, "ok" if f.is_well else "FAILS", f.found) for f in findings), wrap=("found",)))
+        console().print(table(None, ("what", "state", "found"), ((f.what, "ok" if f.is_well else "FAILS", f.found) for f in findings), wrap={"found": None}))
     return 0 if all(finding.is_well for finding in findings) else 3
 
 
@@ -62,7 +62,8 @@ async def _kafka(settings: Settings) -> list[Finding]:
         findings = [Finding("Kafka", True, f"{kind}; cluster {cluster['cluster_id']}, {len(cluster['brokers'])} broker(s)")]
         if broker is None:
             differences = await compare_topics(admin, topic_specs(settings))
-            said = "as they should be" if not differences else f"{len(differences)} differences; see `mistudio-explain topics check`, make them with `topics create`"
+            wrong = f"{len(differences)} differences: see `mistudio-explain topics check`, make missing ones with `topics create`"
+            said = wrong if differences else "as they should be"
             findings.append(Finding("topics", not differences, said))
         return findings
 
@@ -70,7 +71,11 @@ async def _kafka(settings: Settings) -> list[Finding]:
 async def _endpoints(settings: Settings) -> list[Finding]:
     async with opened_endpoints(settings, random.Random()) as endpoints:  # noqa: S311  (spreads retries in time)
         return [
-            Finding(f"LLM endpoint {endpoint.name}", True, f"{endpoint.kind} {endpoint.url}, {endpoint.slots} slots, models: {', '.join(model.name for model in endpoint.models)}")
+            Finding(
+                f"LLM endpoint {endpoint.name}",
+                True,
+                f"{endpoint.kind} {endpoint.url}, {endpoint.slots} slots, models: {', '.join(model.name for model in endpoint.models)}",
+            )
             for endpoint in endpoints.all
         ]
 

@@ -61,8 +61,8 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Explain a find job from start to report in this one process, on the embedded broker unless Kafka is configured."""
-    from mistudio_explain.cli.order import InputOrder  # noqa: PLC0415  (a quick --help loads no client library)
-    from mistudio_explain.cli.run import run_job  # noqa: PLC0415
+    from mistudio_explain.cli.order import InputOrder
+    from mistudio_explain.cli.run import run_job
 
     order = InputOrder(path, find_job, data_root, target_model, keep_going, explain_poor)
     raise typer.Exit(run_job(order, out=out, dry_run=dry_run, config=config, profile=profile, as_json=as_json))
@@ -71,7 +71,7 @@ def run(
 @app.command(epilog="Example: mistudio-explain up --config mistudio-explain.toml")
 def up(config: Config = None, profile: Profile = None) -> None:
     """Run all services in this process until it is stopped; with the embedded broker unless Kafka is configured."""
-    from mistudio_explain.cli.serve import up_all  # noqa: PLC0415
+    from mistudio_explain.cli.serve import up_all
 
     raise typer.Exit(up_all(config=config, profile=profile))
 
@@ -85,7 +85,7 @@ def serve(
     profile: Profile = None,
 ) -> None:
     """Run some services against the configured Kafka until they are stopped."""
-    from mistudio_explain.cli.serve import serve_services  # noqa: PLC0415
+    from mistudio_explain.cli.serve import serve_services
 
     raise typer.Exit(serve_services(services, health_host=health_host, health_port=health_port, config=config, profile=profile))
 
@@ -103,8 +103,8 @@ def publish(
     as_json: AsJson = False,
 ) -> None:
     """Publish a find job's features to the configured Kafka and seal the job."""
-    from mistudio_explain.cli.order import InputOrder  # noqa: PLC0415
-    from mistudio_explain.cli.publish import publish_job_file  # noqa: PLC0415
+    from mistudio_explain.cli.order import InputOrder
+    from mistudio_explain.cli.publish import publish_job_file
 
     order = InputOrder(path, find_job, data_root, target_model, keep_going, explain_poor)
     raise typer.Exit(publish_job_file(order, config=config, profile=profile, as_json=as_json))
@@ -113,7 +113,7 @@ def publish(
 @app.command(epilog="Example: mistudio-explain watch explain_20250726_151321_d9675dce")
 def watch(job: Job, config: Config = None, profile: Profile = None, as_json: AsJson = False) -> None:
     """Follow a job on the configured Kafka until it is at an end."""
-    from mistudio_explain.cli.watch import watch_job  # noqa: PLC0415
+    from mistudio_explain.cli.watch import watch_job
 
     raise typer.Exit(watch_job(job, config=config, profile=profile, as_json=as_json))
 
@@ -127,7 +127,7 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Write a job's files from the store as it stands, finished or not."""
-    from mistudio_explain.cli.report import write_report  # noqa: PLC0415
+    from mistudio_explain.cli.report import write_report
 
     raise typer.Exit(write_report(job, out=out, config=config, profile=profile, as_json=as_json))
 
@@ -140,7 +140,7 @@ def topics(
     as_json: AsJson = False,
 ) -> None:
     """Make the topics on the configured Kafka, or compare their partitions and configuration with what they should be."""
-    from mistudio_explain.cli.topics import run_topics  # noqa: PLC0415
+    from mistudio_explain.cli.topics import run_topics
 
     raise typer.Exit(run_topics(action, config=config, profile=profile, as_json=as_json))
 
@@ -148,7 +148,7 @@ def topics(
 @app.command(epilog="Example: mistudio-explain doctor --config mistudio-explain.toml")
 def doctor(config: Config = None, profile: Profile = None, as_json: AsJson = False) -> None:
     """Say what is reachable: the broker and what it can do, the LLM endpoints and their models, the store, the report folder."""
-    from mistudio_explain.cli.doctor import examine  # noqa: PLC0415
+    from mistudio_explain.cli.doctor import examine
 
     raise typer.Exit(examine(config=config, profile=profile, as_json=as_json))
 
@@ -161,7 +161,7 @@ def config_command(
     as_json: AsJson = False,
 ) -> None:
     """Show every setting, its value and where the value comes from."""
-    from mistudio_explain.cli.config import run_config  # noqa: PLC0415
+    from mistudio_explain.cli.config import run_config
 
     raise typer.Exit(run_config(action, config=config, profile=profile, as_json=as_json))
 

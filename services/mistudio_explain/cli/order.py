@@ -31,7 +31,13 @@ class InputOrder:
 
 def read_input(order: InputOrder, settings: Settings) -> FindJob:
     """Read and check the input; raises BadInput, also when no feature reaches the threshold and poor ones are to be skipped."""
-    job = read(_path(order), target_model=order.target_model, find_job_id=order.find_job, event_bytes=settings.limits.event_bytes, keep_going=order.keep_going)
+    job = read(
+        _path(order),
+        target_model=order.target_model,
+        find_job_id=order.find_job,
+        event_bytes=settings.limits.event_bytes,
+        keep_going=order.keep_going,
+    )
     for problem in job.problems:
         error_line(f"left out: {problem}")
     if to_explain(job, settings) == 0:
@@ -47,7 +53,10 @@ def to_explain(job: FindJob, settings: Settings) -> int:
 def request_for(job: FindJob, settings: Settings) -> JobRequest:
     """The explain job that belongs to a find job."""
     return JobRequest(
-        explain_job_id=default_explain_job_id(job.find_job_id), explain_poor=settings.quality.explain_poor, prompt_version=settings.context.template, expected=job.total
+        explain_job_id=default_explain_job_id(job.find_job_id),
+        explain_poor=settings.quality.explain_poor,
+        prompt_version=settings.context.template,
+        expected=job.total,
     )
 
 

@@ -34,9 +34,17 @@ async def show_until_end(events: AsyncIterator[Followed], seen: Progressing) -> 
     """Show events until a report says that the job is at an end; returns that report."""
     started = time.monotonic()
     bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-        console=console(stderr=True), disable=seen.as_json or not sys.stderr.isatty(), transient=True,
-    )  # fmt: skip
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console(stderr=True),
+        disable=seen.as_json or not sys.stderr.isatty(),
+        transient=True,
+    )
     with bar:
         task = bar.add_task("explaining", total=seen.expected, rate="")
         async for event in events:

@@ -28,7 +28,8 @@ def publish_job_file(order: InputOrder, *, config: Path | None, profile: str | N
     if as_json:
         print_json({"explain_job_id": request.explain_job_id, "published": sent, "left_out": [str(problem) for problem in job.problems]})
     else:
-        console().print(f"published {sent} features of {job.find_job_id} as {request.explain_job_id} and sealed it; follow it with `mistudio-explain watch {request.explain_job_id}`")
+        job_id = request.explain_job_id
+        console().print(f"published {sent} features of {job.find_job_id} as {job_id} and sealed it; follow it with `mistudio-explain watch {job_id}`")
     return 1 if job.problems else 0
 
 

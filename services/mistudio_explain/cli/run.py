@@ -24,10 +24,12 @@ from mistudio_explain.intake.service import publish_job
 from mistudio_explain.intake.stage import FindJob
 from mistudio_explain.kafka.embedded import EmbeddedBroker
 from mistudio_explain.kafka.follow import Followed, following
+from mistudio_explain.llm.connection import is_loopback
 from mistudio_explain.llm.endpoints import Endpoints
 from mistudio_explain.settings import Settings, StoreSettings
 
 _STOP_S = 5.0
+_FREE = frozenset({"demonstration", "ollama"})  # local by their nature; what an OpenAI-compatible server elsewhere costs is not known
 SECONDS_PER_CALL = {"demonstration": 1.5, "ollama": 5.0, "openai": 5.0}
 """What a call takes before anything was measured: the demonstration model on one core (benchmarks), else the specification's bound of 5 s."""
 
@@ -101,21 +103,35 @@ async def _interrupted(assembly: Assembly, job: str, error: BaseException, runni
 
 def _estimate(job: FindJob, settings: Settings, endpoints: Endpoints) -> Estimate:
     seconds = max(SECONDS_PER_CALL[endpoint.kind] for endpoint in endpoints.all)
-    return estimate(to_explain(job, settings), endpoints.slots, seconds, None)
+    is_free = all(endpoint.kind in _FREE or is_loopback(endpoint.url) for endpoint in endpoints.all)
+    return estimate(to_explain(job, settings), endpoints.slots, seconds, 0.0 if is_free else None)
 
 
 def _announce(job: FindJob, settings: Settings, endpoints: Endpoints, estimated: Estimate, *, as_json: bool, dry_run: bool) -> None:
     explained = to_explain(job, settings)
     models = ", ".join(f"{endpoint.models[0].name} at {endpoint.name}" for endpoint in endpoints.all)
     if as_json:
-        print_json({
-            "event": "start", "find_job_id": job.find_job_id, "target_model": job.target_model, "features": job.total, "to_explain": explained, "tiers": job.distribution.tiers,
-            "models": models, "estimated_seconds": estimated.seconds, "estimated_cost_usd": estimated.cost_usd, "dry_run": dry_run,
-        })  # fmt: skip
+        print_json(
+            {
+                "event": "start",
+                "find_job_id": job.find_job_id,
+                "target_model": job.target_model,
+                "features": job.total,
+                "to_explain": explained,
+                "tiers": job.distribution.tiers,
+                "models": models,
+                "estimated_seconds": estimated.seconds,
+                "estimated_cost_usd": estimated.cost_usd,
+                "dry_run": dry_run,
+            }
+        )
         return
     tiers = ", ".join(f"{count} {tier.value}" for tier, count in job.distribution.tiers.items() if count)
     console().print(f"{job.find_job_id} of {job.target_model}: {job.total} features ({tiers}), {explained} to explain")
-    cost = "no cost" if estimated.cost_usd == 0 else "cost unknown" if estimated.cost_usd is None else f"${estimated.cost_usd:.2f}"
+    cost = "no API cost" if estimated.cost_usd == 0 else "cost unknown" if estimated.cost_usd is None else f"${estimated.cost_usd:.2f}"
     console().print(f"explained by {models}; estimated {estimated.seconds:.0f} s, {cost}")
     if endpoints.is_demonstration:
-        console().print("That is a demonstration model: its explanations show the machinery and are not to be trusted. Start an Ollama, or name one in the settings, for real ones.")
+        console().print(
+            "That is a demonstration model: its explanations show the machinery and are not to be trusted. "
+            "Start an Ollama, or name an LLM server in the settings, for real ones."
+        )

@@ -24,7 +24,7 @@ def serve_services(services: Sequence[str], *, health_host: str, health_port: in
     """Run services against the configured Kafka; waits for a broker that is not there yet."""
     settings = prepare(config=config, profile=profile)
     if settings.kafka.bootstrap_servers is None:
-        raise BadSettings("kafka.bootstrap_servers is not set: `serve` runs against a Kafka of its own; use `mistudio-explain up` for everything in one process")
+        raise BadSettings("kafka.bootstrap_servers is not set: `serve` runs against a Kafka; use `mistudio-explain up` for everything in one process")
     asyncio.run(_serve(settings, services, health_host, health_port))
     return 0
 

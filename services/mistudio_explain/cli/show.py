@@ -2,10 +2,11 @@
 
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -13,9 +14,13 @@ from rich.text import Text
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
+_WIDTH_OF_A_FILE = 140
+
+
 def console(*, stderr: bool = False) -> Console:
-    """A console that takes no markup from what it prints."""
-    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=not sys.stdout.isatty())
+    """A console that takes no markup from what it prints; what goes to a file or a pipe is not cut to a terminal's width."""
+    is_terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=not is_terminal, width=None if is_terminal else _WIDTH_OF_A_FILE)
 
 
 def plain(text: str) -> str:
@@ -34,11 +39,12 @@ def print_json(value: Any) -> None:
     sys.stdout.flush()
 
 
-def table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[str]], *, wrap: Sequence[str] = ()) -> Table:
-    """A table of plain texts; columns named in `wrap` share the width that is left, the others keep on one line."""
-    made = Table(title=title, title_justify="left", header_style="bold", expand=False)
+def table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[str]], *, wrap: Mapping[str, int | None] | None = None) -> Table:
+    """A table of plain texts; columns in `wrap` break their lines, at that width or wherever there is room (None); the others keep on one line."""
+    made = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        made.add_column(column, overflow="fold", no_wrap=column not in wrap)
+        breaks = column in (wrap or {})
+        made.add_column(column, overflow="fold", no_wrap=not breaks, max_width=(wrap or {}).get(column))
     for row in rows:
         made.add_row(*(Text(plain(cell)) for cell in row))
     return made

@@ -20,12 +20,13 @@ def summary(report: JobReport, outcomes: Sequence[FeatureOutcome], pages: Sequen
     rows = [_row(outcome) for outcome in ranked[:_MOST_ROWS]]
     parts: list[RenderableType] = []
     if rows:
-        parts.append(table(None, ("feature", "verdict", "accuracy", "quality", "safety", "explanation"), rows, wrap=("explanation",)))
+        parts.append(table(None, ("feature", "verdict, accuracy", "quality", "explanation"), rows, wrap={"feature": 19, "explanation": None}))
     if len(ranked) > _MOST_ROWS:
         parts.append(Text(f"... and {len(ranked) - _MOST_ROWS} more in the report"))
     parts.append(Text(counts(report), style="bold"))
     if any(outcome.generation and outcome.generation.provider == "demonstration" for outcome in explained):
-        parts.append(Text("These explanations come from a demonstration model of 135M parameters: they show the machinery and are not to be trusted.", style="yellow"))
+        warning = "These explanations come from a demonstration model of 135M parameters: they show the machinery and are not to be trusted."
+        parts.append(Text(warning, style="yellow"))
     if rows:
         parts.append(Text("accuracy: the probability that the explanation belongs to this feature rather than to another of its find job"))
     parts.extend(Text(f"report: {page}") for page in pages)
@@ -36,7 +37,8 @@ def counts(report: JobReport) -> str:
     """The job in one line."""
     of = f" of {report.expected}" if report.expected is not None else ""
     wall = f" in {report.wall_s:.1f} s" if report.wall_s is not None else ""
-    missing = f", {report.expected - report.explained - report.skipped - report.failed} without outcome" if report.status is JobStatus.INCOMPLETE and report.expected else ""
+    left = (report.expected or 0) - report.explained - report.skipped - report.failed
+    missing = f", {left} without outcome" if report.status is JobStatus.INCOMPLETE else ""
     return (
         f"{report.explain_job_id} {report.status.value}: {report.explained} explained{of}, {report.confirmed} of them confirmed, "
         f"{report.flagged} for review, {report.skipped} skipped, {report.failed} failed{missing}{wall}"
@@ -44,11 +46,12 @@ def counts(report: JobReport) -> str:
 
 
 def _row(outcome: FeatureOutcome) -> tuple[str, ...]:
+    verdict = outcome.pattern_verification.value if outcome.pattern_verification else "not verified"
+    accuracy = f" {outcome.accuracy.p:.2f}" if outcome.accuracy else ""
+    concern = f"[{outcome.safety.assessment}: {', '.join(outcome.safety.categories)}] " if outcome.safety and outcome.safety.assessment != "safe" else ""
     return (
         outcome.subject.feature_key,
-        outcome.pattern_verification.value if outcome.pattern_verification else "-",
-        f"{outcome.accuracy.p:.2f}" if outcome.accuracy else "-",
+        verdict + accuracy,
         f"{outcome.quality_score:.2f}" if outcome.quality_score is not None else "-",
-        outcome.safety.assessment if outcome.safety else "-",
-        plain(outcome.explanation or ""),
+        concern + plain(outcome.explanation or ""),
     )

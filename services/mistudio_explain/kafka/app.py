@@ -166,8 +166,8 @@ class StreamApp:
             EVENTS_OUT.labels(topic=record.topic).inc()
 
     async def ensure_lane(self, topic: str) -> None:
-        """Make a lane's topic if it is not there yet."""
-        if topic not in self._lanes:
+        """Make a lane's topic if it is not there yet; other topics are there from the start."""
+        if topic.startswith(PROMPTS_PREFIX) and topic not in self._lanes:
             await create_topics(self.admin, [lane_spec(topic, self.settings)], self.settings.kafka.replication)
             self._lanes.add(topic)
 

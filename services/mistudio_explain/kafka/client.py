@@ -125,7 +125,8 @@ class KafkaClients:
                     await self._probe()
         except (TimeoutError, OSError, KafkaError) as error:
             raise Unreachable(
-                f"no Kafka broker answers at {self.bootstrap_servers} ({type(error).__name__}: {error}) after {timeout_s:.0f} s; check kafka.bootstrap_servers, and that the broker runs"
+                f"no Kafka broker answers at {self.bootstrap_servers} after {timeout_s:.0f} s ({type(error).__name__}: {error}); "
+                "check kafka.bootstrap_servers, and that the broker runs"
             ) from error
 
     async def _probe(self) -> None:
@@ -136,7 +137,8 @@ class KafkaClients:
                 connection = await create_conn(host, int(port), **common)
         except (SaslAuthenticationFailed, AuthenticationFailedError, UnsupportedSaslMechanismError) as error:
             raise Unreachable(
-                f"Kafka at {self.bootstrap_servers} refuses user {self._settings.sasl_username!r} ({self._settings.sasl_mechanism}): {error}; check kafka.sasl_username and kafka.sasl_password_file"
+                f"Kafka at {self.bootstrap_servers} refuses user {self._settings.sasl_username!r} ({self._settings.sasl_mechanism}): {error}; "
+                "check kafka.sasl_username and kafka.sasl_password_file"
             ) from error
         except ssl.SSLError as error:
             raise Unreachable(f"TLS with Kafka at {self.bootstrap_servers} fails: {error}; check kafka.ssl_cafile and kafka.security_protocol") from error

@@ -1,0 +1,1 @@
+"""Context: from a found feature to a request for an explanation."""
