@@ -81,14 +81,20 @@ def test_a_wrong_value_is_named_by_file_path_and_expectation(command: Command, t
 
 
 def test_bad_features_can_be_left_out_and_are_named(command: Command, tmp_path: Path, slow_llm: SlowLlm) -> None:
-    path = write(tmp_path, lambda job: (job["features"][3].update(coherence_score="high"), job.update(features=job["features"][:5]), job["job_metadata"].pop("total_features")))  # type: ignore[index,union-attr]  # noqa: E501
+    path = write(
+        tmp_path,
+        lambda job: (job["features"][3].update(coherence_score="high"), job.update(features=job["features"][:5]), job["job_metadata"].pop("total_features")),
+    )  # type: ignore[index,union-attr]  # noqa: E501
     command.settings = with_llm(slow_llm.url)
     done = command.run("run", str(path), "--explain-poor", "--keep-going", "--out", "out", expect=1)
     assert "left out" in done.stderr
     assert "4 explained of 4" in done.stdout
 
 
-@pytest.mark.parametrize("arguments", [("run",), ("run", "--find-job", "find_1"), ("run", "no-such-file.json"), ("serve", "nonsense"), ("topics", "nonsense"), ("publish", str(EXAMPLE))])
+@pytest.mark.parametrize(
+    "arguments",
+    [("run",), ("run", "--find-job", "find_1"), ("run", "no-such-file.json"), ("serve", "nonsense"), ("topics", "nonsense"), ("publish", str(EXAMPLE))],
+)
 def test_wrong_usage_ends_with_two_and_says_what_to_do(command: Command, arguments: tuple[str, ...]) -> None:
     command.settings = {"MISTUDIO_EXPLAIN_KAFKA__BOOTSTRAP_SERVERS": ""} if arguments[0] == "x" else {}
     assert len(one_message(command.run(*arguments, expect=2))) > 40
@@ -105,7 +111,10 @@ def test_an_endpoint_that_does_not_answer_is_said_before_anything_starts(command
 
 def test_a_kafka_that_does_not_answer_is_said(command: Command, slow_llm: SlowLlm) -> None:
     (port,) = free_ports(1)
-    command.settings = with_llm(slow_llm.url) | {"MISTUDIO_EXPLAIN_KAFKA__BOOTSTRAP_SERVERS": f"127.0.0.1:{port}", "MISTUDIO_EXPLAIN_KAFKA__START_TIMEOUT_S": "1"}
+    command.settings = with_llm(slow_llm.url) | {
+        "MISTUDIO_EXPLAIN_KAFKA__BOOTSTRAP_SERVERS": f"127.0.0.1:{port}",
+        "MISTUDIO_EXPLAIN_KAFKA__START_TIMEOUT_S": "1",
+    }
     said = one_message(command.run("run", str(EXAMPLE), "--explain-poor", expect=3))
     assert f"127.0.0.1:{port}" in said
 

@@ -68,7 +68,7 @@ def ollama_settings(server: RealOllama) -> dict[str, str]:
 
 
 def input_features(path: Path = EXAMPLE) -> set[str]:
-    return {str(feature["feature_id"]) for feature in json.loads(path.read_text())["features"]}
+    return {f"{feature['source_id']}/{feature['feature_id']}" for feature in json.loads(path.read_text())["features"]}
 
 
 def check_report(folder: Path, expected: set[str]) -> Mapping[str, object]:
@@ -77,7 +77,7 @@ def check_report(folder: Path, expected: set[str]) -> Mapping[str, object]:
     results = json.loads((folder / "explanation_results.json").read_text())
     for name, found in (("feature_explanations", explanations), ("explanation_results", results)):
         jsonschema.validate(found, json.loads((ROOT / "schemas" / "files" / f"{name}.schema.json").read_text()))
-    placed = [str(row["feature_id"]) for part in ("explanations", "skipped", "failed") for row in explanations[part]]
+    placed = [row["feature_key"] for part in ("explanations", "skipped", "failed") for row in explanations[part]]
     assert len(placed) == len(set(placed))
     assert set(placed) == expected
     assert explanations["job_metadata"]["explained"] == len(explanations["explanations"])

@@ -9,6 +9,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import structlog
+from aiokafka.errors import KafkaError
+
 from mistudio_explain.assembly import SERVICES, Assembly, assembled, opened_endpoints
 from mistudio_explain.cli.order import InputOrder, read_input, request_for, to_explain
 from mistudio_explain.cli.progress import Progressing, show_until_end
@@ -27,6 +30,8 @@ from mistudio_explain.kafka.follow import Followed, following
 from mistudio_explain.llm.connection import is_loopback
 from mistudio_explain.llm.endpoints import Endpoints
 from mistudio_explain.settings import Settings, StoreSettings
+
+log = structlog.get_logger(__name__)
 
 _STOP_S = 5.0
 _FREE = frozenset({"demonstration", "ollama"})  # local by their nature; what an OpenAI-compatible server elsewhere costs is not known
@@ -93,11 +98,12 @@ async def _interrupted(assembly: Assembly, job: str, error: BaseException, runni
     if report is not None:
         report = assembly.reports.with_files(report)
     error_line(str(error) or "interrupted: what was explained so far is in the report")
+    assembly.app.abandon()
     try:
         async with asyncio.timeout(_STOP_S):
             await running.aclose()
-    except TimeoutError:
-        pass
+    except (TimeoutError, asyncio.CancelledError, KafkaError) as late:  # a client whose broker is gone cannot even leave
+        log.debug("run.not_stopped", error=repr(late))
     return report
 
 

@@ -35,7 +35,7 @@ def error_line(message: str) -> None:
 
 def print_json(value: Any) -> None:
     """Print one JSON value on a line of its own."""
-    sys.stdout.write(orjson.dumps(value, default=str).decode() + "\n")
+    sys.stdout.write(orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode() + "\n")
     sys.stdout.flush()
 
 

@@ -31,7 +31,7 @@ class Rule:
         if len(self.words & passage.vocabulary) >= self.enough:
             return True
         folded = passage.folded
-        for phrase in self.phrases:  # noqa: SIM110  (`any` of a generator takes twice as long here)
+        for phrase in self.phrases:  # `any` of a generator takes twice as long here
             if phrase in folded:
                 return True
         return self.has_shape(folded)
@@ -60,6 +60,20 @@ _TEMPORAL = """
     centuries ago weekend date dates
 """
 
+_BEHAVIORAL_PHRASES = (
+    *("tool call", "tool_call", "tool use", "tool_use", "function call", "function_call", "call the tool", "use the calculator", "search tool"),
+    *("as an ai", "i can't help with", "i cannot help", "i'm not able to", "i am not able to", "i'm unable to", "i am unable to"),
+    *("i don't have access", "don't have the ability", "the model can", "the model cannot", "the model refuses", "the model is able", "the model decides"),
+)
+_CONVERSATIONAL_PHRASES = (
+    *("how can i help", "how may i help", "how can i assist", "can you help", "can you please", "can you tell", "can you explain", "could you please"),
+    *("thank you for contacting", "thank you for reaching", "i'd be happy to", "happy to help", "i have a question", "let me know if"),
+)
+_TECHNICAL_PHRASES = (
+    *('": ', "():", "();", "() {", "=>", "::", "->", "</", "```", "http://", "https://", "#include", "def __", "\nimport "),
+    *("get /", "post /", "select * from", "insert into"),
+)
+
 _CODE_MARKS = "{}[];=<>\\_^#"
 _CODE_SHARE = 0.04  # of a text's characters; prose has less than 0.01
 _ROLE = re.compile(
@@ -87,27 +101,9 @@ def _no_shape(folded: str) -> bool:  # noqa: ARG001  (some categories have none)
 
 
 RULES: Mapping[Category, Rule] = {
-    Category.BEHAVIORAL: Rule(
-        frozenset(_BEHAVIORAL.split()),
-        3,
-        tuple("tool call|tool_call|tool use|tool_use|function call|function_call|call the tool|use the calculator|search tool|as an ai|i can't help with|i cannot help"
-              "|i'm not able to|i am not able to|i am unable to|i'm unable to|i don't have access|don't have the ability|the model can|the model cannot|the model refuses"
-              "|the model is able|the model decides".split("|")),
-        _no_shape,
-    ),
-    Category.CONVERSATIONAL: Rule(
-        frozenset(_CONVERSATIONAL.split()),
-        4,
-        tuple("how can i help|how may i help|how can i assist|can you help|can you please|can you tell|can you explain|could you please|thank you for contacting"
-              "|thank you for reaching|i'd be happy to|happy to help|i have a question|let me know if".split("|")),
-        _has_roles,
-    ),
-    Category.TECHNICAL: Rule(
-        frozenset(_TECHNICAL.split()),
-        2,
-        tuple('": |():|();|() {|=>|::|->|</|```|http://|https://|#include|def __|\nimport |get /|post /|select * from|insert into'.split("|")),
-        _is_code,
-    ),
+    Category.BEHAVIORAL: Rule(frozenset(_BEHAVIORAL.split()), 3, _BEHAVIORAL_PHRASES, _no_shape),
+    Category.CONVERSATIONAL: Rule(frozenset(_CONVERSATIONAL.split()), 4, _CONVERSATIONAL_PHRASES, _has_roles),
+    Category.TECHNICAL: Rule(frozenset(_TECHNICAL.split()), 2, _TECHNICAL_PHRASES, _is_code),
     Category.TEMPORAL: Rule(frozenset(_TEMPORAL.split()), 2, (), _has_clock),
 }
 """In the order in which they win a tie: the rarer and the more telling first."""

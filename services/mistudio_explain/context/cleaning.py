@@ -28,7 +28,7 @@ def one_line(text: str, longest: int) -> str:
 def neutral(text: str) -> str:
     """The text with the control tokens of chat templates rewritten: a server that looks for them in texts sees plain characters.
 
-    `<|im_start|>` becomes `‹|im_start|›`, `[INST]` becomes `(INST]`, `<s>` becomes `‹s>`.
+    `<|im_start|>` becomes `‹|im_start|›`, `[INST]` becomes `(INST]`, `<s>` becomes `‹s>`. The length stays.
     """
     if "<" not in text and ">" not in text and "[" not in text:
         return text

@@ -12,7 +12,8 @@ from mistudio_explain.events.feature import Activation
 MARKED_FROM = 3  # of 10; weaker tokens are noise at the foot of the peak
 STRENGTHS_LISTED = 5
 LONGEST_CUT = 20  # characters that a window gives up in order not to cut a word
-_DOUBLED = re.compile(r"([<>])(?=\1)")
+_OPENING = re.compile("<(?=<)")
+_CLOSING = re.compile(">(?=>)")
 Span = tuple[int, int, float | None]
 """Start and end of a firing token in the text, and the activation where it is known."""
 
@@ -38,23 +39,31 @@ def spans(activation: Activation) -> list[Span]:
     return [] if at is None or not activation.peak else [(at, at + len(activation.peak), activation.activation_strength)]
 
 
-def shown(passage: Passage, longest: int, ten: float | None) -> tuple[str, list[tuple[str, int]]]:
-    """The part of the passage that a prompt shows, and its strongest tokens with their strengths.
+def shown(passage: Passage, longest: int, ten: float | None) -> tuple[str, list[tuple[str, int | None]]]:
+    """The part of the passage that a prompt shows, and its strongest tokens with their strengths where these are known.
 
     At most `longest` characters of text round the peak, marks not counted; control tokens of chat templates are
-    rewritten. A `<<` or `>>` of the text itself gets a space inside, so that it is no mark.
+    rewritten. A `<<` of the text itself becomes `‹<`, a `>>` `›>`, so that it is no mark.
     """
     activation = passage.activation
     start, end = _at_spaces(activation.text, *bounds(len(activation.text), peak_offset(activation), longest))
-    firing = [span for span in spans(activation) if start <= span[0] and span[1] <= end and _strength(span[2], ten) >= MARKED_FROM]
-    pieces, at = [], start
+    inside = [span for span in spans(activation) if start <= span[0] and span[1] <= end]
+    least = min(MARKED_FROM, max((_strength(value, ten) for _, _, value in inside), default=0))  # a weak text's own peak is marked too
+    firing = [span for span in inside if _strength(span[2], ten) >= least]
+    plain = _plain(activation.text[start:end])
+    pieces, at = [], 0
     for first, last, _ in _runs(firing, activation.text):
-        pieces += [_plain(activation.text[at:first]), "<<", _plain(activation.text[first:last]), ">>"]
-        at = last
-    pieces.append(_plain(activation.text[at:end]))
-    ranked = sorted((span for span in firing if span[2] is not None), key=lambda span: -(span[2] or 0.0))[:STRENGTHS_LISTED]
-    strengths = [(_plain(" ".join(activation.text[first:last].split())), _strength(value, ten)) for first, last, value in ranked]
+        pieces += [plain[at : first - start], _marked(plain[first - start : last - start])]
+        at = last - start
+    pieces.append(plain[at:])
+    ranked = sorted(firing, key=lambda span: -_strength(span[2], ten))[:STRENGTHS_LISTED]
+    strengths = [(" ".join(plain[first - start : last - start].split()), None if value is None else _strength(value, ten)) for first, last, value in ranked]
     return "".join(pieces), strengths
+
+
+def _marked(token: str) -> str:
+    """A token under its mark, with space inside where the mark would make a control token of it: `<<s>>` holds `<s>`."""
+    return f"<<{token}>>" if neutral(f"<{token}>") == f"<{token}>" else f"<< {token} >>"
 
 
 def _at_spaces(text: str, start: int, end: int) -> tuple[int, int]:
@@ -96,4 +105,5 @@ def _runs(firing: Iterable[Span], text: str) -> list[Span]:
 
 
 def _plain(text: str) -> str:
-    return neutral(_DOUBLED.sub(r"\1 ", text))
+    """The text without control tokens and without marks of its own; as long as before, so that places in it stay right."""
+    return neutral(_OPENING.sub("‹", _CLOSING.sub("›", text)))

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from mistudio_explain.context.windows import bounded, peak_token, window
 from mistudio_explain.events.feature import Activation
@@ -58,12 +59,13 @@ class Passage:
         # a text inside another shares all words except, where they are cut, its first and last
         if missing <= 2 and (shorter.folded in longer.folded or longer.folded in shorter.folded):
             return True
-        return missing <= _OTHER_SHARE * len(shorter.vocabulary) and shorter._pairs_missing(longer) <= _OTHER_SHARE
+        return missing <= _OTHER_SHARE * len(shorter.vocabulary) and _pairs_missing(shorter, longer) <= _OTHER_SHARE
 
-    def _pairs_missing(self, other: "Passage") -> float:
-        """The share of this text's pairs of neighbouring words that the other has not."""
-        own, others = (set(zip(words, words[1:], strict=False)) for words in (self.words, other.words))
-        return len(own - others) / len(own)
+
+def _pairs_missing(passage: Passage, other: Passage) -> float:
+    """The share of a passage's pairs of neighbouring words that the other has not."""
+    own, others = set(pairwise(passage.words)), set(pairwise(other.words))
+    return len(own - others) / len(own)
 
 
 def passages_of(activations: Sequence[Activation]) -> list[Passage]:

@@ -36,7 +36,7 @@ class Example:
     """Lines after the first are indented, so that no line of a text can pass for a line of the prompt."""
     line: str
     """The same on one line."""
-    strengths: list[tuple[str, int]]
+    strengths: list[tuple[str, int | None]]
     strength: int | None
     quarter: int | None
     context: str | None
@@ -183,7 +183,10 @@ _TRIAL: Mapping[str, object] = {
     "audience": None,
     "fence": "0" * _FENCE_DIGITS,
     "keywords": ["one", "two"],
-    "examples": [Example(1, "a <<text>>", "a <<text>>", [("text", 10)], 10, 1, "a source"), Example(2, "another", "another", [], None, None, None)],
+    "examples": [
+        Example(1, "a <<text>>", "a <<text>>", [("text", 10), ("a", None)], 10, 1, "a source"),
+        Example(2, "another", "another", [], None, None, None),
+    ],
     "has_marks": True,
     "has_quarters": True,
     "promoted": ['" more"'],

@@ -24,7 +24,7 @@ VARIABLES: Mapping[str, str] = {
     "fence": "a code that no text contains",
     "keywords": "Find's keywords, a list of one-line texts",
     "examples": "the seen texts, strongest first: each has number, text (further lines indented), line (the text on one line), context, "
-    "strengths (a list of token and strength), strength (0-10 or none), quarter (1-4 or none)",
+    "strengths (a list of token and strength from 0 to 10, none where unknown), strength (0-10 or none), quarter (1-4 or none)",
     "has_marks": "whether tokens that fire are marked << >> in the texts",
     "has_quarters": "whether the texts reach into the lower bins of the activation, so that `quarter` says something",
     "promoted": "tokens that the feature makes more likely",
@@ -39,7 +39,7 @@ _NAME = re.compile(r"^[a-z][a-z0-9_-]{0,60}$")
 _KEYS = {"name", "version", "answer", "families", "categories", "audience", "texts", "text_characters"}
 
 # plain text, not HTML: nothing is escaped; templates are written by operators, but a template is a text file, not code to trust
-_environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701
+_environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,9 @@ def _turns(lines: list[str], start: int, origin: str) -> Iterator[tuple[Literal[
         raise _wrong(origin, stray + 1, "text stands before the first turn; a turn begins with a line @system, @user or @assistant")
     for (index, role), before in zip(heads, [None, *roles], strict=False):
         if role not in _ROLES or (role == "assistant" and before != "user") or (role == "system" and before is not None) or role == before:
-            raise _wrong(origin, index + 1, f"@{role} cannot stand here; the turns are @system (optional), @user, then perhaps @assistant with how the answer begins")
+            raise _wrong(
+                origin, index + 1, f"@{role} cannot stand here; the turns are @system (optional), @user, then perhaps @assistant with how the answer begins"
+            )
     if "user" not in roles:
         raise _wrong(origin, len(lines), "there is no turn @user")
     ends = [index for index, _ in heads[1:]] + [len(lines)]
@@ -165,7 +167,7 @@ def _compiled(source: str, origin: str) -> Compiled:
         for name in tree.find_all(nodes.Name):
             if name.ctx == "load" and name.name not in VARIABLES and name.name not in _assigned(tree):
                 raise _wrong(origin, name.lineno, f"{name.name!r} is nothing a template can use; there are {', '.join(VARIABLES)}")
-        return cast("Compiled", Compiled.from_code(_environment, _environment.compile(source, filename=origin), _environment.make_globals(None)))
+        return Compiled.from_code(_environment, _environment.compile(source, filename=origin), _environment.make_globals(None))
     except TemplateSyntaxError as error:
         raise _wrong(origin, error.lineno, error.message or "syntax error") from error
 

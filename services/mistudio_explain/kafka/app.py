@@ -34,6 +34,7 @@ Task = Callable[[], Coroutine[Any, Any, None]]
 GRACE_S = 20.0
 ALIVE_WITHIN_S = 60.0
 _BREATH_S = 0.02
+_WHOLE_FETCH_BYTES = 1 << 20
 
 
 class StreamApp:
@@ -47,6 +48,7 @@ class StreamApp:
         self.clients = clients
         self._clock = clock
         self._broker = clients.broker(graceful_timeout_s=GRACE_S)
+        self._grace_s = GRACE_S
         self._producer: AIOKafkaProducer | None = None
         self._admin: AIOKafkaAdminClient | None = None
         self._lanes: set[str] = set()
@@ -87,9 +89,9 @@ class StreamApp:
         """Handle all records of whole topics without a group, from `positions` (absent: from their beginning)."""
 
         def register(handle: Callable[[Sequence[ConsumerRecord]], Awaitable[None]]) -> WholeTopicSubscriber:
-            subscription = Subscription(
-                topics, None, f"{service}: {', '.join(topics)}", self.clients.fetching | {"max_partition_fetch_bytes": 1 << 20}, self._turn(service)
-            )
+            title = f"{service}: {', '.join(topics)}"
+            arguments = self.clients.fetching | {"max_partition_fetch_bytes": _WHOLE_FETCH_BYTES}
+            subscription = Subscription(topics, None, title, arguments, self._turn(title), lambda: self._grace_s)
             reader = subscribers.read_whole(
                 self._broker, subscription, handle, positions=positions or _from_the_beginning, max_records=self.settings.limits.batch_records
             )
@@ -176,6 +178,10 @@ class StreamApp:
         """Topics of lanes that exist."""
         return frozenset(self._lanes)
 
+    def abandon(self) -> None:
+        """Let nothing in flight finish at the end: its results could not be published any more."""
+        self._grace_s = 0.0
+
     def is_alive(self) -> bool:
         """Whether every consuming loop has turned lately: not what it waits for, but that it does."""
         return all(time.monotonic() - turned < ALIVE_WITHIN_S for turned in self._turns.values())
@@ -220,11 +226,11 @@ class StreamApp:
 
     def _subscription(self, topics: Sequence[str], service: str, pattern: str | None = None) -> Subscription:
         arguments = self.clients.fetching | self.clients.membership
-        return Subscription(topics, self.clients.group(service), service, arguments, self._turn(service), pattern)
+        return Subscription(topics, self.clients.group(service), service, arguments, self._turn(service), lambda: self._grace_s, pattern)
 
-    def _turn(self, service: str) -> Callable[[], None]:
+    def _turn(self, title: str) -> Callable[[], None]:
         def turned() -> None:
-            self._turns[service] = time.monotonic()
+            self._turns[title] = time.monotonic()
 
         return turned
 

@@ -54,6 +54,8 @@ class Subscription:
     title: str
     arguments: Mapping[str, Any]
     turn: Turn
+    grace: Callable[[], float]
+    """Seconds that work in flight may take to finish at the end."""
     pattern: str | None = None
 
 
@@ -147,7 +149,7 @@ class GroupBatchSubscriber(_Raw, BatchSubscriber):
         """Finish the batch at hand, commit it, leave."""
         self.running = False
         if isinstance(self.lock, MultiLock):
-            await self.lock.wait_release(self._outer_config.graceful_timeout)
+            await self.lock.wait_release(self._subscription.grace())
         if self.consumer is not None:
             try:
                 await self._commit(self.consumer)
@@ -389,9 +391,10 @@ class LaneSubscriber(_Raw, DefaultSubscriber):
         self.running = False
         self._changed.set()
         if self._running_tasks:
-            await asyncio.wait(list(self._running_tasks), timeout=self._outer_config.graceful_timeout)
-        for task in list(self._running_tasks):
+            await asyncio.wait(list(self._running_tasks), timeout=self._subscription.grace())
+        for task in (cut_off := list(self._running_tasks)):
             task.cancel()
+        await asyncio.gather(*cut_off, return_exceptions=True)
         if self.consumer is not None:
             await self.commit(self.consumer)
         await super().stop()

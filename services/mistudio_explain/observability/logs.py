@@ -46,4 +46,4 @@ def configure(level: str, *, as_json: bool) -> None:
     )
     handler.addFilter(_OncePerInterval())
     logging.basicConfig(handlers=[handler], level=max(logging.WARNING, logging.getLevelName(level.upper())), force=True)
-    logging.getLogger(_NOISY).setLevel(logging.ERROR)
+    logging.getLogger(_NOISY).setLevel(logging.CRITICAL if level == "error" else logging.ERROR)  # its errors are retried, and told by whoever waits

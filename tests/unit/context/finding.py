@@ -11,7 +11,28 @@ from mistudio_explain.settings import ContextSettings, QualitySettings
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 TEMPLATES = Templates.load()
-ANIMALS = ("dog", "cat", "horse", "cow", "sheep", "goat", "pig", "hen", "duck", "goose", "mule", "ox", "hare", "fox", "wolf", "bear", "deer", "seal", "crow", "owl")
+ANIMALS = (
+    "dog",
+    "cat",
+    "horse",
+    "cow",
+    "sheep",
+    "goat",
+    "pig",
+    "hen",
+    "duck",
+    "goose",
+    "mule",
+    "ox",
+    "hare",
+    "fox",
+    "wolf",
+    "bear",
+    "deer",
+    "seal",
+    "crow",
+    "owl",
+)
 TEXTS = tuple(f"Number {place}: a {animal} slept by the {animal} house of {animal}town." for place, animal in enumerate(ANIMALS))
 
 
