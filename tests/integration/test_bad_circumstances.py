@@ -84,7 +84,7 @@ def test_bad_features_can_be_left_out_and_are_named(command: Command, tmp_path: 
     path = write(
         tmp_path,
         lambda job: (job["features"][3].update(coherence_score="high"), job.update(features=job["features"][:5]), job["job_metadata"].pop("total_features")),
-    )  # type: ignore[index,union-attr]  # noqa: E501
+    )  # type: ignore[index,union-attr]
     command.settings = with_llm(slow_llm.url)
     done = command.run("run", str(path), "--explain-poor", "--keep-going", "--out", "out", expect=1)
     assert "left out" in done.stderr
