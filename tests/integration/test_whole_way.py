@@ -64,7 +64,11 @@ def secure_settings(broker: SecureKafka) -> dict[str, str]:
 
 def ollama_settings(server: RealOllama) -> dict[str, str]:
     endpoint = {"name": "gpu0", "provider": "ollama", "url": server.url, "slots": 2}
-    return {"MISTUDIO_EXPLAIN_LLM__ENDPOINTS": json.dumps([endpoint]), "MISTUDIO_EXPLAIN_LLM__CONTEXT_TOKENS": "2048"}
+    return {
+        "MISTUDIO_EXPLAIN_LLM__ENDPOINTS": json.dumps([endpoint]),
+        "MISTUDIO_EXPLAIN_LLM__CONTEXT_TOKENS": "2048",
+        "MISTUDIO_EXPLAIN_CONTEXT__TEMPLATE": "demonstration@1",  # the test's Ollama serves the same small model
+    }
 
 
 def input_features(path: Path = EXAMPLE) -> set[str]:
