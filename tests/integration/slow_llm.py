@@ -57,7 +57,7 @@ class SlowLlm:
                 await asyncio.sleep(self._seconds)
                 self._send(writer, "text/event-stream", self._stream(json.dumps(ANSWER) if "response_format" in body else ANSWER["pattern"]))
             await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             return
         finally:
             writer.close()

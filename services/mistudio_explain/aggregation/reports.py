@@ -1,15 +1,16 @@
 """Makes a job's report: its numbers from the store, and its files once the job is at an end."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
 from mistudio_explain.aggregation.stage import report_of, status_of
+from mistudio_explain.events.codec import encode
 from mistudio_explain.events.explanation import FeatureOutcome
 from mistudio_explain.events.job import JobReport, JobStatus
 from mistudio_explain.events.topics import EXPLANATIONS
 from mistudio_explain.reporting.stage import report_directory, write_reports
-from mistudio_explain.store.jobs import JobStore, read_outcomes
+from mistudio_explain.store.jobs import Change, JobStore, read_outcomes
 
 _MOST_MISSING = 100
 
@@ -34,6 +35,10 @@ class JobReports:
         missing = [] if status is not JobStatus.INCOMPLETE else self._store.missing(job, _MOST_MISSING)
         as_of = {str(partition): offset for partition, offset in self._store.positions(EXPLANATIONS).items()}
         return report_of(state, status=status, expected=expected, expected_source=source, missing=missing, as_of=as_of, now_ms=now_ms)
+
+    def add(self, outcomes: Iterable[FeatureOutcome], *, now_ms: int) -> None:
+        """Take outcomes that somebody else read from the topic, when the aggregator will not come to them any more."""
+        self._store.apply([Change(outcome, encode(outcome), "", now_ms) for outcome in outcomes], {})
 
     def with_files(self, report: JobReport) -> JobReport:
         """Write the job's files and name them in the report; slow, and safe to run in a thread of its own."""

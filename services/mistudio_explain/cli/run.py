@@ -73,7 +73,7 @@ async def _run(settings: Settings, job: FindJob, seen: Progressing, *, dry_run: 
             publishing = publish_job(assembly.app.producer, job, request, (estimated.seconds, estimated.cost_usd), int(time.time() * 1000))
             return await _until_end(events, seen, broker, publishing)
         except (BrokerLost, asyncio.CancelledError) as error:
-            return await _interrupted(assembly, request.explain_job_id, error, running)
+            return await _interrupted(assembly, request.explain_job_id, seen, error, running)
 
 
 async def _until_end(events: AsyncIterator[Followed], seen: Progressing, broker: EmbeddedBroker | None, publishing: Coroutine[Any, Any, int]) -> JobReport:
@@ -91,9 +91,10 @@ async def _until_end(events: AsyncIterator[Followed], seen: Progressing, broker:
         raise lost.exceptions[0] from None
 
 
-async def _interrupted(assembly: Assembly, job: str, error: BaseException, running: AsyncExitStack) -> JobReport | None:
+async def _interrupted(assembly: Assembly, job: str, seen: Progressing, error: BaseException, running: AsyncExitStack) -> JobReport | None:
     """Report what was explained so far, marked incomplete; what runs is left behind when it cannot be stopped."""
     assert assembly.reports is not None
+    assembly.reports.add(seen.outcomes.values(), now_ms=assembly.app.now_ms())
     report = assembly.reports.numbers(job, now_ms=assembly.app.now_ms(), interrupted=True)
     if report is not None:
         report = assembly.reports.with_files(report)
