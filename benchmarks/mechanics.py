@@ -164,7 +164,7 @@ async def fill(settings: Settings) -> None:
     clients = KafkaClients(settings.kafka, max_record_bytes=settings.limits.dead_letter_bytes)
     async with clients.admin() as admin:
         await create_topics(admin, [*topic_specs(settings), lane_spec(LANE, settings)], None)
-    async with clients.producer() as producer:
+    async with clients.producer({topics.FEATURES}) as producer:
         for feature in take(FEATURES, SIZE):
             await producer.send(topics.FEATURES, outgoing(feature).value, key=feature.feature_id.encode())
         await producer.flush()

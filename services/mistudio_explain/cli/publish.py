@@ -38,5 +38,5 @@ async def _publish(settings: Settings, job: FindJob, request: JobRequest) -> int
     await clients.wait_until_reachable(settings.kafka.start_timeout_s)
     async with clients.admin() as admin:
         await create_topics(admin, topic_specs(settings), settings.kafka.replication)
-    async with clients.producer() as producer:
+    async with clients.producer({spec.name for spec in topic_specs(settings)}) as producer:
         return await publish_job(producer, job, request, None, int(time.time() * 1000))

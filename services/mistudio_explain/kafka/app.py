@@ -172,6 +172,7 @@ class StreamApp:
         if topic.startswith(PROMPTS_PREFIX) and topic not in self._lanes:
             await create_topics(self.admin, [lane_spec(topic, self.settings)], self.settings.kafka.replication)
             self._lanes.add(topic)
+            await self.producer.client.add_topic(topic)
 
     @property
     def known_lanes(self) -> frozenset[str]:
@@ -197,7 +198,8 @@ class StreamApp:
             self._admin = admin = await stack.enter_async_context(self.clients.admin())
             await create_topics(admin, topic_specs(self.settings), self.settings.kafka.replication)
             self._lanes |= {topic for topic in await admin.list_topics() if topic.startswith(PROMPTS_PREFIX)}
-            self._producer = await stack.enter_async_context(self.clients.producer())
+            written = {spec.name for spec in topic_specs(self.settings)} | self._lanes
+            self._producer = await stack.enter_async_context(self.clients.producer(written))
             for make in self._before:
                 await stack.enter_async_context(make())
             tasks = [asyncio.create_task(run(), name=name) for name, run in self._tasks]

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -79,8 +79,13 @@ class KafkaClients:
             await client.close()
 
     @asynccontextmanager
-    async def producer(self) -> AsyncIterator[AIOKafkaProducer]:
-        """A started producer: every record confirmed by all replicas, none doubled by its own retries."""
+    async def producer(self, topics: Iterable[str]) -> AsyncIterator[AIOKafkaProducer]:
+        """A started producer: every record confirmed by all replicas, none doubled by its own retries.
+
+        `topics` are those it will write to. aiokafka 0.14 begins with the metadata of all topics, but goes on with
+        those alone that were unknown when first used: the others lose their leaders at the next refresh, and a
+        record for them waits for 40 s.
+        """
         client = AIOKafkaProducer(
             **self._common(),
             acks="all",
@@ -92,6 +97,7 @@ class KafkaClients:
         )
         try:
             await client.start()
+            await client.client.set_topics(set(topics))
             yield client
         finally:
             await client.stop()

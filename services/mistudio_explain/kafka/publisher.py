@@ -34,7 +34,9 @@ async def publish(producer: AIOKafkaProducer, records: Iterable[Outgoing]) -> No
 async def _send(producer: AIOKafkaProducer, records: list[Outgoing]) -> None:
     try:
         confirmations = [await producer.send(record.topic, record.value, key=record.key.encode(), headers=list(record.headers)) for record in records]
-        await asyncio.gather(*confirmations)
+        outcomes = await asyncio.gather(*confirmations, return_exceptions=True)
+        if failed := [outcome for outcome in outcomes if isinstance(outcome, BaseException)]:
+            raise failed[0]
     except (MessageSizeTooLargeError, RecordTooLargeError) as error:
         raise MalformedEvent(
             f"a record is larger than its topic or the producer takes: {error}; compare limits with `mistudio-explain topics check`"
