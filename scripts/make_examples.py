@@ -137,11 +137,12 @@ def tokens_of_text(activation: dict[str, Any]) -> dict[str, Any]:
 
 
 def size_job(job: dict[str, Any]) -> dict[str, Any]:
-    """512 features of Find's size in the specification's shape, made of the Gemma example's 19 over and over.
+    """512 features of Find's size with the specification's fields alone, made of the Gemma example's 19 over and over.
 
     It is no find job that anybody ran, and what is measured on it says nothing of quality.
     """
-    features = list(itertools.islice(size_features([feature["top_activations"] for feature in job["results"]]), SIZE_FEATURES))
+    originals = [[in_specification(each) for each in feature["top_activations"]] for feature in job["results"]]
+    features = list(itertools.islice(size_features(originals), SIZE_FEATURES))
     metadata = {"job_id": "find_size", "model_name": "gemma-2-2b", "total_features": len(features)}
     return {"job_metadata": metadata, "features": features}
 
@@ -167,10 +168,13 @@ def size_features(originals: Sequence[list[dict[str, Any]]]) -> Iterator[dict[st
             "feature_id": number,
             "coherence_score": round(coherence(texts), 4),
             "pattern_keywords": keywords(texts),
-            "top_activations": [
-                {"activation_strength" if name == "activation_value" else name: value for name, value in each.items() if name != "ranking"} for each in kept
-            ],
+            "top_activations": kept,
         }
+
+
+def in_specification(activation: dict[str, Any]) -> dict[str, Any]:
+    """An activation of Find's shape with the specification's two fields that the source has."""
+    return {"text": activation["text"], "activation_strength": activation["activation_value"]}
 
 
 def json_size(value: object) -> int:

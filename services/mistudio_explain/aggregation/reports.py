@@ -1,6 +1,6 @@
 """Makes a job's report: its numbers from the store, and its files once the job is at an end."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from mistudio_explain.reporting.stage import report_directory, write_reports
 from mistudio_explain.store.jobs import Change, JobStore, read_outcomes
 
 _MOST_MISSING = 100
+_FEW = 1000
+"""Outcomes that are kept while the files are written, about 150 KB each; those of a larger job are decoded anew for each file."""
 
 
 class JobReports:
@@ -42,5 +44,7 @@ class JobReports:
 
     def with_files(self, report: JobReport) -> JobReport:
         """Write the job's files and name them in the report; slow, and safe to run in a thread of its own."""
-        outcomes: partial[Iterator[FeatureOutcome]] = partial(read_outcomes, self._store_url, report.explain_job_id)
+        stored = partial(read_outcomes, self._store_url, report.explain_job_id)
+        few = list(stored()) if report.explained + report.skipped + report.failed <= _FEW else None
+        outcomes: Callable[[], Iterable[FeatureOutcome]] = stored if few is None else lambda: few
         return report.model_copy(update={"artefacts": write_reports(report, outcomes, report_directory(self._directory, report.explain_job_id))})

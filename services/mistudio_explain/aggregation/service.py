@@ -1,6 +1,8 @@
 """The aggregator: explanations, admissions and job events in; rows, job reports and files out."""
 
 import asyncio
+import math
+import time
 from collections.abc import Sequence
 
 import structlog
@@ -16,6 +18,9 @@ from mistudio_explain.kafka.records import Outgoing, outgoing
 from mistudio_explain.store.jobs import Change, JobStore
 
 log = structlog.get_logger(__name__)
+
+_TICK_S = 0.1
+"""How often ended jobs are looked for; jobs that still run are reported at most every `reports.interval_s`."""
 
 _Aggregated = FeatureOutcome | Admission | JobEvent
 
@@ -44,14 +49,27 @@ def register(app: StreamApp, store: JobStore, reports: JobReports) -> None:
         ends = {(record.topic, record.partition): record.offset + 1 for record in records}
         store.apply(changes, ends)
 
+    running: dict[str, float] = {}  # when a job that still runs was last reported
+
     async def report_regularly() -> None:
         while True:
-            await asyncio.sleep(app.settings.reports.interval_s)
+            await asyncio.sleep(_TICK_S)
             for key, body in store.outbox():
                 await app.publish([Outgoing(topics.EXPLANATIONS, key, body)])
                 store.sent(key)
             for job, dirty, last in store.due():
-                await _report(app, store, reports, job, dirty, last)
+                report = reports.numbers(job, now_ms=app.now_ms())
+                if report is None or (dirty == 0 and report.status.value == last):
+                    continue
+                if report.status is JobStatus.RUNNING:
+                    if time.monotonic() - running.get(job, -math.inf) < app.settings.reports.interval_s:
+                        continue
+                    running[job] = time.monotonic()
+                else:
+                    running.pop(job, None)
+                    report = await asyncio.to_thread(reports.with_files, report)
+                await app.publish([outgoing(report)])
+                store.reported(job, dirty, report.status.value)
 
     app.task("job reports", report_regularly)
 
@@ -60,13 +78,3 @@ def _change(record: ConsumerRecord) -> Change:
     key = (record.key or b"").decode("utf-8", "replace")
     event = None if record.value is None else decode(_EVENTS[record.topic], record.value)
     return Change(event=event, body=record.value, key=key, timestamp_ms=record.timestamp)
-
-
-async def _report(app: StreamApp, store: JobStore, reports: JobReports, job: str, dirty: int, last: str | None) -> None:
-    report = reports.numbers(job, now_ms=app.now_ms())
-    if report is None or (dirty == 0 and report.status.value == last):
-        return
-    if report.status is not JobStatus.RUNNING:
-        report = await asyncio.to_thread(reports.with_files, report)
-    await app.publish([outgoing(report)])
-    store.reported(job, dirty, report.status.value)
