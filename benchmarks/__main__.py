@@ -1,0 +1,21 @@
+"""`python -m benchmarks [NAME...]`: prints the tables of the named benchmarks, or of all."""
+
+import importlib
+import logging
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))  # the real Kafka that the tests start
+
+NAMES = ("mechanics", "cores", "slots", "intake")
+
+
+def main() -> None:
+    logging.disable(logging.CRITICAL)  # a broker that has just started makes its clients complain
+    for name in sys.argv[1:] or NAMES:
+        if name not in NAMES:
+            sys.exit(f"there is no benchmark {name!r}; there are {', '.join(NAMES)}")
+        importlib.import_module(f"benchmarks.{name}").main()
+
+
+main()
