@@ -43,7 +43,7 @@ def _outcome_of(draft: ExplanationDrafted) -> FeatureOutcome:
 
 async def ours(settings: Settings) -> float:
     """CPU seconds of the product's services with cores that only re-label."""
-    app = StreamApp(settings, KafkaClients(settings.kafka, max_record_bytes=settings.limits.dead_letter_bytes))
+    app = StreamApp(settings, KafkaClients(settings.kafka, settings.limits))
     done, seen = asyncio.Event(), 0
 
     def context_core(feature: Received[FeatureFound]) -> list[Outgoing]:
@@ -161,7 +161,7 @@ async def bare(settings: Settings, templates: tuple[dict[str, Any], dict[str, An
 
 async def fill(settings: Settings) -> None:
     """Make the topics and publish the features, outside the measurement."""
-    clients = KafkaClients(settings.kafka, max_record_bytes=settings.limits.dead_letter_bytes)
+    clients = KafkaClients(settings.kafka, settings.limits)
     async with clients.admin() as admin:
         await create_topics(admin, [*topic_specs(settings), lane_spec(LANE, settings)], None)
     async with clients.producer({topics.FEATURES}) as producer:

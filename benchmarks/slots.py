@@ -45,7 +45,7 @@ def through_kafka(kafka: RealKafka, seed: int) -> float:
 
 async def _through_kafka(bootstrap: str, seed: int) -> float:
     settings = Settings(kafka=KafkaSettings(bootstrap_servers=bootstrap), generation=GenerationSettings(in_flight_per_slot=1.5))
-    clients = KafkaClients(settings.kafka, max_record_bytes=settings.limits.dead_letter_bytes)
+    clients = KafkaClients(settings.kafka, settings.limits)
     provider = FakeProvider(log_normal(seed))
     app = StreamApp(settings, clients)
     generation.register(app, await fake_endpoints(provider, SLOTS), MemoryAnswers(), random.Random(seed))

@@ -43,7 +43,3 @@ class UnknownFingerprint(MalformedEvent):
 
 class EvidenceError(ExplainError):
     """A feature has no text that could be explained."""
-
-
-class InsufficientMemory(ExplainError):
-    """No endpoint can hold the model that a route asks for."""

@@ -33,11 +33,11 @@ async def make_app(request: pytest.FixtureRequest) -> AsyncIterator[MakeApp]:
     if request.param == "real":
         broker: RealKafka = await asyncio.to_thread(request.getfixturevalue, "clean_kafka")
         settings = Settings(kafka=KafkaSettings(bootstrap_servers=broker.bootstrap))
-        yield lambda: StreamApp(settings, KafkaClients(settings.kafka, max_record_bytes=settings.limits.dead_letter_bytes))
+        yield lambda: StreamApp(settings, KafkaClients(settings.kafka, settings.limits))
         return
     async with embedded_broker() as embedded:
         settings = Settings()
-        yield lambda: StreamApp(settings, KafkaClients(settings.kafka, max_record_bytes=settings.limits.dead_letter_bytes, embedded=embedded.address))
+        yield lambda: StreamApp(settings, KafkaClients(settings.kafka, settings.limits, embedded=embedded.address))
 
 
 def feature(number: int, **changes: Any) -> FeatureFound:
@@ -232,7 +232,7 @@ async def counting_lanes(app: StreamApp, handled: list[int], in_flight: int, *, 
 
 async def test_what_finished_beyond_a_held_record_is_not_repeated_after_a_restart(clean_kafka: RealKafka) -> None:
     settings = Settings(kafka=KafkaSettings(bootstrap_servers=clean_kafka.bootstrap, session_timeout_ms=6000))
-    clients = KafkaClients(settings.kafka, max_record_bytes=settings.limits.dead_letter_bytes)
+    clients = KafkaClients(settings.kafka, settings.limits)
     first, second = StreamApp(settings, clients), StreamApp(settings, clients)
     before: list[int] = []
     after: list[int] = []

@@ -174,6 +174,11 @@ def apart(command: Command, tmp_path: Path, clean_kafka: RealKafka) -> Iterator[
         process.communicate(timeout=30)
 
 
+def said(report: bytes) -> list[tuple[str, str, str, float]]:
+    """What a report says of each feature; a second answer may differ in where it came from."""
+    return [(row["feature_key"], row["explanation"], row["pattern_verification"], row["accuracy"]["p"]) for row in json.loads(report)["explanations"]]
+
+
 def test_services_of_their_own_explain_what_is_published_and_end_gracefully(command: Command, tmp_path: Path, apart: Apart) -> None:
     published = json.loads(command.run("publish", str(EXAMPLE), "--explain-poor", "--json").stdout)
     assert published["published"] == 16
@@ -186,7 +191,7 @@ def test_services_of_their_own_explain_what_is_published_and_end_gracefully(comm
     assert again["explain_job_id"] == published["explain_job_id"]
     command.run("watch", published["explain_job_id"])
     check_report(folder, input_features())
-    assert json.loads(first)["explanations"] == json.loads((folder / "feature_explanations.json").read_bytes())["explanations"]
+    assert said(first) == said((folder / "feature_explanations.json").read_bytes())
 
     for process in apart.processes:
         process.terminate()

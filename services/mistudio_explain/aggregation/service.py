@@ -9,6 +9,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from mistudio_explain.aggregation.reports import JobReports
+from mistudio_explain.errors import ExplainError
 from mistudio_explain.events import topics
 from mistudio_explain.events.codec import decode
 from mistudio_explain.events.explanation import FeatureOutcome
@@ -21,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 _TICK_S = 0.1
 """How often ended jobs are looked for; jobs that still run are reported at most every `reports.interval_s`."""
+
+_RETRY_S = 10.0
 
 _Aggregated = FeatureOutcome | Admission | JobEvent
 
@@ -45,11 +48,11 @@ def register(app: StreamApp, store: JobStore, reports: JobReports) -> None:
 
     @app.whole(*_EVENTS, service="aggregator", positions=positions)
     async def aggregate(records: Sequence[ConsumerRecord]) -> None:
-        changes = await app.readable(records, _change, service="aggregator")
+        changes = await app.readable([record for record in records if _is_ours(record)], _change, service="aggregator")
         ends = {(record.topic, record.partition): record.offset + 1 for record in records}
         store.apply(changes, ends)
 
-    running: dict[str, float] = {}  # when a job that still runs was last reported
+    not_before: dict[tuple[str, JobStatus], float] = {}  # when a job may be reported again with the same status
 
     async def report_regularly() -> None:
         while True:
@@ -58,20 +61,32 @@ def register(app: StreamApp, store: JobStore, reports: JobReports) -> None:
                 await app.publish([Outgoing(topics.EXPLANATIONS, key, body)])
                 store.sent(key)
             for job, dirty, last in store.due():
-                report = reports.numbers(job, now_ms=app.now_ms())
-                if report is None or (dirty == 0 and report.status.value == last):
-                    continue
-                if report.status is JobStatus.RUNNING:
-                    if time.monotonic() - running.get(job, -math.inf) < app.settings.reports.interval_s:
-                        continue
-                    running[job] = time.monotonic()
-                else:
-                    running.pop(job, None)
-                    report = await asyncio.to_thread(reports.with_files, report)
-                await app.publish([outgoing(report)])
-                store.reported(job, dirty, report.status.value)
+                try:
+                    await report_on(job, dirty, last)
+                except (OSError, ExplainError) as error:  # one job's disk or text must not silence the others
+                    log.error("report.failed", job=job, error=repr(error), again_in_s=_RETRY_S)
+                    for status in JobStatus:
+                        not_before[job, status] = time.monotonic() + _RETRY_S
+
+    async def report_on(job: str, dirty: int, last: str | None) -> None:
+        report = reports.numbers(job, now_ms=app.now_ms())
+        if report is None or (dirty == 0 and report.status.value == last):
+            return
+        if time.monotonic() < not_before.get((job, report.status), -math.inf):
+            return
+        if report.status is JobStatus.RUNNING:
+            not_before[job, report.status] = time.monotonic() + app.settings.reports.interval_s
+        else:
+            report = await asyncio.to_thread(reports.with_files, report)
+        await app.publish([outgoing(report)])
+        store.reported(job, dirty, report.status.value)
 
     app.task("job reports", report_regularly)
+
+
+def _is_ours(record: ConsumerRecord) -> bool:
+    """A tombstone takes back an outcome; on the other topics it only ends what compaction keeps."""
+    return record.value is not None or record.topic == topics.EXPLANATIONS
 
 
 def _change(record: ConsumerRecord) -> Change:

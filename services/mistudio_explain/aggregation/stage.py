@@ -94,7 +94,11 @@ class JobState:
     admitted: int
     counters: Counters
     first_ms: int | None
+    """When the first feature entered."""
     last_ms: int | None
+    """When the last feature entered or got its outcome."""
+    heard_ms: int | None
+    """When anything was last heard of the job, its request and seal included."""
     estimated_seconds: float | None = None
     estimated_cost_usd: float | None = None
 
@@ -111,7 +115,7 @@ def status_of(state: JobState, *, now_ms: int, quiet_ms: int) -> tuple[JobStatus
     the quiet period; an unsealed one is taken as complete after a quiet period in which every admission got its
     outcome.
     """
-    is_quiet = state.last_ms is not None and now_ms - state.last_ms >= quiet_ms
+    is_quiet = state.heard_ms is not None and now_ms - state.heard_ms >= quiet_ms
     if state.cancelled:
         return JobStatus.CANCELLED, state.expected, None if state.expected is None else "sealed"
     if state.expected is not None:

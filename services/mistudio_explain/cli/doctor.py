@@ -6,7 +6,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from aiokafka.errors import KafkaError
+
 from mistudio_explain.assembly import opened_endpoints
+from mistudio_explain.cli.places import check_writable
 from mistudio_explain.cli.serve import kafka_or_embedded
 from mistudio_explain.cli.show import console, print_json, table
 from mistudio_explain.cli.start import prepare
@@ -14,7 +17,7 @@ from mistudio_explain.errors import ExplainError
 from mistudio_explain.kafka.admin import compare_topics
 from mistudio_explain.kafka.topics import topic_specs
 from mistudio_explain.settings import Settings
-from mistudio_explain.store.jobs import open_store
+from mistudio_explain.store.jobs import reading, store_exists
 from mistudio_explain.validation.validator import Validator
 
 
@@ -50,7 +53,7 @@ async def _examine(settings: Settings) -> list[Finding]:
     for what, check in checks:
         try:
             findings += await check(settings)
-        except (ExplainError, OSError) as error:
+        except (ExplainError, KafkaError, OSError) as error:
             findings.append(Finding(what, False, str(error)))
     return findings
 
@@ -86,14 +89,12 @@ async def _validator(settings: Settings) -> list[Finding]:
 
 
 async def _store(settings: Settings) -> list[Finding]:
-    with open_store(settings.store.url) as store:
+    if not store_exists(settings.store.url):
+        return [Finding("store", True, f"{settings.store.url}, which the aggregator makes at its first start")]
+    with reading(settings.store.url) as store:
         return [Finding("store", True, f"{settings.store.url}, {len(store.jobs(1_000_000))} job(s)")]
 
 
 async def _reports(settings: Settings) -> list[Finding]:
-    directory = settings.reports.directory
-    place = next(folder for folder in (directory, *directory.resolve().parents) if folder.is_dir())
-    probe = place / ".mistudio-explain-probe"
-    probe.touch()
-    probe.unlink()
-    return [Finding("reports", True, f"{directory} can be written")]
+    check_writable(settings.reports.directory)
+    return [Finding("reports", True, f"{settings.reports.directory} can be written")]

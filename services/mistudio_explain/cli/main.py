@@ -11,7 +11,7 @@ import typer
 
 from mistudio_explain import __version__
 from mistudio_explain.cli.show import error_line
-from mistudio_explain.errors import ExplainError
+from mistudio_explain.errors import ExplainError, Unreachable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -170,12 +170,25 @@ def main() -> None:
     """Entry point: an error on purpose is one message and its exit code, never a traceback."""
     try:
         app()
-    except ExplainError as error:
-        error_line(str(error))
-        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         error_line("interrupted")
         sys.exit(1)
+    except Exception as error:
+        cause = _single_cause(error)
+        if isinstance(cause, ExplainError):
+            error_line(str(cause))
+            sys.exit(cause.exit_code)
+        if type(cause).__module__.startswith("aiokafka"):  # told by name: to import it here would slow every --help down
+            error_line(f"Kafka: {type(cause).__name__}: {cause}; look at it with `mistudio-explain doctor`")
+            sys.exit(Unreachable.exit_code)
+        raise
+
+
+def _single_cause(error: Exception) -> Exception:
+    """What a group of errors comes down to when it holds only one."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 if __name__ == "__main__":

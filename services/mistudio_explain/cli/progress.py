@@ -2,14 +2,18 @@
 
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from mistudio_explain.cli.show import console, plain, print_json
+from mistudio_explain.events.codec import encode
 from mistudio_explain.events.explanation import FeatureOutcome, OutcomeKind
 from mistudio_explain.events.job import JobReport, JobStatus
+from mistudio_explain.events.winner import Rank, rank
 from mistudio_explain.kafka.follow import Followed
 
 _LINE_LENGTH = 110
@@ -22,12 +26,20 @@ class Progressing:
     as_json: bool
     expected: int | None = None
     outcomes: dict[str, FeatureOutcome] = field(default_factory=dict)
-    report: JobReport | None = None
-    first_explanation_s: float | None = None
+    counts: Counter[OutcomeKind] = field(default_factory=Counter)
+    _ranks: dict[str, Rank] = field(default_factory=dict)
 
-    def count(self, kind: OutcomeKind) -> int:
-        """Features with such an outcome."""
-        return sum(outcome.outcome is kind for outcome in self.outcomes.values())
+    def take(self, outcome: FeatureOutcome) -> bool:
+        """Note an outcome; False when one that counts more was seen of the same feature (events/winner.py)."""
+        key = outcome.subject.feature_key
+        new = rank(outcome, sha256(encode(outcome)).hexdigest())
+        if key in self._ranks and new <= self._ranks[key]:
+            return False
+        if key in self.outcomes:
+            self.counts[self.outcomes[key].outcome] -= 1
+        self._ranks[key], self.outcomes[key] = new, outcome
+        self.counts[outcome.outcome] += 1
+        return True
 
 
 async def show_until_end(events: AsyncIterator[Followed], seen: Progressing) -> JobReport:
@@ -49,24 +61,21 @@ async def show_until_end(events: AsyncIterator[Followed], seen: Progressing) -> 
         task = bar.add_task("explaining", total=seen.expected, rate="")
         async for event in events:
             if isinstance(event, JobReport):
-                seen.report = event
                 seen.expected = seen.expected or event.expected
                 if seen.as_json:
                     print_json({"event": "report", **event.model_dump(mode="json")})
                 if event.status is not JobStatus.RUNNING:
                     return event
             else:
-                seen.outcomes[event.subject.feature_key] = event
-                if event.outcome is OutcomeKind.EXPLAINED and seen.first_explanation_s is None:
-                    seen.first_explanation_s = time.monotonic() - started
-                _show_outcome(event, seen, bar)
+                if seen.take(event):
+                    _show_outcome(event, seen, bar)
             _advance(bar, task, seen, time.monotonic() - started)
     raise AssertionError("a job is followed until its report ends it")
 
 
 def _advance(bar: Progress, task: TaskID, seen: Progressing, elapsed_s: float) -> None:
     done = len(seen.outcomes)
-    counts = ", ".join(f"{seen.count(kind)} {kind.value}" for kind in OutcomeKind if seen.count(kind))
+    counts = ", ".join(f"{seen.counts[kind]} {kind.value}" for kind in OutcomeKind if seen.counts[kind])
     rate = f"{60 * done / elapsed_s:.0f}/min" if done and elapsed_s > 1 else ""
     bar.update(task, completed=done, total=seen.expected, description=counts or "explaining", rate=rate)
 

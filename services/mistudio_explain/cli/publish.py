@@ -34,7 +34,7 @@ def publish_job_file(order: InputOrder, *, config: Path | None, profile: str | N
 
 
 async def _publish(settings: Settings, job: FindJob, request: JobRequest) -> int:
-    clients = KafkaClients(settings.kafka, max_record_bytes=settings.limits.dead_letter_bytes)
+    clients = KafkaClients(settings.kafka, settings.limits)
     await clients.wait_until_reachable(settings.kafka.start_timeout_s)
     async with clients.admin() as admin:
         await create_topics(admin, topic_specs(settings), settings.kafka.replication)

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-import tempfile
+import signal
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack
@@ -14,9 +14,10 @@ from aiokafka.errors import KafkaError
 
 from mistudio_explain.assembly import SERVICES, Assembly, assembled, opened_endpoints
 from mistudio_explain.cli.order import InputOrder, read_input, request_for, to_explain
+from mistudio_explain.cli.places import check_writable
 from mistudio_explain.cli.progress import Progressing, show_until_end
-from mistudio_explain.cli.serve import kafka_or_embedded
-from mistudio_explain.cli.show import console, error_line, print_json
+from mistudio_explain.cli.serve import kafka_or_embedded, rows_for
+from mistudio_explain.cli.show import console, error_line, plain, print_json
 from mistudio_explain.cli.start import prepare
 from mistudio_explain.cli.summary import summary
 from mistudio_explain.cli.watch import exit_code, pages_of
@@ -29,7 +30,7 @@ from mistudio_explain.kafka.embedded import EmbeddedBroker
 from mistudio_explain.kafka.follow import Followed, following
 from mistudio_explain.llm.connection import is_loopback
 from mistudio_explain.llm.endpoints import Endpoints
-from mistudio_explain.settings import Settings, StoreSettings
+from mistudio_explain.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -43,20 +44,22 @@ def run_job(order: InputOrder, *, out: Path | None, dry_run: bool, config: Path 
     """Read, check, explain, report; ends with 1 when the job is not complete or a feature failed."""
     reports = {} if out is None else {"reports": {"directory": str(out)}}
     settings = prepare(config=config, profile=profile, flags={**order.flags, **reports}, quiet=True)
+    check_writable(settings.reports.directory)
     job = read_input(order, settings)
     seen = Progressing(as_json, expected=job.total)
-    with tempfile.TemporaryDirectory(prefix="mistudio-explain-") as folder:
-        if settings.kafka.bootstrap_servers is None:  # the embedded broker forgets everything, so its rows must not outlive it
-            settings = settings.model_copy(update={"store": StoreSettings(url=f"sqlite:///{folder}/explain.db")})
-        report = asyncio.run(_run(settings, job, seen, dry_run=dry_run))
+    with rows_for(settings) as settled:
+        report = asyncio.run(_run(settled, job, seen, dry_run=dry_run))
     if report is None:
-        return 0
+        return 0 if dry_run else 1
     if not as_json:
         console().print(summary(report, list(seen.outcomes.values()), pages_of(report)))
     return max(exit_code(report), 1 if job.problems else 0)
 
 
 async def _run(settings: Settings, job: FindJob, seen: Progressing, *, dry_run: bool) -> JobReport | None:
+    this = asyncio.current_task()
+    assert this is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)  # as Ctrl-C: with a report of what there is
     async with AsyncExitStack() as stack:
         endpoints = await stack.enter_async_context(opened_endpoints(settings, random.Random()))  # noqa: S311  (spreads retries in time)
         estimated = _estimate(job, settings, endpoints)
@@ -98,7 +101,8 @@ async def _interrupted(assembly: Assembly, job: str, seen: Progressing, error: B
     report = assembly.reports.numbers(job, now_ms=assembly.app.now_ms(), interrupted=True)
     if report is not None:
         report = assembly.reports.with_files(report)
-    error_line(str(error) or "interrupted: what was explained so far is in the report")
+    error_line(str(error) or "interrupted")
+    error_line("nothing was explained yet, so there is no report" if report is None else "what was explained so far is in the report")
     assembly.app.abandon()
     try:
         async with asyncio.timeout(_STOP_S):
@@ -134,9 +138,9 @@ def _announce(job: FindJob, settings: Settings, endpoints: Endpoints, estimated:
         )
         return
     tiers = ", ".join(f"{count} {tier.value}" for tier, count in job.distribution.tiers.items() if count)
-    console().print(f"{job.find_job_id} of {job.target_model}: {job.total} features ({tiers}), {explained} to explain")
+    console().print(f"{job.find_job_id} of {plain(job.target_model)}: {job.total} features ({tiers}), {explained} to explain")
     cost = "no API cost" if estimated.cost_usd == 0 else "cost unknown" if estimated.cost_usd is None else f"${estimated.cost_usd:.2f}"
-    console().print(f"explained by {models}; estimated {estimated.seconds:.0f} s, {cost}")
+    console().print(f"explained by {plain(models)}; estimated {estimated.seconds:.0f} s, {cost}")
     if endpoints.is_demonstration:
         console().print(
             "That is a demonstration model: its explanations show the machinery and are not to be trusted. "

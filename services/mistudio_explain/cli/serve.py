@@ -2,9 +2,11 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+import tempfile
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -15,7 +17,7 @@ from mistudio_explain.errors import BadSettings
 from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.kafka.embedded import EmbeddedBroker, embedded_broker
 from mistudio_explain.observability.health import health_server
-from mistudio_explain.settings import Settings
+from mistudio_explain.settings import Settings, StoreSettings
 
 log = structlog.get_logger(__name__)
 
@@ -32,54 +34,66 @@ def serve_services(services: Sequence[str], *, health_host: str, health_port: in
 def up_all(*, config: Path | None, profile: str | None) -> int:
     """Run all services in one process, on the embedded broker when no other is configured."""
     settings = prepare(config=config, profile=profile)
-    asyncio.run(_up(settings))
+    with rows_for(settings) as settled:
+        asyncio.run(_up(settled))
     return 0
 
 
+@contextmanager
+def rows_for(settings: Settings) -> Iterator[Settings]:
+    """Settings whose store is a temporary file when the broker is the embedded one: it forgets everything, so its rows must not outlive it."""
+    if settings.kafka.bootstrap_servers is not None:
+        yield settings
+        return
+    with tempfile.TemporaryDirectory(prefix="mistudio-explain-") as folder:
+        yield settings.model_copy(update={"store": StoreSettings(url=f"sqlite:///{folder}/explain.db")})
+
+
 async def _serve(settings: Settings, services: Sequence[str], health_host: str, health_port: int | None) -> None:
-    clients = KafkaClients(settings.kafka, max_record_bytes=settings.limits.dead_letter_bytes)
-    stop = _stop_signal()
-    async with AsyncExitStack() as stack:
-        assembly = await stack.enter_async_context(assembled(settings, clients, services))
-        if health_port is not None:
-            await stack.enter_async_context(health_server(assembly.app, health_host, health_port))
-        await clients.wait_until_reachable(settings.kafka.start_timeout_s or None)
-        await stack.enter_async_context(assembly.app.running())
-        log.info("serving", services=list(services), kafka=clients.bootstrap_servers)
-        await stop.wait()
-        log.info("stopping")
+    async def serving() -> None:
+        clients = KafkaClients(settings.kafka, settings.limits)
+        async with AsyncExitStack() as stack:
+            assembly = await stack.enter_async_context(assembled(settings, clients, services))
+            if health_port is not None:
+                await stack.enter_async_context(health_server(assembly.app, health_host, health_port))
+            await clients.wait_until_reachable(settings.kafka.start_timeout_s or None)
+            await stack.enter_async_context(assembly.app.running())
+            log.info("serving", services=list(services), kafka=clients.bootstrap_servers)
+            await asyncio.Event().wait()
+
+    await _until_stopped(serving())
 
 
 async def _up(settings: Settings) -> None:
-    stop = _stop_signal()
-    async with AsyncExitStack() as stack:
-        clients, broker = await stack.enter_async_context(kafka_or_embedded(settings))
-        assembly = await stack.enter_async_context(assembled(settings, clients, SERVICES))
-        await stack.enter_async_context(assembly.app.running())
-        console().print(f"all services run; Kafka at {clients.bootstrap_servers}{' (embedded, in memory)' if broker else ''}; stop with Ctrl-C")
-        waits = [asyncio.create_task(stop.wait()), *([asyncio.create_task(broker.died())] if broker else [])]
-        done, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for task in pending:
-            task.cancel()
-        for task in done:
-            task.result()
+    async def everything() -> None:
+        async with AsyncExitStack() as stack:
+            clients, broker = await stack.enter_async_context(kafka_or_embedded(settings))
+            assembly = await stack.enter_async_context(assembled(settings, clients, SERVICES))
+            await stack.enter_async_context(assembly.app.running())
+            console().print(f"all services run; Kafka at {clients.bootstrap_servers}{' (embedded, in memory)' if broker else ''}; stop with Ctrl-C")
+            await (broker.died() if broker else asyncio.Event().wait())
+
+    await _until_stopped(everything())
+
+
+async def _until_stopped(running: Coroutine[Any, Any, None]) -> None:
+    """Run until SIGINT or SIGTERM, at whatever point that comes; what is entered is left gracefully."""
+    task = asyncio.create_task(running)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        log.info("stopped")
 
 
 @asynccontextmanager
 async def kafka_or_embedded(settings: Settings) -> AsyncIterator[tuple[KafkaClients, EmbeddedBroker | None]]:
     """Clients of the configured Kafka, seen to answer, or of an embedded broker started for the occasion."""
-    limit = settings.limits.dead_letter_bytes
     if settings.kafka.bootstrap_servers is not None:
-        clients = KafkaClients(settings.kafka, max_record_bytes=limit)
+        clients = KafkaClients(settings.kafka, settings.limits)
         await clients.wait_until_reachable(settings.kafka.start_timeout_s)
         yield clients, None
         return
     async with embedded_broker() as broker:
-        yield KafkaClients(settings.kafka, max_record_bytes=limit, embedded=broker.address), broker
-
-
-def _stop_signal() -> asyncio.Event:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop
+        yield KafkaClients(settings.kafka, settings.limits, embedded=broker.address), broker

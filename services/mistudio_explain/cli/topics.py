@@ -39,14 +39,14 @@ def run_topics(action: str, *, config: Path | None, profile: str | None, as_json
 
 
 async def _create(settings: Settings) -> list[str]:
-    clients = KafkaClients(settings.kafka, max_record_bytes=settings.limits.dead_letter_bytes)
+    clients = KafkaClients(settings.kafka, settings.limits)
     await clients.wait_until_reachable(settings.kafka.start_timeout_s)
     async with clients.admin() as admin:
         return await create_topics(admin, topic_specs(settings), settings.kafka.replication)
 
 
 async def _check(settings: Settings) -> list[Difference]:
-    clients = KafkaClients(settings.kafka, max_record_bytes=settings.limits.dead_letter_bytes)
+    clients = KafkaClients(settings.kafka, settings.limits)
     await clients.wait_until_reachable(settings.kafka.start_timeout_s)
     async with clients.admin() as admin:
         return await compare_topics(admin, topic_specs(settings))

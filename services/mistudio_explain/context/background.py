@@ -13,6 +13,8 @@ SAMPLE = 64
 COUNTED = 512
 TEXTS = 5
 TEXT_CHARACTERS = 200
+KEYWORDS = 20
+KEYWORD_CHARACTERS = 60  # bounds, so that the sample of any find job fits into one record
 _PREFIX = 8  # bytes of a hash that tell features apart: two of 512 are alike with a probability of 1 in 10^14
 
 
@@ -76,4 +78,5 @@ def _sampled(feature: FeatureFound) -> BackgroundFeature:
     """Keywords and at most 5 texts, evenly over the ranks, each at most 200 characters round its peak."""
     texts = [activation for activation in feature.top_activations if activation.text.strip()]
     chosen = [bounded(texts[rank], TEXT_CHARACTERS).text for rank in evenly(len(texts), TEXTS)]
-    return BackgroundFeature(feature_key=feature.feature_key, keywords=feature.pattern_keywords, texts=[text for text in chosen if text.strip()])
+    keywords = [keyword[:KEYWORD_CHARACTERS] for keyword in feature.pattern_keywords[:KEYWORDS]]
+    return BackgroundFeature(feature_key=feature.feature_key, keywords=keywords, texts=[text for text in chosen if text.strip()])

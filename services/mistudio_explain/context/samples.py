@@ -37,9 +37,17 @@ class Samples:
             for job in {feature.effective_request.explain_job_id for feature in found} & self._sealed.keys():
                 after = freeze(after, self._sealed[job])
             if after is not before:
-                self._ahead[key] = after
                 changed.append(after)
         return changed
+
+    def published(self, backgrounds: Iterable[JobBackground]) -> None:
+        """Go on from these, now that they stand in the topic; before, a batch that is handled again must give them again."""
+        for background in backgrounds:
+            self._ahead[background.tenant, background.find_job_id] = background
+
+    def requested(self, explain_job_id: str, tenant: str, find_job_id: str) -> None:
+        """Learn which find job an explain job is about, so that its seal is understood after a restart too."""
+        self._key_of_job[explain_job_id] = (tenant, find_job_id)
 
     def seal(self, explain_job_id: str, expected: int) -> list[JobBackground]:
         """Note how many features a job has; returns the background that is complete by this."""
@@ -49,10 +57,7 @@ class Samples:
         if key is None or before is None:
             return []
         after = freeze(before, expected)
-        if after is before:
-            return []
-        self._ahead[key] = after
-        return [after]
+        return [] if after is before else [after]
 
     def _latest(self, key: _Key) -> JobBackground | None:
         stored, ahead = self._stored(*key), self._ahead.get(key)

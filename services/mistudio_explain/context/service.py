@@ -12,7 +12,7 @@ from mistudio_explain.context.samples import Samples
 from mistudio_explain.context.stage import admission, build
 from mistudio_explain.events.explanation import ExplanationRequested
 from mistudio_explain.events.feature import FeatureFound
-from mistudio_explain.events.job import JobEvent
+from mistudio_explain.events.job import JobBackground, JobEvent
 from mistudio_explain.events.topics import FEATURES, JOBS, REPLAYS, REQUESTS
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.backgrounds import Backgrounds
@@ -39,17 +39,24 @@ def register(app: StreamApp, *, family: str) -> None:
         OUTCOMES.labels(outcome=made.outcome.value, verification="none").inc()
         return [outgoing(admission(feature.event, source)), outgoing(made)]
 
+    async def publish_samples(changed: list[JobBackground]) -> None:
+        await app.publish(outgoing(background) for background in changed)
+        samples.published(changed)
+
     @app.whole(JOBS, service=_SERVICE)
     async def seals(records: Sequence[ConsumerRecord]) -> None:
         parts = await app.readable([record for record in records if record.value is not None], partial(received, JobEvent), service=_SERVICE)
-        sealed = [(part.event.explain_job_id, part.event.sealed.expected) for part in parts if part.event.sealed is not None]
-        await app.publish(outgoing(background) for job, expected in sealed for background in samples.seal(job, expected))
+        for part in (each.event for each in parts):
+            if part.request is not None:
+                samples.requested(part.explain_job_id, part.tenant, part.request.find_job_id)
+            if part.sealed is not None:
+                await publish_samples(samples.seal(part.explain_job_id, part.sealed.expected))
 
     @app.batches(REQUESTS, FEATURES, REPLAYS, service=_SERVICE, read=received_feature)
     async def context(features: list[Received[FeatureFound]]) -> None:
         await backgrounds.complete()
         sampled = samples.include(feature.event for feature in features if feature.record.topic == FEATURES)
-        await app.publish(outgoing(background) for background in sampled)  # before the prompts that will be scored against them
+        await publish_samples(sampled)  # before the prompts that will be scored against them
         made = await app.each(features, about, service=_SERVICE)
         for topic in {record.topic for record in made}:
             await app.ensure_lane(topic)

@@ -46,6 +46,7 @@ class GivenUp(ExplainError):
             f"feature {subject.feature_key} of {subject.explain_job_id} got no usable answer in {len(tries)} {'try' if len(tries) == 1 else 'tries'}: {listed}"
         )
         self.tries = tuple(tries)
+        self.attempts = len(tries)
 
 
 def call_for(prompt: Prompt, model: ModelListed, settings: LlmSettings, *, sampling: int = 0, on_text: OnText | None = None) -> Call:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import structlog
 from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 
 from mistudio_explain.errors import MalformedEvent
 from mistudio_explain.events.model import Record
@@ -34,6 +35,7 @@ Task = Callable[[], Coroutine[Any, Any, None]]
 GRACE_S = 20.0
 ALIVE_WITHIN_S = 60.0
 _BREATH_S = 0.02
+_PING_S = 5.0
 _WHOLE_FETCH_BYTES = 1 << 20
 
 
@@ -47,23 +49,21 @@ class StreamApp:
         self.settings = settings
         self.clients = clients
         self._clock = clock
-        self._broker = clients.broker(graceful_timeout_s=GRACE_S)
+        self._broker = clients.broker()
         self._grace_s = GRACE_S
         self._producer: AIOKafkaProducer | None = None
         self._admin: AIOKafkaAdminClient | None = None
         self._lanes: set[str] = set()
         self._turns: dict[str, float] = {}
-        self._before: list[Callable[[], Any]] = []
         self._tasks: list[tuple[str, Task]] = []
         self._whole: list[WholeTopicSubscriber] = []
+        self._publishing = 0
+        self._is_connected = False
+        self._has_lost_task = False
 
     def now_ms(self) -> int:
         """Milliseconds since 1970 UTC."""
         return int(self._clock() * 1000)
-
-    def resource(self, make: Callable[[], Any]) -> None:
-        """Enter an async context manager before the subscribers start, leave it after they have stopped."""
-        self._before.append(make)
 
     def task(self, name: str, run: Task) -> None:
         """Run something for as long as the application runs."""
@@ -163,7 +163,11 @@ class StreamApp:
     async def publish(self, records: Iterable[Outgoing]) -> None:
         """Publish and wait for confirmation, however long the broker is away."""
         kept = list(records)
-        await publish(self.producer, kept)
+        self._publishing += 1
+        try:
+            await publish(self.producer, kept)
+        finally:
+            self._publishing -= 1
         for record in kept:
             EVENTS_OUT.labels(topic=record.topic).inc()
 
@@ -184,12 +188,30 @@ class StreamApp:
         self._grace_s = 0.0
 
     def is_alive(self) -> bool:
-        """Whether every consuming loop has turned lately: not what it waits for, but that it does."""
-        return all(time.monotonic() - turned < ALIVE_WITHIN_S for turned in self._turns.values())
+        """Whether every consuming loop turns, or waits for Kafka to confirm what it publishes, and no task has ended.
+
+        A loop that waits for Kafka is alive however long that takes: killing the process would bring nothing back.
+        """
+        turns = all(time.monotonic() - turned < ALIVE_WITHIN_S for turned in self._turns.values())
+        return not self._has_lost_task and (turns or self._publishing > 0)
 
     def is_ready(self) -> bool:
-        """Whether the services are started and every loop got through its last turn without the broker being away."""
-        return self._producer is not None and self.is_alive() and self._broker.running
+        """Whether Kafka answers and every reader of whole topics has read what stood in them at the start."""
+        return self._is_connected and all(reader.caught_up.is_set() for reader in self._whole)
+
+    async def _watch_connection(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(_PING_S):
+                    self._is_connected = bool(await self.producer.client.force_metadata_update())
+            except (TimeoutError, KafkaError, OSError):
+                self._is_connected = False
+            await asyncio.sleep(_PING_S)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("task.ended", task=task.get_name(), error=repr(error), exc_info=error)
+            self._has_lost_task = True
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -200,9 +222,9 @@ class StreamApp:
             self._lanes |= {topic for topic in await admin.list_topics() if topic.startswith(PROMPTS_PREFIX)}
             written = {spec.name for spec in topic_specs(self.settings)} | self._lanes
             self._producer = await stack.enter_async_context(self.clients.producer(written))
-            for make in self._before:
-                await stack.enter_async_context(make())
-            tasks = [asyncio.create_task(run(), name=name) for name, run in self._tasks]
+            tasks = [asyncio.create_task(run(), name=name) for name, run in (("connection", self._watch_connection), *self._tasks)]
+            for task in tasks:
+                task.add_done_callback(self._ended)
             try:
                 await subscribers.start_concurrently(self._broker)
                 yield
@@ -231,6 +253,8 @@ class StreamApp:
         return Subscription(topics, self.clients.group(service), service, arguments, self._turn(service), lambda: self._grace_s, pattern)
 
     def _turn(self, title: str) -> Callable[[], None]:
+        self._turns[title] = time.monotonic()
+
         def turned() -> None:
             self._turns[title] = time.monotonic()
 

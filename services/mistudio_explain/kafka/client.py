@@ -15,7 +15,8 @@ from faststream.kafka import KafkaBroker
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
 from mistudio_explain.errors import BadSettings, Unreachable
-from mistudio_explain.settings import KafkaSettings, read_secret
+from mistudio_explain.kafka.topics import ENVELOPE_BYTES
+from mistudio_explain.settings import KafkaSettings, LimitSettings, read_secret
 
 GROUP_PREFIX = "mistudio-explain."
 _CLIENT_ID = "mistudio-explain"
@@ -32,13 +33,14 @@ class KafkaClients:
     producers and keeps no consumer groups worth having.
     """
 
-    def __init__(self, settings: KafkaSettings, *, max_record_bytes: int, embedded: str | None = None) -> None:
+    def __init__(self, settings: KafkaSettings, limits: LimitSettings, *, embedded: str | None = None) -> None:
         if (address := settings.bootstrap_servers or embedded) is None:
             raise BadSettings("kafka.bootstrap_servers is not set and no embedded broker runs; set it, or use `mistudio-explain run`")
         self.bootstrap_servers = address
         self.is_embedded = settings.bootstrap_servers is None
         self._settings = settings
-        self._max_record_bytes = max_record_bytes
+        self._max_record_bytes = limits.dead_letter_bytes + ENVELOPE_BYTES
+        self._smallest_limit_bytes = min(limits.event_bytes, limits.internal_bytes)
         self._ssl_context = _ssl_context(settings)
         self._password = read_secret(settings.sasl_password_file) if settings.sasl_password_file else None
         if "SASL" in settings.security_protocol and (settings.sasl_username is None or self._password is None):
@@ -54,8 +56,11 @@ class KafkaClients:
         session = {"session_timeout_ms": self._settings.session_timeout_ms, "heartbeat_interval_ms": max(300, self._settings.session_timeout_ms // 10)}
         return session if self._settings.instance_id is None or self.is_embedded else {**session, "group_instance_id": self._settings.instance_id}
 
-    def broker(self, *, graceful_timeout_s: float) -> KafkaBroker:
-        """A FastStream broker that only consumes; publishing goes through one aiokafka producer for the whole process."""
+    def broker(self) -> KafkaBroker:
+        """A FastStream broker that only consumes; publishing goes through one aiokafka producer for the whole process.
+
+        It never waits for handlers when it stops: the subscribers do that themselves.
+        """
         return KafkaBroker(
             self.bootstrap_servers.split(","),
             security=self._security(),
@@ -63,7 +68,7 @@ class KafkaClients:
             consumer_only=True,
             allow_auto_create_topics=False,
             metadata_max_age_ms=self._settings.metadata_max_age_ms,
-            graceful_timeout=graceful_timeout_s,
+            graceful_timeout=None,
             apply_types=False,
             logger=None,
         )
@@ -92,7 +97,7 @@ class KafkaClients:
             enable_idempotence=not self.is_embedded,
             linger_ms=_LINGER_MS,
             max_request_size=self._max_record_bytes,
-            max_batch_size=1 << 20,
+            max_batch_size=min(1 << 20, self._smallest_limit_bytes),  # a topic's limit is one of batches
             metadata_max_age_ms=self._settings.metadata_max_age_ms,
         )
         try:
@@ -136,7 +141,16 @@ class KafkaClients:
             ) from error
 
     async def _probe(self) -> None:
-        host, _, port = self.bootstrap_servers.split(",")[0].rpartition(":")
+        refusals = []
+        for address in self.bootstrap_servers.split(","):
+            try:
+                return await self._knock(address.strip())
+            except (TimeoutError, OSError, KafkaError) as error:
+                refusals.append(error)
+        raise refusals[0]
+
+    async def _knock(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
         common = {k: v for k, v in self._common().items() if k not in ("bootstrap_servers", "client_id")}
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT_S):

@@ -6,11 +6,12 @@ from mistudio_explain.errors import MalformedEvent
 from mistudio_explain.events.codec import decode, event_name
 from mistudio_explain.events.explanation import DeadLetter, ExplanationDrafted, ExplanationRequested, FeatureOutcome, OutcomeKind, Subject
 from mistudio_explain.events.feature import FeatureFound
-from mistudio_explain.events.topics import DEAD_LETTERS
+from mistudio_explain.events.topics import ADMISSIONS, DEAD_LETTERS, DRAFTS, ESCALATIONS, EXPLANATIONS
 from mistudio_explain.kafka.records import HEADER_FEATURE, HEADER_JOB, HEADER_REVISION, Outgoing, coordinates_of, outgoing, received_feature
 
 _ENVELOPE_BYTES = 64 << 10  # what a dead letter needs beside the raw value
 _MESSAGE_LENGTH = 2000
+_KEYED_BY_FEATURE = frozenset({ADMISSIONS, DRAFTS, ESCALATIONS, EXPLANATIONS})
 
 
 def give_up(record: ConsumerRecord, error: Exception, *, service: str, attempts: int, now_ms: int, limit_bytes: int) -> list[Outgoing]:
@@ -19,14 +20,15 @@ def give_up(record: ConsumerRecord, error: Exception, *, service: str, attempts:
     A value that does not fit into `limit_bytes` is cut and marked; its coordinates tell where the whole stands.
     """
     subject = subject_of(record)
+    room = max(0, limit_bytes - _ENVELOPE_BYTES)
     reason = f"{type(error).__name__}: {error}"[:_MESSAGE_LENGTH]
     letter = DeadLetter(
         source=coordinates_of(record),
         service=service,
-        raw=None if record.value is None else record.value[: limit_bytes - _ENVELOPE_BYTES],
+        raw=None if record.value is None else record.value[:room],
         raw_key=record.key,
         headers={name: value or b"" for name, value in record.headers},
-        truncated=len(record.value or b"") > limit_bytes - _ENVELOPE_BYTES,
+        truncated=len(record.value or b"") > room,
         error=type(error).__name__,
         message=str(error).encode("utf-8", "replace").decode()[:_MESSAGE_LENGTH],
         attempts=attempts,
@@ -88,6 +90,8 @@ def _from_envelope(record: ConsumerRecord) -> Subject | None:
 
 
 def _from_key(record: ConsumerRecord) -> Subject | None:
+    if record.topic not in _KEYED_BY_FEATURE:
+        return None
     job, separator, feature = (record.key or b"").decode("utf-8", "replace").partition("|")
     try:
         return Subject(explain_job_id=job, feature_key=feature, source=coordinates_of(record)) if separator else None

@@ -33,9 +33,7 @@ class EmbeddedBroker:
     async def died(self) -> None:
         """Return never; raise BrokerLost when the broker ends."""
         code = await self.process.wait()
-        raise BrokerLost(
-            f"the embedded broker at {self.address} ended with status {code}; what was explained so far is in the report, the rest is lost: start the run again"
-        )
+        raise BrokerLost(f"the embedded broker at {self.address} ended with status {code}; what was still in flight is lost: start the run again")
 
 
 @asynccontextmanager
@@ -112,4 +110,4 @@ def _free_port() -> int:
 
 def _die_with_parent() -> None:
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

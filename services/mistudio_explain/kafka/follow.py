@@ -3,14 +3,18 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
+from mistudio_explain.errors import MalformedEvent
 from mistudio_explain.events.codec import decode
 from mistudio_explain.events.explanation import FeatureOutcome
 from mistudio_explain.events.job import JobReport
 from mistudio_explain.events.topics import EXPLANATIONS, REPORTS
 from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.kafka.subscribers import partitions_of
+
+log = structlog.get_logger(__name__)
 
 _POLL_MS = 100
 
@@ -30,13 +34,22 @@ async def following(clients: KafkaClients, job: str) -> AsyncIterator[AsyncItera
 
 
 async def _events(consumer: AIOKafkaConsumer, job: str) -> AsyncIterator[Followed]:
+    held: JobReport | None = None
     while True:
         batches: dict[TopicPartition, list[ConsumerRecord]] = await consumer.getmany(timeout_ms=_POLL_MS)
-        for tp, records in sorted(batches.items()):  # explanations before the reports that count them
-            for record in records:
-                if record.value is None:
-                    continue
-                if tp.topic == REPORTS and record.key == job.encode():
-                    yield decode(JobReport, record.value)
-                elif tp.topic == EXPLANATIONS and record.key.startswith(f"{job}|".encode()):
+        for record in (record for records in batches.values() for record in records):
+            try:
+                if record.value is not None and record.topic == EXPLANATIONS and (record.key or b"").startswith(f"{job}|".encode()):
                     yield decode(FeatureOutcome, record.value)
+                elif record.value is not None and record.topic == REPORTS and record.key == job.encode():
+                    held = decode(JobReport, record.value)
+            except MalformedEvent as error:
+                log.warning("follow.unreadable", topic=record.topic, partition=record.partition, offset=record.offset, error=str(error))
+        if held is not None and await _has_read(consumer, held):
+            yield held
+            held = None
+
+
+async def _has_read(consumer: AIOKafkaConsumer, report: JobReport) -> bool:
+    """Whether every explanation that a report counts was read before it."""
+    return all([await consumer.position(TopicPartition(EXPLANATIONS, int(partition))) >= offset for partition, offset in report.as_of.items()])

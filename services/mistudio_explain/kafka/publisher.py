@@ -5,17 +5,35 @@ from collections.abc import Iterable
 
 import stamina
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordTooLargeError
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    InvalidTopicError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    ProducerClosed,
+    RecordTooLargeError,
+    TopicAuthorizationFailedError,
+    UnsupportedVersionError,
+)
 
 from mistudio_explain.errors import MalformedEvent
 from mistudio_explain.kafka.records import Outgoing
 
 _LONGEST_WAIT_S = 5.0
+_HOPELESS = (
+    MessageSizeTooLargeError,
+    RecordTooLargeError,
+    TopicAuthorizationFailedError,
+    ClusterAuthorizationFailedError,
+    InvalidTopicError,
+    UnsupportedVersionError,
+    ProducerClosed,
+)
 
 
 def is_outage(error: Exception) -> bool:
-    """Whether an error of a Kafka client speaks of the broker and not of the record."""
-    return isinstance(error, KafkaError | OSError | asyncio.TimeoutError) and not isinstance(error, MessageSizeTooLargeError | RecordTooLargeError)
+    """Whether waiting helps: the broker is away, as opposed to a record that is wrong or a permission that is missing."""
+    return isinstance(error, KafkaError | OSError | asyncio.TimeoutError) and not isinstance(error, _HOPELESS)
 
 
 async def publish(producer: AIOKafkaProducer, records: Iterable[Outgoing]) -> None:

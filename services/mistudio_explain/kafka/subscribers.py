@@ -115,6 +115,9 @@ class GroupBatchSubscriber(_Raw, BatchSubscriber):
             except KafkaError as error:
                 log.warning("consumer.error", subscriber=self._subscription.title, error=repr(error))
                 await asyncio.sleep(_BACKOFF_S)
+            except Exception as error:  # a record that aiokafka cannot even unpack: said again and again, never a silent hot loop
+                log.exception("consumer.unreadable", subscriber=self._subscription.title, error=repr(error))
+                await asyncio.sleep(_LONGEST_BACKOFF_S)
 
     async def _until_done(self, consumer: AIOKafkaConsumer, batch: Mapping[TopicPartition, list[ConsumerRecord]]) -> None:
         pause = _BACKOFF_S
@@ -197,6 +200,7 @@ class WholeTopicSubscriber(_Raw, BatchSubscriber):
     async def _attach(self, consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
         """Seek to the reader's positions; returns the end that must be reached, by partition."""
         while True:
+            self._subscription.turn()
             try:
                 partitions = await partitions_of(consumer, self._subscription.topics)
                 consumer.assign(partitions)
@@ -263,11 +267,12 @@ class LaneSubscriber(_Raw, DefaultSubscriber):
                 if self._unresolved:
                     await self._resolve(consumer)
                 room = self._room(consumer)
+                most = self._bounds.records
                 if not room and time.monotonic() - last_poll > _MAX_POLL_INTERVAL_MS / 3000:
-                    room = list(self._offsets)  # one record over the window keeps the membership
+                    room, most = [tp for tp in self._offsets if tp in consumer.assignment()], 1  # one record over the window keeps the membership
                 if room:
                     last_poll = time.monotonic()
-                    fetched = await consumer.getmany(*room, timeout_ms=_POLL_MS, max_records=self._bounds.records)
+                    fetched = await consumer.getmany(*room, timeout_ms=_POLL_MS, max_records=most)
                     for tp, records in fetched.items():
                         self._take(tp, records, consumer)
                 else:
@@ -277,6 +282,9 @@ class LaneSubscriber(_Raw, DefaultSubscriber):
             except KafkaError as error:
                 log.warning("lanes.error", subscriber=self._subscription.title, error=repr(error))
                 await asyncio.sleep(_BACKOFF_S)
+            except Exception as error:  # see the batch loop
+                log.exception("lanes.unreadable", subscriber=self._subscription.title, error=repr(error))
+                await asyncio.sleep(_LONGEST_BACKOFF_S)
 
     def _room(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
         if self._queue.queued_bytes >= _QUEUE_BYTES:
@@ -319,9 +327,20 @@ class LaneSubscriber(_Raw, DefaultSubscriber):
         try:
             await self.process_message(record)
         except Exception as error:  # noqa: BLE001  (any failure of one record is that record's own)
-            await self._on_failure(record, error)
+            await self._leave_safely(record, error)
         if self._offsets.get(tp) is offsets:  # not after the partition was lost and came back
             offsets.finish(record.offset)
+
+    async def _leave_safely(self, record: ConsumerRecord, error: Exception) -> None:
+        """Hand a failed record to `on_failure` until that succeeds; else its offset would hold the partition for ever."""
+        while True:
+            try:
+                await self._on_failure(record, error)
+            except Exception as second:
+                log.exception("lanes.not_given_up", subscriber=self._subscription.title, error=repr(second))
+                await asyncio.sleep(_LONGEST_BACKOFF_S)
+            else:
+                return
 
     def _ended(self, lane: str, task: asyncio.Task[None]) -> None:
         del self._running_tasks[task]

@@ -9,13 +9,14 @@ from mistudio_explain.settings import Settings
 
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
+ENVELOPE_BYTES = 64 << 10  # what key, headers and the batch add to a value that is at its limit
 
 Cleanup = Literal["delete", "compact", "compact,delete"]
 
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """A topic as it should be. `retention_ms` is absent for compacted topics; `max_bytes` bounds one record."""
+    """A topic as it should be. `retention_ms` is absent for compacted topics; `max_bytes` bounds one value."""
 
     name: str
     partitions: int
@@ -26,7 +27,7 @@ class TopicSpec:
     @property
     def config(self) -> Mapping[str, str]:
         """The topic's configuration in Kafka's words."""
-        config = {"cleanup.policy": self.cleanup, "max.message.bytes": str(self.max_bytes)}
+        config = {"cleanup.policy": self.cleanup, "max.message.bytes": str(self.max_bytes + ENVELOPE_BYTES)}
         return config if self.retention_ms is None else {**config, "retention.ms": str(self.retention_ms)}
 
 

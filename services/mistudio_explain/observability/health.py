@@ -34,7 +34,6 @@ async def health_server(service: Healthy, host: str, port: int) -> AsyncIterator
         Mount("/metrics", app=make_asgi_app()),
     ]
     server = uvicorn.Server(uvicorn.Config(Starlette(routes=routes), host=host, port=port, log_level="warning", lifespan="off"))
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # the process has its own
     task = asyncio.create_task(server.serve())
     try:
         yield

@@ -2,13 +2,12 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
-# The specification's four, with exactly its labels.
-MODEL_REQUESTS = Counter("mistudio_explain_model_requests", "Calls sent to an explainer model.", ["model_name"])
+# The specification's, with exactly its labels.
+MODEL_REQUESTS = Counter("mistudio_explain_model_requests", "Calls of an explainer model that gave a usable answer.", ["model_name"])
 DURATION = Histogram(
     "mistudio_explain_duration_seconds", "Time of one explainer call, from sending to the end of the answer.", ["model_name"],
     buckets=(0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300),
 )  # fmt: skip
-GPU_MEMORY = Gauge("mistudio_explain_gpu_memory_bytes", "GPU memory in use; absent where there is no GPU.", ["gpu_device", "model_name"])
 QUALITY = Histogram("mistudio_explain_quality_score", "Quality score of explained features.", ["model_name"], buckets=tuple(i / 20 for i in range(1, 21)))
 
 # Ours.

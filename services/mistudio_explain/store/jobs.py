@@ -27,7 +27,7 @@ create table if not exists outcome(job text, feature text, strength int, revisio
 create table if not exists admission(job text, feature text, topic text, part int, offs int, primary key(job, feature)) without rowid;
 create table if not exists part(job text, part text, revision int, body blob, primary key(job, part)) without rowid;
 create table if not exists job(job text primary key, tenant text, find_job text, model text, revision int not null default 0,
-  admitted int not null default 0, first_ms int, last_ms int, dirty int not null default 0,
+  admitted int not null default 0, first_ms int, last_ms int, heard_ms int, dirty int not null default 0,
   status text, {", ".join(f"{name} int not null default 0" for name in COUNTER_NAMES)}) without rowid;
 create table if not exists position(topic text, part int, next int, primary key(topic, part)) without rowid;
 create table if not exists outbox(key text primary key, body blob) without rowid;
@@ -69,7 +69,7 @@ class JobStore:
             case Admission():
                 self._admission(change.event, change.timestamp_ms)
             case JobEvent():
-                self._part(change.event, change.body or b"")
+                self._part(change.event, change.body or b"", change.timestamp_ms)
             case None:
                 self._tombstone(change.key)
 
@@ -100,7 +100,7 @@ class JobStore:
             self._touch(job, admission.tenant, admission.find_job_id, admission.target_model, admission.revision, at_ms)
             self._db.execute("update job set admitted = admitted + 1 where job = ?", (job,))
 
-    def _part(self, event: JobEvent, body: bytes) -> None:
+    def _part(self, event: JobEvent, body: bytes, heard_ms: int) -> None:
         job, part = event.explain_job_id, event.part.value
         row = self._db.execute("select revision, body from part where job = ? and part = ?", (job, part)).fetchone()
         if row is not None and _outdated(event, row[0], decode(JobEvent, row[1])):
@@ -109,10 +109,12 @@ class JobStore:
         request = event.request
         find_job, model = (request.find_job_id, request.target_model) if request else (None, None)
         self._touch(job, event.tenant, find_job, model, event.revision, None)
+        self._db.execute("update job set heard_ms = max(coalesce(heard_ms, 0), ?) where job = ?", (heard_ms, job))
 
     def _tombstone(self, key: str) -> None:
         job, _, feature = key.partition("|")
         row = self._db.execute("delete from outcome where job = ? and feature = ? returning counters", (job, feature)).fetchone()
+        self._db.execute("delete from outbox where key = ?", (key,))
         if row is not None:
             gone = Counters() - Counters(*map(int, row[0].split(",")))
             self._db.execute(f"update job set {_ADD}, dirty = dirty + 1 where job = ?", (*astuple(gone), job))  # noqa: S608
@@ -139,11 +141,11 @@ class JobStore:
 
     def state(self, job: str) -> JobState | None:
         """A job's numbers."""
-        columns = ", ".join(COUNTER_NAMES)
-        row = self._db.execute(f"select tenant, find_job, model, revision, admitted, first_ms, last_ms, {columns} from job where job = ?", (job,)).fetchone()  # noqa: S608
+        columns = ", ".join(("tenant, find_job, model, revision, admitted, first_ms, last_ms, heard_ms", *COUNTER_NAMES))
+        row = self._db.execute(f"select {columns} from job where job = ?", (job,)).fetchone()  # noqa: S608
         if row is None:
             return None
-        tenant, find_job, model, revision, admitted, first_ms, last_ms, *sums = row
+        tenant, find_job, model, revision, admitted, first_ms, last_ms, heard_ms, *sums = row
         parts = {name: decode(JobEvent, body) for name, body in self._db.execute("select part, body from part where job = ?", (job,))}
         request = parts["request"].request if "request" in parts else None
         control = parts["control"].control if "control" in parts else None
@@ -160,6 +162,7 @@ class JobStore:
             counters=Counters(*sums),
             first_ms=first_ms,
             last_ms=last_ms,
+            heard_ms=max((at for at in (last_ms, heard_ms) if at is not None), default=None),
             estimated_seconds=request.estimated_seconds if request else None,
             estimated_cost_usd=request.estimated_cost_usd if request else None,
         )
@@ -217,8 +220,16 @@ def open_store(url: str) -> Iterator[JobStore]:
     except OSError as error:
         raise BadSettings(f"{path}: the store cannot be opened ({error}); check store.url") from error
     with lock, closing(sqlite3.connect(path, isolation_level=None)) as db:
-        db.executescript("pragma journal_mode=wal; pragma synchronous=normal; pragma busy_timeout=5000;" + _DDL)
+        try:
+            db.executescript("pragma journal_mode=wal; pragma synchronous=normal; pragma busy_timeout=5000;" + _DDL)
+        except sqlite3.DatabaseError as error:
+            raise BadSettings(f"{path}: is not a store of this program or is damaged ({error}); check store.url") from error
         yield JobStore(db)
+
+
+def store_exists(url: str) -> bool:
+    """Whether an aggregator has made this store already."""
+    return _path(url).is_file()
 
 
 @contextmanager
@@ -245,8 +256,12 @@ def _read_only(url: str) -> Iterator[sqlite3.Connection]:
     path = _path(url)
     if not path.is_file():
         raise BadInput(f"{path}: there is no store; an aggregator makes it (store.url)")
-    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
-        yield db
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+            db.execute("select count(*) from job").fetchone()
+            yield db
+    except sqlite3.DatabaseError as error:
+        raise BadSettings(f"{path}: is not a store of this program or is damaged ({error}); check store.url") from error
 
 
 def _path(url: str) -> Path:
