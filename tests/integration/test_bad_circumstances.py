@@ -112,6 +112,13 @@ def test_wrong_usage_ends_with_two_and_says_what_to_do(command: Command, argumen
     assert len(one_message(command.run(*arguments, expect=2))) > 40
 
 
+def test_a_folder_that_cannot_be_written_to_is_said_before_anything_starts(command: Command, slow_llm: SlowLlm) -> None:
+    command.settings = with_llm(slow_llm.url)
+    said = one_message(command.run("run", str(EXAMPLE), "--explain-poor", "--out", "/proc/nowhere", expect=2))
+    assert "/proc/nowhere" in said
+    assert slow_llm.calls == 0
+
+
 def test_an_endpoint_that_does_not_answer_is_said_before_anything_starts(command: Command, tmp_path: Path) -> None:
     (port,) = free_ports(1)
     command.settings = with_llm(f"http://127.0.0.1:{port}/v1")
@@ -159,7 +166,17 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("stop", ["broker dies", "person interrupts"])
+def test_a_run_that_is_cut_off_before_it_explained_anything_does_not_end_with_zero(command: Command, slow_llm: SlowLlm) -> None:
+    command.settings = with_llm(slow_llm.url)
+    process = command.start("run", str(EXAMPLE), "--explain-poor", "--out", "out", "--json")
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["event"] == "start"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=WAIT_S)
+    assert process.returncode == 1
+
+
+@pytest.mark.parametrize("stop", ["broker dies", "person interrupts", "an operator ends it"])
 def test_a_run_that_is_cut_off_leaves_a_report_marked_incomplete(command: Command, tmp_path: Path, slow_llm: SlowLlm, stop: str) -> None:
     command.settings = with_llm(slow_llm.url)
     process = command.start("run", str(EXAMPLE), "--explain-poor", "--out", "out", "--json")
@@ -171,7 +188,7 @@ def test_a_run_that_is_cut_off_leaves_a_report_marked_incomplete(command: Comman
         (broker,) = children_of(process.pid, "tansu")
         os.kill(broker, signal.SIGKILL)
     else:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT if stop == "person interrupts" else signal.SIGTERM)
     _, stderr = process.communicate(timeout=WAIT_S)
     assert process.returncode == 1
     assert "Traceback" not in stderr

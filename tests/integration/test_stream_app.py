@@ -1,6 +1,7 @@
 """The stream application on the embedded broker and on real Kafka: what is read, committed, given up, and survives."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -8,15 +9,18 @@ from typing import Any
 
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
 
 from integration.real_kafka import RealKafka
 from mistudio_explain.events import topics
 from mistudio_explain.events.codec import decode, encode
-from mistudio_explain.events.explanation import DeadLetter, FeatureOutcome, OutcomeKind
+from mistudio_explain.events.explanation import DeadLetter, FeatureOutcome, OutcomeKind, Subject
 from mistudio_explain.events.feature import Activation, FeatureFound, JobRequest
+from mistudio_explain.events.job import Averages, JobReport, JobStatus
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.kafka.embedded import embedded_broker
+from mistudio_explain.kafka.follow import following
 from mistudio_explain.kafka.records import HEADER_REQUEST, Outgoing, Received, outgoing, received, received_feature
 from mistudio_explain.kafka.subscribers import partitions_of
 from mistudio_explain.settings import KafkaSettings, Settings
@@ -215,6 +219,28 @@ async def test_whole_topics_are_read_from_the_readers_own_positions(make_app: Ma
         await asyncio.wait_for(reader.caught_up.wait(), WAIT_S)
         assert values == [bytes([i]) for i in range(4, 10)]
         assert second.is_alive()
+
+
+async def test_a_job_is_followed_past_keyless_and_unreadable_records_up_to_what_its_report_counts(make_app: MakeApp) -> None:
+    app = make_app()
+    subject = Subject(explain_job_id="explain_1", feature_key="1")
+    async with app.running(), following(app.clients, "explain_1") as events, asyncio.timeout(WAIT_S):
+        with contextlib.suppress(KafkaError):  # real Kafka refuses a record without a key in a compacted topic
+            await app.producer.send_and_wait(topics.EXPLANATIONS, b"x", partition=0)
+        await app.publish([Outgoing(topics.EXPLANATIONS, "explain_1|0", b"garbage"), Outgoing(topics.EXPLANATIONS, "explain_1|2", None)])
+        counted = {str(partition): 0 for partition in range(6)}
+        placed = await app.producer.send_and_wait(
+            topics.EXPLANATIONS, encode(FeatureOutcome(outcome=OutcomeKind.FAILED, reason="why", subject=subject)), key=b"explain_1|1"
+        )
+        counted[str(placed.partition)] = placed.offset + 1
+        report = JobReport(
+            explain_job_id="explain_1", status=JobStatus.COMPLETED, admitted=1, explained=0, skipped=0, failed=1, flagged=0, averages=Averages(), at_ms=0,
+            as_of=counted,
+        )  # fmt: skip
+        await app.publish([outgoing(report)])
+        seen = [await anext(events), await anext(events)]
+    assert isinstance(seen[0], FeatureOutcome)
+    assert seen[1] == report
 
 
 @asynccontextmanager

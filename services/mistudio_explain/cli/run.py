@@ -48,7 +48,11 @@ def run_job(order: InputOrder, *, out: Path | None, dry_run: bool, config: Path 
     job = read_input(order, settings)
     seen = Progressing(as_json, expected=job.total)
     with rows_for(settings) as settled:
-        report = asyncio.run(_run(settled, job, seen, dry_run=dry_run))
+        try:
+            report = asyncio.run(_run(settled, job, seen, dry_run=dry_run))
+        except asyncio.CancelledError:
+            error_line("interrupted before anything was explained")
+            return 1
     if report is None:
         return 0 if dry_run else 1
     if not as_json:
@@ -59,7 +63,8 @@ def run_job(order: InputOrder, *, out: Path | None, dry_run: bool, config: Path 
 async def _run(settings: Settings, job: FindJob, seen: Progressing, *, dry_run: bool) -> JobReport | None:
     this = asyncio.current_task()
     assert this is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)  # as Ctrl-C: with a report of what there is
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, this.cancel)
     async with AsyncExitStack() as stack:
         endpoints = await stack.enter_async_context(opened_endpoints(settings, random.Random()))  # noqa: S311  (spreads retries in time)
         estimated = _estimate(job, settings, endpoints)
