@@ -10,8 +10,8 @@ DEMO_JOB := examples/gpt2-small/feature_analysis.json
 .PHONY: demo test check bench schemas lock clean
 
 demo: $(READY)  ## explain 16 real GPT-2 features with the embedded broker and a local model
-	@echo "The 16 features are real, and Find's coherence formula gives every one of them less than 0.4 (real features reach"
-	@echo "0.05 to 0.26), so the specification's threshold would skip them all: the demo passes --explain-poor."
+	@echo "The 16 features are real. Find's coherence formula gives each of them less than 0.1,"
+	@echo "and the threshold is 0.4: all would be skipped, so the demo passes --explain-poor."
 	$(BIN)/mistudio-explain run $(DEMO_JOB) --explain-poor --out out/demo
 
 test: check  ## everything that decides whether a change is right

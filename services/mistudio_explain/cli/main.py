@@ -15,7 +15,7 @@ from mistudio_explain.errors import ExplainError, Unreachable
 
 app = typer.Typer(
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=False,
     help="Explains what the features of a language model detect, and says how far to believe each explanation.",
@@ -60,7 +60,10 @@ def run(
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Explain a find job from start to report in this one process, on the embedded broker unless Kafka is configured."""
+    """Explain a find job from start to report in this one process, on the embedded broker unless Kafka is configured.
+
+    On the embedded broker nothing outlives the run but the report: its rows are in no store afterwards.
+    """
     from mistudio_explain.cli.order import InputOrder
     from mistudio_explain.cli.run import run_job
 
@@ -79,7 +82,9 @@ def up(config: Config = None, profile: Profile = None) -> None:
 @app.command(epilog="Example: mistudio-explain serve context validation --health-port 8081")
 def serve(
     services: Annotated[list[str], typer.Argument(help="context, generation, validation, aggregator.")],
-    health_port: Annotated[int | None, typer.Option("--health-port", help="Port of /livez, /readyz and /metrics; none without it.", show_default=False)] = None,
+    health_port: Annotated[
+        int | None, typer.Option("--health-port", min=1, max=65535, help="Port of /livez, /readyz and /metrics; none without it.", show_default=False)
+    ] = None,
     health_host: Annotated[str, typer.Option("--health-host", help="Address of the health port.")] = "127.0.0.1",
     config: Config = None,
     profile: Profile = None,

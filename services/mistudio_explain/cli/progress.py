@@ -91,7 +91,12 @@ def outcome_line(outcome: FeatureOutcome) -> str:
     """One line for people about an outcome."""
     name = f"feature {outcome.subject.feature_key}"
     if outcome.outcome is not OutcomeKind.EXPLAINED:
-        return f"{name} {outcome.outcome.value}: {plain(outcome.reason or '')[:_LINE_LENGTH]}"
+        return f"{name} {outcome.outcome.value}: {_short(outcome.reason)}"
     verdict = outcome.pattern_verification.value if outcome.pattern_verification else "not verified"
     accuracy = f" {outcome.accuracy.p:.2f}" if outcome.accuracy else ""
-    return f"{name} {verdict}{accuracy}: {plain(outcome.explanation or '')[:_LINE_LENGTH]}"
+    return f"{name} {verdict}{accuracy}: {_short(outcome.explanation)}"
+
+
+def _short(text: str | None) -> str:
+    shown = plain(text or "")
+    return shown if len(shown) <= _LINE_LENGTH else shown[:_LINE_LENGTH].rsplit(" ", 1)[0] + " ..."

@@ -5,16 +5,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mistudio_explain.cli.show import console, print_json, table
+from mistudio_explain.cli.start import prepare
 from mistudio_explain.errors import BadSettings
 from mistudio_explain.kafka.admin import Difference, compare_topics, create_topics
 from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.kafka.topics import topic_specs
-from mistudio_explain.settings import Settings, load
+from mistudio_explain.settings import Settings
 
 
 def run_topics(action: str, *, config: Path | None, profile: str | None, as_json: bool) -> int:
     """Make or check topics; a check that finds a difference ends with 1."""
-    settings = load(config=config, profile=profile).settings
+    settings = prepare(config=config, profile=profile, quiet=True)
     if action == "create":
         made = asyncio.run(_create(settings))
         if as_json:

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from mistudio_explain.errors import MalformedEvent
+from mistudio_explain.errors import ExplainError, MalformedEvent
 from mistudio_explain.events.model import Record
 from mistudio_explain.events.topics import PROMPTS_PREFIX
 from mistudio_explain.kafka import subscribers
@@ -242,7 +242,8 @@ class StreamApp:
             partition=record.partition,
             offset=record.offset,
             error=type(error).__name__,
-            exc_info=not isinstance(error, MalformedEvent),
+            why=str(error) if isinstance(error, ExplainError) else None,
+            exc_info=not isinstance(error, ExplainError),
         )
         DEAD_LETTERS.labels(service=service, error=type(error).__name__).inc()
         attempts = getattr(error, "attempts", 1)

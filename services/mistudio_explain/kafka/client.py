@@ -10,7 +10,7 @@ import stamina
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.conn import create_conn
-from aiokafka.errors import AuthenticationFailedError, KafkaError, SaslAuthenticationFailed, UnsupportedSaslMechanismError
+from aiokafka.errors import AuthenticationFailedError, KafkaError, SaslAuthenticationFailed, UnknownError, UnsupportedSaslMechanismError
 from faststream.kafka import KafkaBroker
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
@@ -91,10 +91,18 @@ class KafkaClients:
         those alone that were unknown when first used: the others lose their leaders at the next refresh, and a
         record for them waits for 40 s.
         """
+        client = await self._started_producer(idempotent=not self.is_embedded)
+        try:
+            await client.client.set_topics(set(topics))
+            yield client
+        finally:
+            await client.stop()
+
+    async def _started_producer(self, *, idempotent: bool) -> AIOKafkaProducer:
         client = AIOKafkaProducer(
             **self._common(),
             acks="all",
-            enable_idempotence=not self.is_embedded,
+            enable_idempotence=idempotent,
             linger_ms=_LINGER_MS,
             max_request_size=self._max_record_bytes,
             max_batch_size=min(1 << 20, self._smallest_limit_bytes),  # a topic's limit is one of batches
@@ -102,10 +110,15 @@ class KafkaClients:
         )
         try:
             await client.start()
-            await client.client.set_topics(set(topics))
-            yield client
-        finally:
+        except UnknownError:
             await client.stop()
+            if not idempotent:
+                raise
+            return await self._started_producer(idempotent=False)  # the embedded broker of another process, which refuses idempotent producers
+        except BaseException:
+            await client.stop()
+            raise
+        return client
 
     @asynccontextmanager
     async def consumer(self, **arguments: Any) -> AsyncIterator[AIOKafkaConsumer]:
