@@ -29,7 +29,7 @@ bench: $(READY)  ## tables of speed, each against a peer in the same run
 schemas: $(READY)  ## write schemas/*.avsc from the event models
 	$(BIN)/python -m mistudio_explain.events.avro schemas
 
-lock: $(READY)  ## resolve requirements.lock anew
+lock:  ## resolve requirements.lock anew, with the uv of .venv
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 --extra demo --extra dev pyproject.toml -o requirements.lock
 
 clean:
