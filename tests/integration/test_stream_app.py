@@ -20,7 +20,7 @@ from mistudio_explain.events.job import Averages, JobReport, JobStatus
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.kafka.embedded import embedded_broker
-from mistudio_explain.kafka.follow import following
+from mistudio_explain.kafka.follow import FollowedOutcome, following
 from mistudio_explain.kafka.records import HEADER_REQUEST, Outgoing, Received, outgoing, received, received_feature
 from mistudio_explain.kafka.subscribers import partitions_of
 from mistudio_explain.settings import KafkaSettings, Settings
@@ -239,7 +239,8 @@ async def test_a_job_is_followed_past_keyless_and_unreadable_records_up_to_what_
         )  # fmt: skip
         await app.publish([outgoing(report)])
         seen = [await anext(events), await anext(events)]
-    assert isinstance(seen[0], FeatureOutcome)
+    assert isinstance(seen[0], FollowedOutcome)
+    assert seen[0].outcome.reason == "why"
     assert seen[1] == report
 
 

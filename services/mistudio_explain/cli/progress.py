@@ -5,16 +5,14 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from hashlib import sha256
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from mistudio_explain.cli.show import console, plain, print_json
-from mistudio_explain.events.codec import encode
 from mistudio_explain.events.explanation import FeatureOutcome, OutcomeKind
 from mistudio_explain.events.job import JobReport, JobStatus
-from mistudio_explain.events.winner import Rank, rank
-from mistudio_explain.kafka.follow import Followed
+from mistudio_explain.events.winner import Rank
+from mistudio_explain.kafka.follow import Followed, FollowedOutcome
 
 _LINE_LENGTH = 110
 
@@ -29,15 +27,14 @@ class Progressing:
     counts: Counter[OutcomeKind] = field(default_factory=Counter)
     _ranks: dict[str, Rank] = field(default_factory=dict)
 
-    def take(self, outcome: FeatureOutcome) -> bool:
+    def take(self, followed: FollowedOutcome) -> bool:
         """Note an outcome; False when one that counts more was seen of the same feature (events/winner.py)."""
-        key = outcome.subject.feature_key
-        new = rank(outcome, sha256(encode(outcome)).hexdigest())
-        if key in self._ranks and new <= self._ranks[key]:
+        outcome, key = followed.outcome, followed.outcome.subject.feature_key
+        if key in self._ranks and followed.rank <= self._ranks[key]:
             return False
         if key in self.outcomes:
             self.counts[self.outcomes[key].outcome] -= 1
-        self._ranks[key], self.outcomes[key] = new, outcome
+        self._ranks[key], self.outcomes[key] = followed.rank, outcome
         self.counts[outcome.outcome] += 1
         return True
 
@@ -68,7 +65,7 @@ async def show_until_end(events: AsyncIterator[Followed], seen: Progressing) -> 
                     return event
             else:
                 if seen.take(event):
-                    _show_outcome(event, seen, bar)
+                    _show_outcome(event.outcome, seen, bar)
             _advance(bar, task, seen, time.monotonic() - started)
     raise AssertionError("a job is followed until its report ends it")
 

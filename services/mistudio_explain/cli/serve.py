@@ -16,7 +16,6 @@ from mistudio_explain.cli.start import prepare
 from mistudio_explain.errors import BadSettings
 from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.kafka.embedded import EmbeddedBroker, embedded_broker
-from mistudio_explain.observability.health import health_server
 from mistudio_explain.settings import Settings, StoreSettings
 
 log = structlog.get_logger(__name__)
@@ -55,6 +54,8 @@ async def _serve(settings: Settings, services: Sequence[str], health_host: str, 
         async with AsyncExitStack() as stack:
             assembly = await stack.enter_async_context(assembled(settings, clients, services))
             if health_port is not None:
+                from mistudio_explain.observability.health import health_server  # here, because `run` needs no web server
+
                 await stack.enter_async_context(health_server(assembly.app, health_host, health_port))
             await clients.wait_until_reachable(settings.kafka.start_timeout_s or None)
             await stack.enter_async_context(assembly.app.running())

@@ -2,6 +2,8 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from hashlib import sha256
+from typing import NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -11,6 +13,7 @@ from mistudio_explain.events.codec import decode
 from mistudio_explain.events.explanation import FeatureOutcome
 from mistudio_explain.events.job import JobReport
 from mistudio_explain.events.topics import EXPLANATIONS, REPORTS
+from mistudio_explain.events.winner import Rank, rank
 from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.kafka.subscribers import partitions_of
 
@@ -18,7 +21,15 @@ log = structlog.get_logger(__name__)
 
 _POLL_MS = 100
 
-Followed = FeatureOutcome | JobReport
+
+class FollowedOutcome(NamedTuple):
+    """An outcome and its place among those of the same feature; the greatest counts."""
+
+    outcome: FeatureOutcome
+    rank: Rank
+
+
+Followed = FollowedOutcome | JobReport
 
 
 @asynccontextmanager
@@ -40,7 +51,8 @@ async def _events(consumer: AIOKafkaConsumer, job: str) -> AsyncIterator[Followe
         for record in (record for records in batches.values() for record in records):
             try:
                 if record.value is not None and record.topic == EXPLANATIONS and (record.key or b"").startswith(f"{job}|".encode()):
-                    yield decode(FeatureOutcome, record.value)
+                    outcome = decode(FeatureOutcome, record.value)
+                    yield FollowedOutcome(outcome, rank(outcome, sha256(record.value).hexdigest()))
                 elif record.value is not None and record.topic == REPORTS and record.key == job.encode():
                     held = decode(JobReport, record.value)
             except MalformedEvent as error:
