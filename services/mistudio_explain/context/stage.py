@@ -11,7 +11,7 @@ from mistudio_explain.context.prompt import Templates, render
 from mistudio_explain.context.routing import route_for
 from mistudio_explain.context.tiers import coherence_caveats, tier_flags, tier_of
 from mistudio_explain.errors import EvidenceError
-from mistudio_explain.events.explanation import Category, ExplanationRequested, FeatureOutcome, OutcomeKind, Subject, Tier
+from mistudio_explain.events.explanation import ExplanationRequested, FeatureOutcome, OutcomeKind, Subject, Tier
 from mistudio_explain.events.feature import FeatureFound
 from mistudio_explain.events.identity import outcome_key
 from mistudio_explain.events.job import Admission, Coordinates
@@ -28,7 +28,8 @@ def build(feature: FeatureFound, policy: ContextPolicy, templates: Templates, so
     tier = tier_of(feature.coherence_score, policy.threshold)
     read = passages_of(feature.top_activations)
     category, given, flags = category_of(feature.pattern_category, feature.pattern_keywords, read)
-    subject = _subject(feature, tier, category, source, given=given)
+    judged = {"tier": tier, "category": category, "category_source": "given" if given else "inferred"}
+    subject = Subject.of(feature, source).model_copy(update=judged)
     if tier is Tier.POOR and not (policy.explain_poor if request.explain_poor is None else request.explain_poor):
         return _skipped(subject, policy)
     if not read:
@@ -71,30 +72,6 @@ def event_id(subject: Subject, pass_number: int) -> str:
     """Name a request: the same job, feature, revision and pass always give the same 32 hex digits."""
     named = f"{outcome_key(subject.explain_job_id, subject.feature_key)}|{subject.revision}|{pass_number}"
     return hashlib.sha256(named.encode()).hexdigest()[:32]
-
-
-def _subject(feature: FeatureFound, tier: Tier, category: Category, source: Coordinates | None, *, given: bool) -> Subject:
-    request = feature.effective_request
-    return Subject(
-        explain_job_id=request.explain_job_id,
-        tenant=request.tenant,
-        revision=request.revision,
-        find_job_id=feature.find_job_id,
-        target_model=feature.target_model,
-        feature_id=feature.feature_id,
-        feature_key=feature.feature_key,
-        source_id=feature.source_id,
-        source_training_job=feature.source_training_job,
-        tier=tier,
-        coherence_score=feature.coherence_score,
-        quality_level=feature.quality_level,
-        category=category,
-        category_source="given" if given else "inferred",
-        keywords=feature.pattern_keywords,
-        statistics=feature.activation_statistics,
-        logits=feature.top_logits,
-        source=source,
-    )
 
 
 def _skipped(subject: Subject, policy: ContextPolicy) -> FeatureOutcome:

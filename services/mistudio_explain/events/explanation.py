@@ -1,11 +1,11 @@
 """Events on a feature's way from evidence to outcome."""
 
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field
 
-from mistudio_explain.events.feature import Activation, ActivationStatistics, JobRequest, Logit
+from mistudio_explain.events.feature import Activation, ActivationStatistics, FeatureFound, JobRequest, Logit
 from mistudio_explain.events.job import Coordinates
 from mistudio_explain.events.model import Event, FeatureKey, Id, Record, Tenant
 
@@ -70,6 +70,28 @@ class Subject(Record):
     statistics: ActivationStatistics | None = Field(default=None, description="How the activation is distributed.")
     logits: list[Logit] | None = Field(default=None, description="Tokens that the feature promotes or suppresses.")
     source: Coordinates | None = Field(default=None, description="Where the feature's record stands.")
+
+    @classmethod
+    def of(cls, feature: FeatureFound, source: Coordinates | None) -> Self:
+        """What a feature says of itself; tier and category are for context to judge."""
+        request = feature.effective_request
+        return cls(
+            explain_job_id=request.explain_job_id,
+            tenant=request.tenant,
+            revision=request.revision,
+            find_job_id=feature.find_job_id,
+            target_model=feature.target_model,
+            feature_id=feature.feature_id,
+            feature_key=feature.feature_key,
+            source_id=feature.source_id,
+            source_training_job=feature.source_training_job,
+            coherence_score=feature.coherence_score,
+            quality_level=feature.quality_level,
+            keywords=feature.pattern_keywords,
+            statistics=feature.activation_statistics,
+            logits=feature.top_logits,
+            source=source,
+        )
 
 
 class Evidence(Record):

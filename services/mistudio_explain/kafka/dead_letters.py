@@ -5,7 +5,6 @@ from aiokafka import ConsumerRecord
 from mistudio_explain.errors import MalformedEvent
 from mistudio_explain.events.codec import decode, event_name
 from mistudio_explain.events.explanation import DeadLetter, ExplanationDrafted, ExplanationRequested, FeatureOutcome, OutcomeKind, Subject
-from mistudio_explain.events.feature import FeatureFound
 from mistudio_explain.events.topics import ADMISSIONS, DEAD_LETTERS, DRAFTS, ESCALATIONS, EXPLANATIONS
 from mistudio_explain.kafka.records import HEADER_FEATURE, HEADER_JOB, HEADER_REVISION, Outgoing, coordinates_of, outgoing, received_feature
 
@@ -57,23 +56,7 @@ def _from_event(record: ConsumerRecord) -> Subject:
         case "ExplanationDrafted":
             return decode(ExplanationDrafted, record.value).subject
         case _:
-            return _from_feature(received_feature(record).event, record)
-
-
-def _from_feature(feature: FeatureFound, record: ConsumerRecord) -> Subject:
-    request = feature.effective_request
-    return Subject(
-        explain_job_id=request.explain_job_id,
-        tenant=request.tenant,
-        revision=request.revision,
-        find_job_id=feature.find_job_id,
-        target_model=feature.target_model,
-        feature_id=feature.feature_id,
-        feature_key=feature.feature_key,
-        source_id=feature.source_id,
-        coherence_score=feature.coherence_score,
-        source=coordinates_of(record),
-    )
+            return Subject.of(received_feature(record).event, coordinates_of(record))
 
 
 def _from_envelope(record: ConsumerRecord) -> Subject | None:
