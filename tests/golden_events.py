@@ -47,6 +47,7 @@ from mistudio_explain.events.job import (
     JobEvent,
     JobReport,
     JobStatus,
+    PartitionPaused,
     ReplayPart,
     RequestPart,
     SealedPart,
@@ -265,6 +266,8 @@ _RICH: tuple[Record, ...] = (
         eta_s=2.25,
         estimated_seconds=80.0,
         estimated_cost_usd=0.25,
+        unreadable=["mistudio.find.features/3/7"],
+        notes=["12 records of mistudio.explain.admissions expired unread"],
         artefacts=[Artefact(uri="reports/explain_7/feature_explanations.json", sha256="cd" * 32, size=4096)],
         as_of={"0": 12, "1": 1 << 33},
         insights=SummaryInsights(
@@ -290,6 +293,9 @@ _RICH: tuple[Record, ...] = (
         feature_key="layer 12/5",
         at_ms=MOMENT_MS,
     ),
+    PartitionPaused(
+        service="context", topic="mistudio.find.features", partition=3, letters=101, window_s=60.0, error="MalformedEvent: not Avro", at_ms=MOMENT_MS
+    ),
 )
 
 
@@ -302,6 +308,11 @@ EXAMPLES: Mapping[str, Record] = {
     "JobEvent.first_pass": JobEvent(explain_job_id="explain_7", at_ms=MOMENT_MS, first_pass=FirstPassPart(outcomes=40)),
     "JobEvent.second_pass": JobEvent(explain_job_id="explain_7", at_ms=MOMENT_MS, second_pass=SecondPassPart(sent=3, refused=2)),
     "JobEvent.replay": JobEvent(explain_job_id="explain_8", at_ms=MOMENT_MS, replay=ReplayPart(from_job="find_7", of="explain_7", where="quality<0.6")),
+    "JobEvent.replay_of_some": JobEvent(
+        explain_job_id="explain_8",
+        at_ms=MOMENT_MS,
+        replay=ReplayPart(from_job="find_7", features=["5", "layer 12/5"], since_ms=MOMENT_MS, until_ms=MOMENT_MS + 1, failed_only=True),
+    ),
 }
 
 

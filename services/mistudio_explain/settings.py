@@ -38,6 +38,7 @@ class KafkaSettings(_Group):
     partitions: int = Field(default=6, ge=1, description="Partitions of features, lanes, drafts and explanations.")
     replication: int | None = Field(default=None, ge=1, description="Replicas of a topic; absent: 3, or as many as there are brokers.")
     session_timeout_ms: int = Field(default=10_000, ge=1_000, description="After this silence a dead consumer's partitions go to others.")
+    max_poll_interval_ms: int = Field(default=300_000, ge=1_000, description="A consumer that takes nothing for so long leaves its group; ours polls in time.")
     metadata_max_age_ms: int = Field(default=2_000, ge=100, description="Delay until a new lane is noticed; 15000 suits a cluster.")
     start_timeout_s: float = Field(default=30.0, ge=0, description="How long to wait for the broker at start; a service waits for ever when 0.")
 
@@ -69,7 +70,12 @@ class LlmSettings(_Group):
 class StoreSettings(_Group):
     """Where the aggregator keeps its rows."""
 
-    url: str = Field(default="sqlite:///state/explain.db", description="sqlite:///relative or sqlite:////absolute path of the file.")
+    url: str = Field(
+        default="sqlite:///state/explain.db",
+        description="sqlite:///relative or sqlite:////absolute path of the file (one machine), or postgresql://user@host/database (fleets).",
+    )
+    password_file: Path | None = Field(default=None, description="File whose first line is the password of a postgresql:// store.")
+    answers: int = Field(default=100_000, ge=0, description="Answers of explainer models kept for reuse, about 2 KB each; those unused for longest go.")
 
 
 class ReportSettings(_Group):
@@ -108,6 +114,22 @@ class GenerationSettings(_Group):
     retry_wait_s: float = Field(default=1.0, ge=0, description="First wait between tries; doubles, with full jitter.")
 
 
+class RetrySettings(_Group):
+    """What happens to a record that failed by its own fault, after its inline tries."""
+
+    short_s: float = Field(default=30.0, ge=0, description="Wait in explain.retry.30s before the first redelivery, seconds.")
+    long_s: float = Field(default=300.0, ge=0, description="Wait in explain.retry.5m before the second and last one, seconds.")
+    dead_letters: int = Field(default=100, ge=1, description="A source partition that gives more dead letters than this within the window is paused.")
+    window_s: float = Field(default=60.0, gt=0, description="That window, seconds.")
+
+
+class JobSettings(_Group):
+    """How long jobs are kept."""
+
+    retain_days: float = Field(default=180.0, gt=0, description="A job that nothing was heard of for so long is deleted.")
+    deleted_days: float = Field(default=31.0, gt=0, description="The text-free record of a deleted job is kept for so long: longer than any topic's retention.")
+
+
 class LimitSettings(_Group):
     """Bounds."""
 
@@ -115,8 +137,11 @@ class LimitSettings(_Group):
     internal_bytes: int = Field(default=4 << 20, ge=1024, description="Largest event between stages, bytes.")
     dead_letter_bytes: int = Field(default=8 << 20, ge=1024, description="Largest dead letter, bytes.")
     max_lanes: int = Field(default=64, ge=1, description="Lanes before further target models share one.")
+    max_lane_backlog: int = Field(default=20_000, ge=1, description="A lane with more waiting prompts gets no new ones, so that none can expire unread.")
+    express_share: float = Field(default=0.3, gt=0, le=1, description="Most of the slots that the express lane takes while other lanes have work.")
     express_features: int = Field(default=100, ge=0, description="Jobs that say they have at most so many features take the express lane.")
     batch_records: int = Field(default=200, ge=1, description="Records a batch stage takes at once.")
+    grace_s: float = Field(default=20.0, ge=0, description="What is in flight may take so long to finish when a service is told to stop.")
     quiet_s: float = Field(default=600.0, gt=0, description="Quiet time after which an unsealed job is complete or a sealed one incomplete.")
 
 
@@ -130,6 +155,8 @@ class Settings(_Group):
     quality: QualitySettings = QualitySettings()
     context: ContextSettings = ContextSettings()
     generation: GenerationSettings = GenerationSettings()
+    retry: RetrySettings = RetrySettings()
+    jobs: JobSettings = JobSettings()
     limits: LimitSettings = LimitSettings()
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least severe log lines shown.")
 

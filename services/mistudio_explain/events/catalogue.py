@@ -10,7 +10,7 @@ from mistudio_explain.events.explanation import (
     TokenChunk,
 )
 from mistudio_explain.events.feature import FeatureFound, JobRequest
-from mistudio_explain.events.job import Admission, JobBackground, JobEvent, JobReport
+from mistudio_explain.events.job import Admission, JobBackground, JobEvent, JobReport, PartitionPaused
 from mistudio_explain.events.model import Record
 
 EVENTS: tuple[type[Record], ...] = (
@@ -27,4 +27,5 @@ EVENTS: tuple[type[Record], ...] = (
     TokenChunk,
     JobReport,
     DeadLetter,
+    PartitionPaused,
 )

@@ -77,6 +77,10 @@ class ReplayPart(Record):
     from_job: Id = Field(description="The find job whose features are replayed.")
     of: Id | None = Field(default=None, description="The explain job whose outcomes the filter reads.")
     where: str | None = Field(default=None, description="The filter's text.")
+    features: list[FeatureKey] = Field(default=[], description="Features to replay; empty: all that the other conditions let through.")
+    since_ms: int | None = Field(default=None, description="Only features published at or after this moment, milliseconds since 1970 UTC.")
+    until_ms: int | None = Field(default=None, description="Only features published before this moment, milliseconds since 1970 UTC.")
+    failed_only: bool = Field(default=False, description="Only features whose outcome in `of` is failed.")
 
 
 class JobEvent(Event):
@@ -148,6 +152,23 @@ class JobBackground(Event):
         return 2 * self.distinct + (1 << 20 if self.frozen else 0)
 
 
+class PartitionPaused(Event):
+    """A source partition that a service reads no further (topic explain.pauses, key service|topic/partition); a tombstone lets it go on."""
+
+    service: str = Field(description="The service that paused it.")
+    topic: str = Field(description="Topic name.")
+    partition: int = Field(ge=0, description="Partition number.")
+    letters: int = Field(ge=0, description="Dead letters that this partition gave within the window.")
+    window_s: float = Field(ge=0, description="The window, seconds.")
+    error: str = Field(description="Class and text of the last error.")
+    at_ms: int = Field(ge=0, description="When it was paused, milliseconds since 1970 UTC.")
+
+    @property
+    def key(self) -> str:
+        """The record's key: `service|topic/partition`."""
+        return f"{self.service}|{self.topic}/{self.partition}"
+
+
 class Averages(Record):
     """Means over the explained features; absent where no feature has the component."""
 
@@ -212,6 +233,11 @@ class JobReport(Event):
     eta_s: float | None = Field(default=None, description="Seconds until the last outcome at the current rate.")
     estimated_seconds: float | None = Field(default=None, description="What was estimated before the start.")
     estimated_cost_usd: float | None = Field(default=None, description="What was estimated before the start.")
+    unreadable: list[str] = Field(
+        default=[],
+        description="Dead letters that name no job, at most 20, when the job is incomplete: topic/partition/offset; a missing feature may be one of them.",
+    )
+    notes: list[str] = Field(default=[], description="Sentences for people about what these numbers cannot know, such as records that expired unread.")
     artefacts: list[Artefact] = Field(default=[], description="Files written.")
     as_of: dict[str, int] = Field(default={}, description="Next offset of explain.explanations by partition: what this report has seen.")
     insights: SummaryInsights = Field(default=SummaryInsights(), description="The specification's counts.")

@@ -17,6 +17,7 @@ REPORTS = "mistudio.explain.reports"
 RETRY_SHORT = "mistudio.explain.retry.30s"
 RETRY_LONG = "mistudio.explain.retry.5m"
 DEAD_LETTERS = "mistudio.explain.dlq"
+PAUSES = "mistudio.explain.pauses"
 
 PROMPTS_PREFIX = "mistudio.explain.prompts."
 EXPRESS = PROMPTS_PREFIX + EXPRESS_LANE

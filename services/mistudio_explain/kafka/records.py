@@ -1,7 +1,7 @@
 """Events on their way in and out: a record's event, coordinates and envelope headers."""
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from aiokafka import ConsumerRecord
 
@@ -20,7 +20,7 @@ from mistudio_explain.events.explanation import (
 )
 from mistudio_explain.events.feature import FeatureFound, JobRequest
 from mistudio_explain.events.identity import background_key, outcome_key
-from mistudio_explain.events.job import Admission, Coordinates, JobBackground, JobEvent, JobReport
+from mistudio_explain.events.job import Admission, Coordinates, JobBackground, JobEvent, JobReport, PartitionPaused
 from mistudio_explain.events.model import Record
 
 E = TypeVar("E", bound=Record)
@@ -32,6 +32,12 @@ HEADER_FEATURE = "mse-feature-key"
 HEADER_REVISION = "mse-revision"
 HEADER_SOURCE = "mse-source"
 HEADER_REQUEST = "mse-request"
+HEADER_ATTEMPT = "mse-attempt"
+"""How often the record was redelivered; absent means never."""
+HEADER_NOT_BEFORE = "mse-not-before"
+"""When a record of a retry topic is to be redelivered, milliseconds since 1970 UTC."""
+HEADER_ORIGIN = "mse-origin"
+"""Where a redelivered record first stood, topic/partition/offset; its dead letter is keyed by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +50,7 @@ class Received(Generic[E]):
     @property
     def source(self) -> Coordinates:
         """Where the original feature stands: what the envelope says (a replay, a retry), else this record."""
-        raw = dict(self.record.headers).get(HEADER_SOURCE)
-        if raw is None:
-            return coordinates_of(self.record)
-        try:
-            topic, partition, offset = raw.decode().rsplit("/", 2)
-            return Coordinates(topic=topic, partition=int(partition), offset=int(offset))
-        except ValueError as error:
-            raise MalformedEvent(f"header {HEADER_SOURCE} is {raw[:100]!r}, not topic/partition/offset") from error
+        return coordinates_in(self.record, HEADER_SOURCE) or coordinates_of(self.record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +68,57 @@ def coordinates_of(record: ConsumerRecord) -> Coordinates:
     return Coordinates(topic=record.topic, partition=record.partition, offset=record.offset)
 
 
+def coordinates_in(record: ConsumerRecord, header: str) -> Coordinates | None:
+    """The topic/partition/offset that a header holds, None without the header; raises MalformedEvent for anything else."""
+    raw = header_of(record, header)
+    if raw is None:
+        return None
+    try:
+        topic, partition, offset = raw.decode().rsplit("/", 2)
+        return Coordinates(topic=topic, partition=int(partition), offset=int(offset))
+    except ValueError as error:
+        raise MalformedEvent(f"header {header} is {raw[:100]!r}, not topic/partition/offset") from error
+
+
+def header_of(record: ConsumerRecord, header: str) -> bytes | None:
+    """A header's value, None without it."""
+    return next((value for name, value in record.headers if name == header), None)
+
+
+def number_in(record: ConsumerRecord, header: str) -> int | None:
+    """The whole number, 0 or greater, that a header holds, None without the header; raises MalformedEvent for anything else."""
+    raw = header_of(record, header)
+    if raw is None:
+        return None
+    if not raw.isdigit():
+        raise MalformedEvent(f"header {header} is {raw[:100]!r}, not a whole number")
+    return int(raw)
+
+
 def received(model: type[R], record: ConsumerRecord) -> Received[R]:
-    """Read a record as the event it should be; raises MalformedEvent."""
-    return Received(decode(model, record.value), record)
+    """Read a record as the event it should be; raises MalformedEvent.
+
+    Revision and attempt of the envelope win over the body's, so that a retry copies bodies untouched.
+    """
+    event: Any = decode(model, record.value)
+    revision, attempt = number_in(record, HEADER_REVISION), number_in(record, HEADER_ATTEMPT)
+    if isinstance(event, ExplanationRequested) and attempt is not None and attempt != event.attempt:
+        event = event.model_copy(update={"attempt": attempt})
+    if isinstance(event, ExplanationRequested | ExplanationDrafted) and revision is not None and revision != event.subject.revision:
+        event = event.model_copy(update={"subject": event.subject.model_copy(update={"revision": revision})})
+    return Received(event, record)
 
 
 def received_feature(record: ConsumerRecord) -> Received[FeatureFound]:
-    """Read a feature; a request block in the envelope wins over the body's, so that a replay copies bodies untouched."""
+    """Read a feature; request block and revision of the envelope win over the body's, so that replays and retries copy bodies untouched."""
     feature = decode(FeatureFound, record.value)
-    raw = dict(record.headers).get(HEADER_REQUEST)
-    return Received(feature if raw is None else feature.model_copy(update={"request": decode(JobRequest, raw)}), record)
+    raw = header_of(record, HEADER_REQUEST)
+    if raw is not None:
+        feature = feature.model_copy(update={"request": decode(JobRequest, raw)})
+    revision = number_in(record, HEADER_REVISION)
+    if revision is not None and revision != feature.effective_request.revision:
+        feature = feature.model_copy(update={"request": feature.effective_request.model_copy(update={"revision": revision})})
+    return Received(feature, record)
 
 
 def outgoing(event: Record, *, topic: str | None = None) -> Outgoing:
@@ -128,6 +168,8 @@ def _address(event: Record) -> tuple[str, str, Subject | None]:
             return topics.REPORTS, event.explain_job_id, None
         case DeadLetter():
             return topics.DEAD_LETTERS, f"{event.source.topic}/{event.source.partition}/{event.source.offset}", None
+        case PartitionPaused():
+            return topics.PAUSES, event.key, None
         case _:
             raise TypeError(f"{type(event).__name__} does not travel on a topic of its own")
 

@@ -53,6 +53,7 @@ def topic_specs(settings: Settings) -> tuple[TopicSpec, ...]:
         TopicSpec(names.RETRY_SHORT, 1, "delete", dead, 14 * _DAY_MS),
         TopicSpec(names.RETRY_LONG, 1, "delete", dead, 14 * _DAY_MS),
         TopicSpec(names.DEAD_LETTERS, 1, "compact,delete", dead, 30 * _DAY_MS),
+        TopicSpec(names.PAUSES, 1, "compact", internal),
     )
 
 
