@@ -53,8 +53,8 @@ async def assembled(settings: Settings, clients: KafkaClients, services: Sequenc
         if "validation" in services:
             validation.register(app, Validator.load(settings.quality))
         if "aggregator" in services:
-            store = stack.enter_context(open_store(settings.store.url))
-            reports = JobReports(store, store_url=settings.store.url, directory=settings.reports.directory, quiet_ms=int(settings.limits.quiet_s * 1000))
+            store = stack.enter_context(open_store(settings.store))
+            reports = JobReports(store, store_settings=settings.store, directory=settings.reports.directory, quiet_ms=int(settings.limits.quiet_s * 1000))
             aggregation.register(app, store, reports)
         yield Assembly(app, reports)
 

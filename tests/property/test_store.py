@@ -13,6 +13,7 @@ from mistudio_explain.errors import BadSettings
 from mistudio_explain.events.codec import encode
 from mistudio_explain.events.explanation import Accuracy, Answer, Category, FeatureOutcome, OutcomeKind, Subject, Tier, Verification
 from mistudio_explain.events.job import Admission, JobEvent, RequestPart, SealedPart
+from mistudio_explain.settings import StoreSettings
 from mistudio_explain.store.jobs import Change, JobStore, open_store, read_outcomes
 
 JOB = "explain_1"
@@ -47,26 +48,26 @@ def test_counters_and_winners_are_the_same_in_every_order_with_every_repetition(
     results = []
     for arrivals in (outcomes, choices.draw(st.permutations(outcomes + outcomes))):
         with TemporaryDirectory() as folder:
-            url = f"sqlite:///{folder}/explain.db"
-            with open_store(url) as store:
+            at = StoreSettings(url=f"sqlite:///{folder}/explain.db")
+            with open_store(at) as store:
                 for i, arrival in enumerate(arrivals):
                     store.apply([change(arrival)], {("t", 0): i + 1})
                 state = store.state(JOB)
                 assert state is not None
-                results.append((state.counters, state.revision, [encode(winner) for winner in read_outcomes(url, JOB)]))
+                results.append((state.counters, state.revision, [encode(winner) for winner in read_outcomes(at, JOB)]))
     assert results[0] == results[1]
     counters: Counters = results[0][0]
     assert counters.explained + counters.skipped + counters.failed == len({o.subject.feature_key for o in outcomes})
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/explain.db"
+def at(tmp_path: Path) -> StoreSettings:
+    return StoreSettings(url=f"sqlite:///{tmp_path}/explain.db")
 
 
 @pytest.fixture
-def store(url: str) -> Iterator[JobStore]:
-    with open_store(url) as opened:
+def store(at: StoreSettings) -> Iterator[JobStore]:
+    with open_store(at) as opened:
         yield opened
 
 
@@ -123,14 +124,14 @@ def test_a_report_of_a_job_that_changed_meanwhile_is_due_again(store: JobStore) 
     assert store.due() == []
 
 
-def test_numbers_come_before_names_and_in_their_own_order(store: JobStore, url: str) -> None:
+def test_numbers_come_before_names_and_in_their_own_order(store: JobStore, at: StoreSettings) -> None:
     for feature in (10, 9, 100):
         store.apply([change(outcome(feature, OutcomeKind.FAILED, 0, 0))], {})
-    assert [o.subject.feature_key for o in read_outcomes(url, JOB)] == ["9", "10", "100"]
+    assert [o.subject.feature_key for o in read_outcomes(at, JOB)] == ["9", "10", "100"]
 
 
-def test_a_second_aggregator_on_the_same_file_refuses_to_start(url: str) -> None:
-    with open_store(url), pytest.raises(BadSettings, match="another aggregator"), open_store(url):
+def test_a_second_aggregator_on_the_same_file_refuses_to_start(at: StoreSettings) -> None:
+    with open_store(at), pytest.raises(BadSettings, match="another aggregator"), open_store(at):
         pass
-    with open_store(url) as store:
+    with open_store(at) as store:
         assert store.due() == []

@@ -10,6 +10,7 @@ from mistudio_explain.events.explanation import FeatureOutcome
 from mistudio_explain.events.job import JobReport, JobStatus
 from mistudio_explain.events.topics import EXPLANATIONS
 from mistudio_explain.reporting.stage import report_directory, write_reports
+from mistudio_explain.settings import StoreSettings
 from mistudio_explain.store.jobs import Change, JobStore, read_outcomes
 
 _MOST_MISSING = 100
@@ -20,9 +21,9 @@ _FEW = 1000
 class JobReports:
     """Reports on the jobs of a store, into a folder for each under `directory`."""
 
-    def __init__(self, store: JobStore, *, store_url: str, directory: Path, quiet_ms: int) -> None:
+    def __init__(self, store: JobStore, *, store_settings: StoreSettings, directory: Path, quiet_ms: int) -> None:
         self._store = store
-        self._store_url = store_url
+        self._store_settings = store_settings
         self._directory = directory
         self._quiet_ms = quiet_ms
 
@@ -44,7 +45,7 @@ class JobReports:
 
     def with_files(self, report: JobReport) -> JobReport:
         """Write the job's files and name them in the report; slow, and safe to run in a thread of its own."""
-        stored = partial(read_outcomes, self._store_url, report.explain_job_id)
+        stored = partial(read_outcomes, self._store_settings, report.explain_job_id)
         few = list(stored()) if report.explained + report.skipped + report.failed <= _FEW else None
         outcomes: Callable[[], Iterable[FeatureOutcome]] = stored if few is None else lambda: few
         return report.model_copy(update={"artefacts": write_reports(report, outcomes, report_directory(self._directory, report.explain_job_id))})

@@ -89,9 +89,9 @@ async def _validator(settings: Settings) -> list[Finding]:
 
 
 async def _store(settings: Settings) -> list[Finding]:
-    if not store_exists(settings.store.url):
+    if not store_exists(settings.store):
         return [Finding("store", True, f"{settings.store.url}, which the aggregator makes at its first start")]
-    with reading(settings.store.url) as store:
+    with reading(settings.store) as store:
         return [Finding("store", True, f"{settings.store.url}, {len(store.jobs(1_000_000))} job(s)")]
 
 

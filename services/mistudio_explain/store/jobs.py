@@ -17,8 +17,9 @@ from mistudio_explain.errors import BadInput, BadSettings
 from mistudio_explain.events.codec import decode
 from mistudio_explain.events.explanation import FeatureOutcome
 from mistudio_explain.events.identity import outcome_key
-from mistudio_explain.events.job import Admission, JobEvent
+from mistudio_explain.events.job import Admission, JobEvent, JobPart
 from mistudio_explain.events.winner import rank
+from mistudio_explain.settings import StoreSettings
 
 _SCHEME = "sqlite:///"
 _DDL = f"""
@@ -171,6 +172,19 @@ class JobStore:
         """Names of jobs, those that changed last first."""
         return [job for (job,) in self._db.execute("select job from job order by last_ms desc limit ?", (limit,))]
 
+    def jobs_of(self, find_job_id: str) -> list[str]:
+        """Names of the jobs that explain a find job's features."""
+        return [job for (job,) in self._db.execute("select job from job where find_job = ? order by job", (find_job_id,))]
+
+    def sources(self, job: str) -> Iterator[tuple[str, str, int, int]]:
+        """Where each feature of a job stands: feature key, topic, partition, offset, in the order of the last three."""
+        query = "select feature, topic, part, offs from admission where job = ? and topic is not null order by topic, part, offs"
+        yield from self._db.execute(query, (job,))
+
+    def parts(self, job: str) -> dict[JobPart, JobEvent]:
+        """What a job's state is merged from."""
+        return {JobPart(name): decode(JobEvent, body) for name, body in self._db.execute("select part, body from part where job = ?", (job,))}
+
     def missing(self, job: str, limit: int) -> list[str]:
         """Features that entered the job and have no outcome."""
         rows = self._db.execute(
@@ -205,12 +219,12 @@ def _outdated(event: JobEvent, revision: int, stored: JobEvent) -> bool:
 
 
 @contextmanager
-def open_store(url: str) -> Iterator[JobStore]:
+def open_store(settings: StoreSettings) -> Iterator[JobStore]:
     """Open, for its one writer, the store of `sqlite:///relative/path` or `sqlite:////absolute/path`.
 
     Raises BadSettings for another kind of store, or when another process has the file open.
     """
-    path = _path(url)
+    path = _path(settings.url)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.with_name(path.name + ".lock").open("w", encoding="utf-8")  # held open for as long as the store is
@@ -227,33 +241,33 @@ def open_store(url: str) -> Iterator[JobStore]:
         yield JobStore(db)
 
 
-def store_exists(url: str) -> bool:
+def store_exists(settings: StoreSettings) -> bool:
     """Whether an aggregator has made this store already."""
-    return _path(url).is_file()
+    return _path(settings.url).is_file()
 
 
 @contextmanager
-def reading(url: str) -> Iterator[JobStore]:
+def reading(settings: StoreSettings) -> Iterator[JobStore]:
     """Open a store only to read it, beside its writer. Raises BadInput when there is none."""
-    with _read_only(url) as db:
+    with _read_only(settings) as db:
         yield JobStore(db)
 
 
-def read_outcomes(url: str, job: str) -> Iterator[FeatureOutcome]:
+def read_outcomes(settings: StoreSettings, job: str) -> Iterator[FeatureOutcome]:
     """The outcomes of a job as they count, numbers before names, then by feature key; read as they are wanted.
 
     Uses a connection of its own, so that it may run in another thread or process than the writer.
     """
     numeric = "feature glob '[0-9]*' and not feature glob '*[^0-9]*'"
     query = f"select body from outcome where job = ? order by not ({numeric}), case when {numeric} then length(feature) end, feature"  # noqa: S608
-    with _read_only(url) as db:
+    with _read_only(settings) as db:
         for (body,) in db.execute(query, (job,)):
             yield decode(FeatureOutcome, body)
 
 
 @contextmanager
-def _read_only(url: str) -> Iterator[sqlite3.Connection]:
-    path = _path(url)
+def _read_only(settings: StoreSettings) -> Iterator[sqlite3.Connection]:
+    path = _path(settings.url)
     if not path.is_file():
         raise BadInput(f"{path}: there is no store; an aggregator makes it (store.url)")
     try:
