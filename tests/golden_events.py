@@ -303,7 +303,7 @@ EXAMPLES: Mapping[str, Record] = {
     **{type(event).__name__: event for event in _RICH},
     "FeatureFound.bare": FeatureFound(target_model="gpt2", find_job_id="7", feature_id="-1"),
     "FeatureOutcome.skipped": FeatureOutcome(outcome=OutcomeKind.SKIPPED, reason="coherence 0.13 is below 0.40", subject=SUBJECT),
-    "JobEvent.sealed": JobEvent(explain_job_id="explain_7", at_ms=MOMENT_MS, sealed=SealedPart(expected=40)),
+    "JobEvent.sealed": JobEvent(explain_job_id="explain_7", at_ms=MOMENT_MS, sealed=SealedPart(expected=40, notes=["3 features were taken by retention"])),
     "JobEvent.control": JobEvent(explain_job_id="explain_7", at_ms=MOMENT_MS, control=ControlPart(action="cancel", who="ada", why="wrong model")),
     "JobEvent.first_pass": JobEvent(explain_job_id="explain_7", at_ms=MOMENT_MS, first_pass=FirstPassPart(outcomes=40)),
     "JobEvent.second_pass": JobEvent(explain_job_id="explain_7", at_ms=MOMENT_MS, second_pass=SecondPassPart(sent=3, refused=2)),
@@ -311,7 +311,7 @@ EXAMPLES: Mapping[str, Record] = {
     "JobEvent.replay_of_some": JobEvent(
         explain_job_id="explain_8",
         at_ms=MOMENT_MS,
-        replay=ReplayPart(from_job="find_7", features=["5", "layer 12/5"], since_ms=MOMENT_MS, until_ms=MOMENT_MS + 1, failed_only=True),
+        replay=ReplayPart(from_job="find_7", features=["5", "layer 12/5"], since_ms=MOMENT_MS, until_ms=MOMENT_MS + 1, failed_only=True, from_file=True),
     ),
 }
 

@@ -48,6 +48,7 @@ class SealedPart(Record):
     """That the last feature was sent."""
 
     expected: int = Field(ge=0, description="How many features the job has; never lowered at the same revision.")
+    notes: list[str] = Field(default=[], description="Sentences for people about what was asked for and not sent, such as features that retention took.")
 
 
 class ControlPart(Record):
@@ -81,6 +82,7 @@ class ReplayPart(Record):
     since_ms: int | None = Field(default=None, description="Only features published at or after this moment, milliseconds since 1970 UTC.")
     until_ms: int | None = Field(default=None, description="Only features published before this moment, milliseconds since 1970 UTC.")
     failed_only: bool = Field(default=False, description="Only features whose outcome in `of` is failed.")
+    from_file: bool = Field(default=False, description="Whether the features come out of a file, sent by whoever ordered the replay, and not out of Kafka.")
 
 
 class JobEvent(Event):
