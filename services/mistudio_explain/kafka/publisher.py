@@ -51,7 +51,7 @@ async def publish(producer: AIOKafkaProducer, records: Iterable[Outgoing]) -> No
 
 async def _send(producer: AIOKafkaProducer, records: list[Outgoing]) -> None:
     try:
-        confirmations = [await producer.send(record.topic, record.value, key=record.key.encode(), headers=list(record.headers)) for record in records]
+        confirmations = [await producer.send(record.topic, record.value, key=_key(record), headers=list(record.headers)) for record in records]
         outcomes = await asyncio.gather(*confirmations, return_exceptions=True)
         if failed := [outcome for outcome in outcomes if isinstance(outcome, BaseException)]:
             raise failed[0]
@@ -59,3 +59,7 @@ async def _send(producer: AIOKafkaProducer, records: list[Outgoing]) -> None:
         raise MalformedEvent(
             f"a record is larger than its topic or the producer takes: {error}; compare limits with `mistudio-explain topics check`"
         ) from error
+
+
+def _key(record: Outgoing) -> bytes | None:
+    return record.key.encode() if isinstance(record.key, str) else record.key

@@ -55,10 +55,10 @@ class Received(Generic[E]):
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A record to publish; without a value it is a tombstone."""
+    """A record to publish; without a value it is a tombstone. A key in bytes, or none, is one that someone else chose."""
 
     topic: str
-    key: str
+    key: str | bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
 
