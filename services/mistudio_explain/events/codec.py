@@ -117,6 +117,24 @@ def decode(model: type[R], value: bytes | None) -> R:
         raise MalformedEvent(f"{name}: {_describe(error)}") from error
 
 
+def decode_leading(model: type[Record], value: bytes, last: str) -> dict[str, Any]:
+    """The first fields of an event that should be a `model`, up to the one named `last`, without reading or checking the rest.
+
+    Raises MalformedEvent when the value is another event, or those fields cannot be read.
+    """
+    name = model.__name__
+    writer = _writer_schema(value, name)
+    if writer.name != name or last not in writer.fields:
+        raise MalformedEvent(f"{name} with {last} was expected, but the record holds a {writer.name}")
+    body = io.BytesIO(value)
+    body.seek(_HEADER)
+    try:
+        fields: dict[str, Any] = schemaless_reader(body, _prefixes(writer.text)[writer.fields.index(last)], None)  # type: ignore[assignment]
+    except _UNREADABLE as error:
+        raise MalformedEvent(f"{name}: the bytes up to {last} do not follow the schema ({type(error).__name__}: {error})") from error
+    return fields
+
+
 def _writer_schema(value: bytes, expected: str) -> _Schema:
     if value[:2] != MARKER or len(value) < _HEADER:
         raise MalformedEvent(
