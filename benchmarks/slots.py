@@ -13,6 +13,7 @@ from mistudio_explain.events.topics import PROMPTS_PREFIX
 from mistudio_explain.generation import service as generation
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.client import KafkaClients
+from mistudio_explain.kafka.controls import JobControls
 from mistudio_explain.kafka.records import outgoing
 from mistudio_explain.llm.answers_cache import MemoryAnswers
 from mistudio_explain.settings import GenerationSettings, KafkaSettings, Settings
@@ -48,7 +49,7 @@ async def _through_kafka(bootstrap: str, seed: int) -> float:
     clients = KafkaClients(settings.kafka, settings.limits)
     provider = FakeProvider(log_normal(seed))
     app = StreamApp(settings, clients)
-    generation.register(app, await fake_endpoints(provider, SLOTS), MemoryAnswers(), random.Random(seed))
+    generation.register(app, JobControls(app), await fake_endpoints(provider, SLOTS), MemoryAnswers(), random.Random(seed))
     filler = StreamApp(settings, clients)
     async with filler.running():
         lane = PROMPTS_PREFIX + "bench-model"

@@ -4,6 +4,7 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from mistudio_explain.aggregation import service as aggregation
 from mistudio_explain.aggregation.reports import JobReports
@@ -13,14 +14,19 @@ from mistudio_explain.errors import BadSettings
 from mistudio_explain.generation import service as generation
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.client import KafkaClients
+from mistudio_explain.kafka.controls import JobControls
+from mistudio_explain.kafka.lag_refresh import refresh_lag
 from mistudio_explain.llm.answers_cache import MemoryAnswers
 from mistudio_explain.llm.endpoints import Endpoints
+from mistudio_explain.redelivery import service as redelivery
+from mistudio_explain.replay import service as replay
 from mistudio_explain.settings import Settings
 from mistudio_explain.store.jobs import open_store
 from mistudio_explain.validation import service as validation
 from mistudio_explain.validation.validator import Validator
 
-SERVICES = ("context", "generation", "validation", "aggregator")
+SERVICES = ("context", "generation", "validation", "aggregator", "redelivery", "replayer")
+_CONTROLLED = frozenset({"context", "generation", "validation"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +52,23 @@ async def assembled(settings: Settings, clients: KafkaClients, services: Sequenc
         rng = random.Random()  # noqa: S311  (spreads retries in time)
         if endpoints is None and "generation" in services:
             endpoints = await stack.enter_async_context(opened_endpoints(settings, rng))
-        if "context" in services:
-            context.register(app, family=_family(settings, endpoints))
-        if "generation" in services and endpoints is not None:
-            generation.register(app, endpoints, MemoryAnswers(), rng)
-        if "validation" in services:
-            validation.register(app, Validator.load(settings.quality))
+        controls = JobControls(app) if _CONTROLLED & set(services) else None
+        if "context" in services and controls is not None:
+            context.register(app, controls, family=_family(settings, endpoints))
+        if "generation" in services and controls is not None and endpoints is not None:
+            generation.register(app, controls, endpoints, MemoryAnswers(), rng)
+        if "validation" in services and controls is not None:
+            validation.register(app, controls, Validator.load(settings.quality))
+        if "replayer" in services:
+            replay.register(app)
         if "aggregator" in services:
             store = stack.enter_context(open_store(settings.store))
             reports = JobReports(store, store_settings=settings.store, directory=settings.reports.directory, quiet_ms=int(settings.limits.quiet_s * 1000))
             aggregation.register(app, store, reports)
+            if not clients.is_embedded:  # which keeps no groups
+                app.task("lag metrics", partial(refresh_lag, clients))
+        if "redelivery" in services:
+            redelivery.register(app)
         yield Assembly(app, reports)
 
 

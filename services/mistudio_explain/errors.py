@@ -9,12 +9,15 @@ class ExplainError(Exception):
     """Root of all errors that are raised on purpose."""
 
     exit_code = 1
+    repeatable: bool = True
+    """Whether handling the same record again later may succeed."""
 
 
 class BadInput(ExplainError):
     """What a person or an upstream service handed over cannot be used; nothing was published."""
 
     exit_code = 2
+    repeatable = False
 
 
 class BadSettings(ExplainError):
@@ -34,7 +37,9 @@ class BrokerLost(ExplainError):
 
 
 class MalformedEvent(ExplainError):
-    """A record cannot be read as the event it should be; repeating does not help."""
+    """A record cannot be read as the event it should be."""
+
+    repeatable = False
 
 
 class UnknownFingerprint(MalformedEvent):
@@ -43,3 +48,5 @@ class UnknownFingerprint(MalformedEvent):
 
 class EvidenceError(ExplainError):
     """A feature has no text that could be explained."""
+
+    repeatable = False

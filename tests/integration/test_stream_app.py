@@ -11,6 +11,7 @@ import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
+from integration.foreign_headers import send_with_foreign_header
 from integration.real_kafka import RealKafka
 from mistudio_explain.events import topics
 from mistudio_explain.events.codec import decode, encode
@@ -23,7 +24,8 @@ from mistudio_explain.kafka.embedded import embedded_broker
 from mistudio_explain.kafka.follow import FollowedOutcome, following
 from mistudio_explain.kafka.records import HEADER_REQUEST, Outgoing, Received, outgoing, received, received_feature
 from mistudio_explain.kafka.subscribers import partitions_of
-from mistudio_explain.settings import KafkaSettings, Settings
+from mistudio_explain.redelivery import service as redelivery
+from mistudio_explain.settings import KafkaSettings, RetrySettings, Settings
 
 WAIT_S = 30.0
 LANE = topics.PROMPTS_PREFIX + "m"
@@ -36,16 +38,21 @@ async def make_app(request: pytest.FixtureRequest) -> AsyncIterator[MakeApp]:
     """Makes applications on one and the same broker."""
     if request.param == "real":
         broker: RealKafka = await asyncio.to_thread(request.getfixturevalue, "clean_kafka")
-        settings = Settings(kafka=KafkaSettings(bootstrap_servers=broker.bootstrap))
+        settings = without_waiting(Settings(kafka=KafkaSettings(bootstrap_servers=broker.bootstrap)))
         yield lambda: StreamApp(settings, KafkaClients(settings.kafka, settings.limits))
         return
     async with embedded_broker() as embedded:
-        settings = Settings()
+        settings = without_waiting(Settings())
         yield lambda: StreamApp(settings, KafkaClients(settings.kafka, settings.limits, embedded=embedded.address))
 
 
 def feature(number: int, **changes: Any) -> FeatureFound:
     return FeatureFound(target_model="m", find_job_id="find_1", feature_id=str(number), top_activations=[Activation(text="some text")], **changes)
+
+
+def without_waiting(settings: Settings) -> Settings:
+    """Settings whose retry topics hold nothing up."""
+    return settings.model_copy(update={"retry": RetrySettings(short_s=0, long_s=0)})
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -104,26 +111,79 @@ async def test_malformed_records_of_every_kind_become_dead_letters_and_the_rest_
     assert all(outcome.outcome is OutcomeKind.FAILED and outcome.reason for outcome in failed)
 
 
-async def test_a_record_whose_core_fails_is_given_up_alone(make_app: MakeApp) -> None:
+async def test_records_whose_header_names_are_not_utf8_are_dead_letters_and_hold_nothing_up(make_app: MakeApp) -> None:
+    """aiokafka raises on them before anybody sees them, and for ever."""
+    app = make_app()
+    batches: list[str] = []
+    lanes: list[str] = []
+    whole: list[bytes] = []
+
+    @app.batches(topics.FEATURES, service="context", read=received_feature)
+    async def context(batch: list[Received[FeatureFound]]) -> None:
+        batches.extend(each.event.feature_id for each in batch)
+
+    @app.lanes("^" + LANE.replace(".", r"\."), service="generation", read=partial(received, FeatureFound), in_flight=4)
+    async def generation(each: Received[FeatureFound]) -> list[FeatureOutcome]:
+        lanes.append(each.event.feature_id)
+        return []
+
+    @app.whole(topics.ADMISSIONS, service="aggregator")
+    async def aggregator(records: Sequence[ConsumerRecord]) -> None:
+        whole.extend(record.value for record in records)
+
+    async with app.running():
+        await app.ensure_lane(LANE)
+        for topic in (topics.FEATURES, LANE, topics.ADMISSIONS):
+            for number in range(12):
+                if number in (3, 4, 9):
+                    await send_with_foreign_header(app.producer, topic, 0, b"m", b"bad" + bytes([number]))
+                else:
+                    await app.producer.send_and_wait(topic, encode(feature(number)), key=b"m", partition=0)
+        await until(lambda: min(len(batches), len(lanes), len(whole)) >= 9)
+        letters: list[DeadLetter] = []
+        while len(letters) < 9:
+            letters = [decode(DeadLetter, record.value) for record in await all_records(app, topics.DEAD_LETTERS)]
+    expected = sorted((str(n) for n in range(12) if n not in (3, 4, 9)), key=int)
+    assert sorted(set(batches), key=int) == expected
+    assert sorted(lanes, key=int) == expected
+    assert whole == [encode(feature(int(n))) for n in expected]
+    found = {(letter.source.topic, letter.source.offset): (letter.raw, letter.raw_key, dict(letter.headers)) for letter in letters}
+    assert found == {(topic, n): (b"bad" + bytes([n]), b"m", {r"\xff\xfe": b"x"}) for topic in (topics.FEATURES, LANE, topics.ADMISSIONS) for n in (3, 4, 9)}
+
+
+async def test_a_record_whose_core_fails_is_tried_three_times_over_the_retry_topics_and_given_up_alone(make_app: MakeApp) -> None:
     app = make_app()
     handled: list[str] = []
+    tries: list[str] = []
 
     def core(each: Received[FeatureFound]) -> list[Outgoing]:
         if each.event.feature_id == "2":
+            tries.append(f"{each.record.topic} from {each.source.topic}/{each.source.partition}/{each.source.offset}")
             raise ValueError("a core that fails")
         handled.append(each.event.feature_id)
         return []
 
-    @app.batches(topics.FEATURES, service="context", read=received_feature)
+    @app.batches(topics.FEATURES, topics.REPLAYS, service="context", read=received_feature)
     async def context(batch: list[Received[FeatureFound]]) -> None:
         await app.publish(await app.each(batch, core, service="context"))
 
+    redelivery.register(app)
     async with app.running():
         await app.publish([outgoing(feature(number)) for number in (1, 2, 3)])
         await until(lambda: {"1", "3"} <= set(handled))
         while not (found := await all_records(app, topics.EXPLANATIONS)):
             pass
         (failed,) = [decode(FeatureOutcome, record.value) for record in found]
+        (kept,) = await all_records(app, topics.DEAD_LETTERS)
+        waited = [(await all_records(app, topic))[0] for topic in (topics.RETRY_SHORT, topics.RETRY_LONG)]
+    letter = decode(DeadLetter, kept.value)
+    origin = f"{letter.source.topic}/{letter.source.partition}/{letter.source.offset}"
+    assert kept.key == origin.encode()
+    assert letter.source.topic == topics.FEATURES
+    assert tries == [f"{topic} from {origin}" for topic in (topics.FEATURES, topics.REPLAYS, topics.REPLAYS)]
+    assert letter.attempts == 3
+    assert [decode(DeadLetter, record.value).raw for record in waited] == [letter.raw] * 2
+    assert letter.raw == encode(feature(2))
     assert failed.outcome is OutcomeKind.FAILED
     assert failed.reason == "ValueError: a core that fails"
     assert (failed.subject.explain_job_id, failed.subject.feature_key) == ("explain_1", "2")
@@ -150,6 +210,8 @@ async def test_lanes_keep_their_records_in_flight_and_give_up_those_that_fail(ma
     in_flight = most = 0
     handled: set[str] = set()
 
+    redelivery.register(app)
+
     @app.lanes("^" + topics.PROMPTS_PREFIX.replace(".", r"\.") + ".*", service="generation", read=partial(received, FeatureFound), in_flight=5)
     async def generation(each: Received[FeatureFound]) -> list[FeatureOutcome]:
         nonlocal in_flight, most
@@ -170,7 +232,7 @@ async def test_lanes_keep_their_records_in_flight_and_give_up_those_that_fail(ma
             pass
     assert most == 5
     (letter,) = [decode(DeadLetter, record.value) for record in letters]
-    assert (letter.error, letter.feature_key) == ("RuntimeError", "7")
+    assert (letter.error, letter.feature_key, letter.attempts) == ("RuntimeError", "7", 3)
 
 
 async def test_a_lane_that_appears_while_running_is_read(make_app: MakeApp) -> None:

@@ -5,39 +5,54 @@ from functools import partial
 
 from aiokafka import ConsumerRecord
 
-from mistudio_explain.context.lane import lane_for
+from mistudio_explain.context.lane import lane_for, own_lane
 from mistudio_explain.context.policy import ContextPolicy
 from mistudio_explain.context.prompt import Templates
 from mistudio_explain.context.samples import Samples
 from mistudio_explain.context.stage import admission, build
-from mistudio_explain.events.explanation import ExplanationRequested
+from mistudio_explain.events.explanation import ExplanationRequested, Subject
 from mistudio_explain.events.feature import FeatureFound
 from mistudio_explain.events.job import JobBackground, JobEvent
 from mistudio_explain.events.topics import FEATURES, JOBS, REPLAYS, REQUESTS
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.backgrounds import Backgrounds
+from mistudio_explain.kafka.controls import JobControls, cancelled
+from mistudio_explain.kafka.lane_backlog import LaneBacklogs
 from mistudio_explain.kafka.records import Outgoing, Received, outgoing, received, received_feature
-from mistudio_explain.observability.metrics import OUTCOMES
+from mistudio_explain.observability.metrics import OUTCOMES, PASSED_OVER
 
 _SERVICE = "context"
+_REQUESTS = "context-requests"
+"""The group of interactive requests: of its own, so that a person never waits behind a batch or a lane's backlog."""
 
 
-def register(app: StreamApp, *, family: str) -> None:
+def register(app: StreamApp, controls: JobControls, *, family: str) -> None:
     """Turn features into requests for an explainer of a family (`demonstration`, or a model's name)."""
     settings = app.settings
     policy = ContextPolicy.of(settings.context, settings.quality, family)
     templates = Templates.load(settings.context.templates, default=settings.context.template)
     backgrounds = Backgrounds(app, _SERVICE)
     samples = Samples(backgrounds.of)
+    backlogs = LaneBacklogs(app)
+    lanes: set[str] = set()  # those that exist, and those that the batch at hand will make
 
     def about(feature: Received[FeatureFound]) -> list[Outgoing]:
         source = feature.source
+        asked = feature.event.effective_request
+        if controls.is_deleted(asked.explain_job_id, asked.revision):
+            PASSED_OVER.labels(service=_SERVICE, why="deleted").inc()
+            return []
+        entered = outgoing(admission(feature.event, source))
+        if controls.is_stopped(asked.explain_job_id, asked.revision):
+            PASSED_OVER.labels(service=_SERVICE, why="cancelled").inc()
+            return [entered, outgoing(cancelled(Subject.of(feature.event, source)))]
         made = build(feature.event, policy, templates, source)
         if isinstance(made, ExplanationRequested):
-            topic = lane_for(made, app.known_lanes, express_features=settings.limits.express_features, max_lanes=settings.limits.max_lanes)
-            return [outgoing(admission(feature.event, source)), outgoing(made, topic=topic)]
+            topic = lane_for(made, lanes, express_features=settings.limits.express_features, max_lanes=settings.limits.max_lanes)
+            lanes.add(topic)
+            return [entered, outgoing(made, topic=topic)]
         OUTCOMES.labels(outcome=made.outcome.value, verification="none").inc()
-        return [outgoing(admission(feature.event, source)), outgoing(made)]
+        return [entered, outgoing(made)]
 
     async def publish_samples(changed: list[JobBackground]) -> None:
         await app.publish(outgoing(background) for background in changed)
@@ -49,15 +64,28 @@ def register(app: StreamApp, *, family: str) -> None:
         for part in (each.event for each in parts):
             if part.request is not None:
                 samples.requested(part.explain_job_id, part.tenant, part.request.find_job_id)
+            if part.replay is not None:
+                samples.replayed(part.explain_job_id)
             if part.sealed is not None:
                 await publish_samples(samples.seal(part.explain_job_id, part.sealed.expected))
 
-    @app.batches(REQUESTS, FEATURES, REPLAYS, service=_SERVICE, read=received_feature)
-    async def context(features: list[Received[FeatureFound]]) -> None:
-        await backgrounds.complete()
-        sampled = samples.include(feature.event for feature in features if feature.record.topic == FEATURES)
-        await publish_samples(sampled)  # before the prompts that will be scored against them
+    async def forward(features: list[Received[FeatureFound]]) -> None:
+        await controls.complete()
+        if not {own_lane(feature.event.target_model) for feature in features} <= app.known_lanes:
+            await app.look_for_lanes()
+        lanes.update(app.known_lanes)
         made = await app.each(features, about, service=_SERVICE)
         for topic in {record.topic for record in made}:
             await app.ensure_lane(topic)
         await app.publish(made)
+
+    @app.batches(FEATURES, REPLAYS, service=_SERVICE, read=received_feature, wait=backlogs.wait_s)
+    async def context(features: list[Received[FeatureFound]]) -> None:
+        await backgrounds.complete()
+        sampled = samples.include(feature.event for feature in features if feature.record.topic == FEATURES)
+        await publish_samples(sampled)  # before the prompts that will be scored against them
+        await forward(features)
+
+    @app.batches(REQUESTS, service=_SERVICE, group=_REQUESTS, read=received_feature)
+    async def requests(features: list[Received[FeatureFound]]) -> None:
+        await forward(features)

@@ -39,7 +39,7 @@ class FailedTry:
 class GivenUp(ExplainError):
     """A record got no usable answer in all its tries."""
 
-    def __init__(self, request: ExplanationRequested, tries: list[FailedTry]) -> None:
+    def __init__(self, request: ExplanationRequested, tries: list[FailedTry], *, repeatable: bool = True) -> None:
         subject = request.subject
         listed = "; ".join(f"({number}) {failed}" for number, failed in enumerate(tries, 1))
         super().__init__(
@@ -47,6 +47,7 @@ class GivenUp(ExplainError):
         )
         self.tries = tuple(tries)
         self.attempts = len(tries)
+        self.repeatable = repeatable
 
 
 def call_for(prompt: Prompt, model: ModelListed, settings: LlmSettings, *, sampling: int = 0, on_text: OnText | None = None) -> Call:
@@ -72,14 +73,15 @@ async def explain(
     llm: LlmSettings,
     generation: GenerationSettings,
     rng: random.Random,
+    is_urgent: bool = False,
     sleep: Sleep = asyncio.sleep,
     on_text: OnText | None = None,
 ) -> ExplanationDrafted:
     """Get a draft for a request.
 
     An answer that is kept is used, also while every endpoint is away. While no endpoint can serve the request it is
-    held, without limit: cancel it to stop. Raises GivenUp after `generation.attempts` tries that failed by the
-    record's own fault, or at once when another try cannot help.
+    held, without limit: cancel it to stop. An urgent request takes the next slot that falls free. Raises GivenUp after
+    `generation.attempts` tries that failed by the record's own fault, or at once when another try cannot help.
     """
     tries: list[FailedTry] = []
     unusable = drops = 0
@@ -87,11 +89,12 @@ async def explain(
     if kept is not None:
         return kept
     while True:
-        async with endpoints.slot(request.route) as choice:
-            call = call_for(request.prompt, choice.model, llm, sampling=unusable, on_text=on_text)
+        async with endpoints.slot(request.route, is_urgent=is_urgent) as choice:
+            # a redelivered request goes on where its last delivery stopped, else it would get the same unusable answers again
+            call = call_for(request.prompt, choice.model, llm, sampling=unusable + request.attempt * generation.attempts, on_text=on_text)
             try:
                 completion = await endpoints.complete(choice, call)
-                flags = [*choice.flags, *(["resampled"] if unusable else [])]
+                flags = [*choice.flags, *(["resampled"] if call.seed != llm.seed else [])]
                 made = _generation(choice, completion, attempt=request.attempt + len(tries))
                 draft = drafted(request, parse(request.prompt, completion.text, completion.finish_reason), made, flags)
                 base = call_for(request.prompt, choice.model, llm)
@@ -108,7 +111,7 @@ async def explain(
                 tries.append(FailedTry(choice.endpoint.name, choice.model.name, failure.kind, str(failure)))
                 final = not failure.repeatable
         if final or len(tries) >= generation.attempts:
-            raise GivenUp(request, tries)
+            raise GivenUp(request, tries, repeatable=not final)
         await sleep(rng.uniform(0, generation.retry_wait_s * 2 ** (len(tries) - 1)))
 
 

@@ -5,27 +5,49 @@ import random
 from functools import partial
 
 from mistudio_explain.events.explanation import ExplanationDrafted, ExplanationRequested
-from mistudio_explain.events.topics import PROMPTS_PREFIX
+from mistudio_explain.events.model import Record
+from mistudio_explain.events.topics import EXPRESS, PROMPTS_PREFIX
 from mistudio_explain.generation.explainer import explain
 from mistudio_explain.kafka.app import StreamApp
+from mistudio_explain.kafka.controls import JobControls, cancelled
 from mistudio_explain.kafka.records import Received, received
 from mistudio_explain.llm.answers_cache import AnswersCache
 from mistudio_explain.llm.endpoints import Endpoints
-from mistudio_explain.observability.metrics import CACHED_ANSWERS, DURATION, MODEL_REQUESTS, TOKENS
+from mistudio_explain.observability.metrics import CACHED_ANSWERS, DURATION, MODEL_REQUESTS, PASSED_OVER, TOKENS
 
 LANES = "^" + PROMPTS_PREFIX.replace(".", r"\.") + ".*"
+_SERVICE = "generation"
 
 
-def register(app: StreamApp, endpoints: Endpoints, answers: AnswersCache, rng: random.Random) -> None:
-    """Keep more records in flight than there are slots, so that a slot that falls free finds one waiting."""
+def register(app: StreamApp, controls: JobControls, endpoints: Endpoints, answers: AnswersCache, rng: random.Random) -> None:
+    """Keep more records in flight than there are slots, so that a slot that falls free finds one waiting.
+
+    The express lane has its own places, as many as its share of the slots, and takes the next slot that falls free.
+    """
     settings = app.settings
     in_flight = math.ceil(endpoints.slots * settings.generation.in_flight_per_slot)
 
-    @app.lanes(LANES, service="generation", read=partial(received, ExplanationRequested), in_flight=in_flight)
-    async def generation(request: Received[ExplanationRequested]) -> list[ExplanationDrafted]:
-        draft = await explain(request.event, endpoints, answers, llm=settings.llm, generation=settings.generation, rng=rng)
-        _count(draft)
-        return [draft]
+    express_in_flight = max(1, math.floor(endpoints.slots * settings.limits.express_share))
+
+    @app.lanes(
+        LANES,
+        service=_SERVICE,
+        read=partial(received, ExplanationRequested),
+        in_flight=in_flight,
+        express=EXPRESS,
+        express_in_flight=express_in_flight,
+    )
+    async def generation(request: Received[ExplanationRequested]) -> list[Record]:
+        await controls.complete()
+        subject, is_urgent = request.event.subject, request.record.topic == EXPRESS
+        explaining = explain(request.event, endpoints, answers, llm=settings.llm, generation=settings.generation, rng=rng, is_urgent=is_urgent)
+        draft = await controls.unless_stopped(subject.explain_job_id, subject.revision, explaining)
+        if draft is not None:
+            _count(draft)
+            return [draft]
+        is_deleted = controls.is_deleted(subject.explain_job_id, subject.revision)
+        PASSED_OVER.labels(service=_SERVICE, why="deleted" if is_deleted else "cancelled").inc()
+        return [] if is_deleted else [cancelled(subject)]
 
 
 def _count(draft: ExplanationDrafted) -> None:

@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -11,18 +12,20 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from mistudio_explain.errors import ExplainError, MalformedEvent
+from mistudio_explain.errors import MalformedEvent
 from mistudio_explain.events.model import Record
-from mistudio_explain.events.topics import PROMPTS_PREFIX
+from mistudio_explain.events.topics import PAUSES, PROMPTS_PREFIX
 from mistudio_explain.kafka import subscribers
 from mistudio_explain.kafka.admin import create_topics
+from mistudio_explain.kafka.batch_subscriber import Wait, read_batches
 from mistudio_explain.kafka.client import KafkaClients
-from mistudio_explain.kafka.dead_letters import give_up
+from mistudio_explain.kafka.faults import Faults
+from mistudio_explain.kafka.lane_subscriber import InFlight, read_lanes
 from mistudio_explain.kafka.publisher import publish
 from mistudio_explain.kafka.records import Outgoing, Received, outgoing
-from mistudio_explain.kafka.subscribers import InFlight, Subscription, WholeTopicSubscriber
+from mistudio_explain.kafka.subscribers import Subscription, WholeTopicSubscriber
 from mistudio_explain.kafka.topics import lane_spec, topic_specs
-from mistudio_explain.observability.metrics import DEAD_LETTERS, EVENTS_IN, EVENTS_OUT, IN_FLIGHT
+from mistudio_explain.observability.metrics import EVENTS_IN, EVENTS_OUT, IN_FLIGHT
 from mistudio_explain.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -32,7 +35,6 @@ T = TypeVar("T")
 Reader = Callable[[ConsumerRecord], Received[R]]
 Task = Callable[[], Coroutine[Any, Any, None]]
 
-GRACE_S = 20.0
 ALIVE_WITHIN_S = 60.0
 _BREATH_S = 0.02
 _PING_S = 5.0
@@ -50,13 +52,21 @@ class StreamApp:
         self.clients = clients
         self._clock = clock
         self._broker = clients.broker()
-        self._grace_s = GRACE_S
+        self._grace_s = settings.limits.grace_s
         self._producer: AIOKafkaProducer | None = None
         self._admin: AIOKafkaAdminClient | None = None
         self._lanes: set[str] = set()
         self._turns: dict[str, float] = {}
         self._tasks: list[tuple[str, Task]] = []
         self._whole: list[WholeTopicSubscriber] = []
+        self._services: set[str] = set()
+        self._faults = Faults(
+            settings.retry,
+            limit_bytes=settings.limits.dead_letter_bytes,
+            publish=self.publish,
+            now_ms=self.now_ms,
+            pauses=not clients.is_embedded,
+        )
         self._publishing = 0
         self._is_connected = False
         self._has_lost_task = False
@@ -69,8 +79,13 @@ class StreamApp:
         """Run something for as long as the application runs."""
         self._tasks.append((name, run))
 
-    def batches(self, *topics: str, service: str, read: Reader[R]) -> Callable[[Callable[[list[Received[R]]], Awaitable[None]]], None]:
-        """Handle batches of events of a consumer group; malformed ones become dead letters before the handler runs."""
+    def batches(
+        self, *topics: str, service: str, read: Reader[R], group: str | None = None, wait: Wait = lambda _: 0.0
+    ) -> Callable[[Callable[[list[Received[R]]], Awaitable[None]]], None]:
+        """Handle batches of events of a consumer group (absent: the service's); malformed ones become dead letters before the handler runs.
+
+        `wait` says how long a record must wait, with those behind it in its partition.
+        """
 
         def register(handle: Callable[[list[Received[R]]], Awaitable[None]]) -> None:
             async def on_records(records: Sequence[ConsumerRecord]) -> None:
@@ -78,8 +93,8 @@ class StreamApp:
                 if events:
                     await handle(events)
 
-            subscription = self._subscription(topics, service)
-            subscribers.read_batches(self._broker, subscription, on_records, max_records=self.settings.limits.batch_records)
+            subscription = self._of_group(topics, service, group=group)
+            read_batches(self._broker, subscription, on_records, max_records=self.settings.limits.batch_records, wait=wait)
 
         return register
 
@@ -91,7 +106,7 @@ class StreamApp:
         def register(handle: Callable[[Sequence[ConsumerRecord]], Awaitable[None]]) -> WholeTopicSubscriber:
             title = f"{service}: {', '.join(topics)}"
             arguments = self.clients.fetching | {"max_partition_fetch_bytes": _WHOLE_FETCH_BYTES}
-            subscription = Subscription(topics, None, title, arguments, self._turn(title), lambda: self._grace_s)
+            subscription = self._subscription(topics, None, title, service, arguments)
             reader = subscribers.read_whole(
                 self._broker, subscription, handle, positions=positions or _from_the_beginning, max_records=self.settings.limits.batch_records
             )
@@ -100,10 +115,13 @@ class StreamApp:
 
         return register
 
-    def lanes(self, pattern: str, *, service: str, read: Reader[R], in_flight: int) -> Callable[[Callable[[Received[R]], Awaitable[Iterable[Record]]]], None]:
-        """Handle single events of all topics that match, `in_flight` at once; what the handler returns is published.
+    def lanes(
+        self, pattern: str, *, service: str, read: Reader[R], in_flight: int, express: str | None = None, express_in_flight: int = 0
+    ) -> Callable[[Callable[[Received[R]], Awaitable[Iterable[Record]]]], None]:
+        """Handle single events of all topics that match, `in_flight` of one topic at once; what the handler returns is published.
 
-        An event whose handler raises becomes a dead letter and a failed outcome.
+        The topic `express` goes first, with `express_in_flight` places of its own. An event whose handler raises is tried
+        again later, and becomes a dead letter and a failed outcome in the end.
         """
 
         def register(handle: Callable[[Received[R]], Awaitable[Iterable[Record]]]) -> None:
@@ -113,22 +131,21 @@ class StreamApp:
                     await self.publish(outgoing(event) for event in await handle(read(record)))
 
             async def on_failure(record: ConsumerRecord, error: Exception) -> None:
-                await self._give_up(record, error, service)
+                await self._faults.failed(record, error, service=service)
 
-            bounds = InFlight(records=in_flight, per_lane=in_flight, window=4 * in_flight)
-            subscribers.read_lanes(
-                self._broker,
-                self._subscription((), service, pattern=pattern),
-                on_record,
-                bounds=bounds,
-                on_failure=on_failure,
-                admin=lambda: self.admin,
+            bounds = InFlight(
+                records=in_flight + 1,  # one place for another lane, when one has taken all that it may
+                per_lane=in_flight,
+                window=4 * in_flight,
+                express=express,
+                express_records=express_in_flight,
             )
+            read_lanes(self._broker, self._of_group((), service, pattern=pattern), on_record, bounds=bounds, on_failure=on_failure)
 
         return register
 
     async def each(self, batch: Iterable[Received[R]], handle: Callable[[Received[R]], Iterable[Outgoing]], *, service: str) -> list[Outgoing]:
-        """Apply a stage to each event; one that fails becomes a dead letter and leaves the others alone."""
+        """Apply a stage to each event; one that fails is left to `Faults` and leaves the others alone."""
         made: list[Outgoing] = []
         breath = time.monotonic()
         for event in batch:
@@ -138,7 +155,7 @@ class StreamApp:
             try:
                 made.extend(self._bounded(handle(event)))
             except Exception as error:  # noqa: BLE001  (a pure core's failure is the event's own)
-                await self._give_up(event.record, error, service)
+                await self._faults.failed(event.record, error, service=service)
         return made
 
     async def readable(self, records: Sequence[ConsumerRecord], read: Callable[[ConsumerRecord], T], *, service: str) -> list[T]:
@@ -149,7 +166,7 @@ class StreamApp:
             try:
                 events.append(read(record))
             except MalformedEvent as error:
-                await self._give_up(record, error, service)
+                await self._faults.failed(record, error, service=service)
         return events
 
     def _bounded(self, records: Iterable[Outgoing]) -> list[Outgoing]:
@@ -170,6 +187,10 @@ class StreamApp:
             self._publishing -= 1
         for record in kept:
             EVENTS_OUT.labels(topic=record.topic).inc()
+
+    async def look_for_lanes(self) -> None:
+        """Learn which lanes others have made since."""
+        self._lanes |= {topic for topic in await self.admin.list_topics() if topic.startswith(PROMPTS_PREFIX)}
 
     async def ensure_lane(self, topic: str) -> None:
         """Make a lane's topic if it is not there yet; other topics are there from the start."""
@@ -195,9 +216,20 @@ class StreamApp:
         turns = all(time.monotonic() - turned < ALIVE_WITHIN_S for turned in self._turns.values())
         return not self._has_lost_task and (turns or self._publishing > 0)
 
+    def unready_because(self) -> str | None:
+        """Why it cannot do its work now: Kafka does not answer, a reader has not read to the end, a partition is paused; None when it can."""
+        if not self._is_connected:
+            return "Kafka does not answer"
+        if behind := [reader.title for reader in self._whole if not reader.caught_up.is_set()]:
+            return f"still reading what stood in the topics at the start: {'; '.join(behind)}"
+        if paused := self._faults.paused(self._services):
+            places = ", ".join(f"{pause.topic}/{pause.partition}" for pause in paused)
+            return f"paused for too many dead letters: {places}; look at `mistudio-explain dlq list`, then `mistudio-explain dlq resume`"
+        return None
+
     def is_ready(self) -> bool:
-        """Whether Kafka answers and every reader of whole topics has read what stood in them at the start."""
-        return self._is_connected and all(reader.caught_up.is_set() for reader in self._whole)
+        """Whether it can do its work now."""
+        return self.unready_because() is None
 
     async def _watch_connection(self) -> None:
         while True:
@@ -219,7 +251,7 @@ class StreamApp:
         async with AsyncExitStack() as stack:
             self._admin = admin = await stack.enter_async_context(self.clients.admin())
             await create_topics(admin, topic_specs(self.settings), self.settings.kafka.replication)
-            self._lanes |= {topic for topic in await admin.list_topics() if topic.startswith(PROMPTS_PREFIX)}
+            await self.look_for_lanes()
             written = {spec.name for spec in topic_specs(self.settings)} | self._lanes
             self._producer = await stack.enter_async_context(self.clients.producer(written))
             tasks = [asyncio.create_task(run(), name=name) for name, run in (("connection", self._watch_connection), *self._tasks)]
@@ -234,24 +266,31 @@ class StreamApp:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _give_up(self, record: ConsumerRecord, error: Exception, service: str) -> None:
-        log.error(
-            "record.given_up",
-            service=service,
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
-            error=type(error).__name__,
-            why=str(error) if isinstance(error, ExplainError) else None,
-            exc_info=not isinstance(error, ExplainError),
-        )
-        DEAD_LETTERS.labels(service=service, error=type(error).__name__).inc()
-        attempts = getattr(error, "attempts", 1)
-        await self.publish(give_up(record, error, service=service, attempts=attempts, now_ms=self.now_ms(), limit_bytes=self.settings.limits.dead_letter_bytes))
-
-    def _subscription(self, topics: Sequence[str], service: str, pattern: str | None = None) -> Subscription:
+    def _of_group(self, topics: Sequence[str], service: str, *, group: str | None = None, pattern: str | None = None) -> Subscription:
+        if not self._services and not self.clients.is_embedded:
+            self.whole(PAUSES, service="pauses")(self._faults.follow)
+        self._services.add(service)
         arguments = self.clients.fetching | self.clients.membership
-        return Subscription(topics, self.clients.group(service), service, arguments, self._turn(service), lambda: self._grace_s, pattern)
+        return self._subscription(topics, self.clients.group(group or service), group or service, service, arguments, pattern)
+
+    def _subscription(
+        self, topics: Sequence[str], group: str | None, title: str, service: str, arguments: Mapping[str, Any], pattern: str | None = None
+    ) -> Subscription:
+        async def on_unreadable(record: ConsumerRecord) -> None:
+            await self._faults.failed(record, MalformedEvent("the name of a header is not UTF-8"), service=service)
+
+        return Subscription(
+            topics=topics,
+            group=group,
+            title=title,
+            arguments=arguments,
+            turn=self._turn(title),
+            grace=lambda: self._grace_s,
+            on_unreadable=on_unreadable,
+            admin=lambda: self.admin,
+            is_paused=partial(self._faults.is_paused, service),
+            pattern=pattern,
+        )
 
     def _turn(self, title: str) -> Callable[[], None]:
         self._turns[title] = time.monotonic()

@@ -53,7 +53,11 @@ class KafkaClients:
     @property
     def membership(self) -> dict[str, Any]:
         """Consumer arguments of a group member: session, and static membership where the replica has a name."""
-        session = {"session_timeout_ms": self._settings.session_timeout_ms, "heartbeat_interval_ms": max(300, self._settings.session_timeout_ms // 10)}
+        session = {
+            "session_timeout_ms": self._settings.session_timeout_ms,
+            "heartbeat_interval_ms": max(300, self._settings.session_timeout_ms // 10),
+            "max_poll_interval_ms": self._settings.max_poll_interval_ms,
+        }
         return session if self._settings.instance_id is None or self.is_embedded else {**session, "group_instance_id": self._settings.instance_id}
 
     def broker(self) -> KafkaBroker:

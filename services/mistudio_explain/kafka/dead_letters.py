@@ -1,28 +1,71 @@
-"""What is written when a record is given up: the dead letter, and the feature's `failed` outcome where it can be named."""
+"""What is written when a record fails: the letter that carries it to a retry topic or to the dead letters, and the `failed` outcome."""
+
+from dataclasses import replace
 
 from aiokafka import ConsumerRecord
 
 from mistudio_explain.errors import MalformedEvent
-from mistudio_explain.events.codec import decode, event_name
+from mistudio_explain.events.codec import event_name
 from mistudio_explain.events.explanation import DeadLetter, ExplanationDrafted, ExplanationRequested, FeatureOutcome, OutcomeKind, Subject
+from mistudio_explain.events.job import Coordinates
 from mistudio_explain.events.topics import ADMISSIONS, DEAD_LETTERS, DRAFTS, ESCALATIONS, EXPLANATIONS
-from mistudio_explain.kafka.records import HEADER_FEATURE, HEADER_JOB, HEADER_REVISION, Outgoing, coordinates_of, outgoing, received_feature
+from mistudio_explain.kafka.records import (
+    HEADER_ATTEMPT,
+    HEADER_FEATURE,
+    HEADER_JOB,
+    HEADER_NOT_BEFORE,
+    HEADER_ORIGIN,
+    HEADER_REVISION,
+    Outgoing,
+    coordinates_in,
+    coordinates_of,
+    number_in,
+    outgoing,
+    received,
+    received_feature,
+)
 
 _ENVELOPE_BYTES = 64 << 10  # what a dead letter needs beside the raw value
 _MESSAGE_LENGTH = 2000
 _KEYED_BY_FEATURE = frozenset({ADMISSIONS, DRAFTS, ESCALATIONS, EXPLANATIONS})
 
 
-def give_up(record: ConsumerRecord, error: Exception, *, service: str, attempts: int, now_ms: int, limit_bytes: int) -> list[Outgoing]:
+def give_up(record: ConsumerRecord, error: Exception, *, service: str, now_ms: int, limit_bytes: int) -> list[Outgoing]:
     """The records that a given-up record leaves behind; both are to be confirmed before its offset is committed.
 
     A value that does not fit into `limit_bytes` is cut and marked; its coordinates tell where the whole stands.
     """
     subject = subject_of(record)
+    letters = [outgoing(_letter(record, error, subject, service=service, now_ms=now_ms, limit_bytes=limit_bytes), topic=DEAD_LETTERS)]
+    if subject is not None:
+        reason = f"{type(error).__name__}: {error}"[:_MESSAGE_LENGTH]
+        letters.append(outgoing(FeatureOutcome(outcome=OutcomeKind.FAILED, reason=reason.encode("utf-8", "replace").decode(), subject=subject)))
+    return letters
+
+
+def try_later(record: ConsumerRecord, error: Exception, *, topic: str, service: str, not_before_ms: int, now_ms: int, limit_bytes: int) -> Outgoing | None:
+    """The record that waits in a retry topic until `not_before_ms`; None when it does not fit there whole."""
+    letter = _letter(record, error, subject_of(record), service=service, now_ms=now_ms, limit_bytes=limit_bytes)
+    if letter.truncated:
+        return None
+    made = outgoing(letter, topic=topic)
+    envelope = ((HEADER_ATTEMPT, str(attempt_of(record) + 1).encode()), (HEADER_NOT_BEFORE, str(not_before_ms).encode()))
+    return replace(made, headers=(*made.headers, *envelope))
+
+
+def attempt_of(record: ConsumerRecord) -> int:
+    """How often a record was redelivered."""
+    try:
+        return number_in(record, HEADER_ATTEMPT) or 0
+    except MalformedEvent:
+        return 0
+
+
+def _letter(record: ConsumerRecord, error: Exception, subject: Subject | None, *, service: str, now_ms: int, limit_bytes: int) -> DeadLetter:
     room = max(0, limit_bytes - _ENVELOPE_BYTES)
-    reason = f"{type(error).__name__}: {error}"[:_MESSAGE_LENGTH]
-    letter = DeadLetter(
-        source=coordinates_of(record),
+    tries: int = getattr(error, "attempts", 1)
+    return DeadLetter(
+        source=_origin_of(record),
         service=service,
         raw=None if record.value is None else record.value[:room],
         raw_key=record.key,
@@ -30,15 +73,19 @@ def give_up(record: ConsumerRecord, error: Exception, *, service: str, attempts:
         truncated=len(record.value or b"") > room,
         error=type(error).__name__,
         message=str(error).encode("utf-8", "replace").decode()[:_MESSAGE_LENGTH],
-        attempts=attempts,
+        attempts=tries * (attempt_of(record) + 1),  # each delivery has the same number of inline tries
         explain_job_id=subject.explain_job_id if subject else None,
         feature_key=subject.feature_key if subject else None,
         at_ms=now_ms,
     )
-    letters = [outgoing(letter, topic=DEAD_LETTERS)]
-    if subject is not None:
-        letters.append(outgoing(FeatureOutcome(outcome=OutcomeKind.FAILED, reason=reason.encode("utf-8", "replace").decode(), subject=subject)))
-    return letters
+
+
+def _origin_of(record: ConsumerRecord) -> Coordinates:
+    """Where a record first stood, so that however often it is redelivered it has one dead letter."""
+    try:
+        return coordinates_in(record, HEADER_ORIGIN) or coordinates_of(record)
+    except MalformedEvent:
+        return coordinates_of(record)
 
 
 def subject_of(record: ConsumerRecord) -> Subject | None:
@@ -52,11 +99,12 @@ def subject_of(record: ConsumerRecord) -> Subject | None:
 def _from_event(record: ConsumerRecord) -> Subject:
     match event_name(record.value or b""):
         case "ExplanationRequested":
-            return decode(ExplanationRequested, record.value).subject
+            return received(ExplanationRequested, record).event.subject
         case "ExplanationDrafted":
-            return decode(ExplanationDrafted, record.value).subject
+            return received(ExplanationDrafted, record).event.subject
         case _:
-            return Subject.of(received_feature(record).event, coordinates_of(record))
+            feature = received_feature(record)
+            return Subject.of(feature.event, feature.source)
 
 
 def _from_envelope(record: ConsumerRecord) -> Subject | None:

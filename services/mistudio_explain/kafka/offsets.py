@@ -12,7 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 METADATA_LIMIT = 4096  # characters; the broker's default offset.metadata.max.bytes
+_ROOM_FOR_COUNT = 16
 _PREFIX = "b1:"
+_IN_FLIGHT = ",f"  # a comma is no character of base 85
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,7 @@ class CommitPoint:
 
     offset: int
     metadata: str = ""
+    """The bitmap of what finished beyond `offset`, then how many records are in flight: `b1:<base 85>,f<n>`."""
 
 
 def pack(base: int, finished: Iterable[int]) -> str:
@@ -29,18 +32,25 @@ def pack(base: int, finished: Iterable[int]) -> str:
     if not bits:
         return ""
     packed = base64.b85encode(zlib.compress(bits.to_bytes((bits.bit_length() + 7) // 8, "little"), 9)).decode("ascii")
-    return _PREFIX + packed if len(_PREFIX) + len(packed) <= METADATA_LIMIT else ""
+    return _PREFIX + packed if len(_PREFIX) + len(packed) <= METADATA_LIMIT - _ROOM_FOR_COUNT else ""
 
 
 def unpack(base: int, metadata: str | None) -> frozenset[int]:
     """Read the bitmap of `pack`; anything else, such as another program's metadata, is no offsets at all."""
     if not metadata or not metadata.startswith(_PREFIX):
         return frozenset()
+    packed = metadata.removeprefix(_PREFIX).partition(_IN_FLIGHT)[0]
     try:
-        bits = int.from_bytes(zlib.decompress(base64.b85decode(metadata[len(_PREFIX) :])), "little")
+        bits = int.from_bytes(zlib.decompress(base64.b85decode(packed)), "little")
     except (ValueError, zlib.error):
         return frozenset()
     return frozenset(base + i for i in range(bits.bit_length()) if bits >> i & 1)
+
+
+def in_flight_of(metadata: str | None) -> int | None:
+    """How many records the committing consumer had in flight in the partition; None when the metadata does not say."""
+    count = (metadata or "").rpartition(_IN_FLIGHT)[2] if _IN_FLIGHT in (metadata or "") else ""
+    return int(count) if count.isascii() and count.isdigit() else None
 
 
 class PartitionOffsets:
@@ -62,6 +72,11 @@ class PartitionOffsets:
     def position(self) -> int | None:
         """The offset below which everything is finished; None before the first record of an uncommitted partition."""
         return self._position
+
+    @property
+    def expected(self) -> int | None:
+        """The offset that the next new record has when nothing is missing between; None before the first record of an uncommitted partition."""
+        return self._taken[-1] + 1 if self._taken else self._position
 
     @property
     def waiting(self) -> int:
@@ -93,7 +108,7 @@ class PartitionOffsets:
         """What should be committed now, None when nothing changed since `committed` was last called."""
         if self._position is None:
             return None
-        point = CommitPoint(self._position, pack(self._position, self._finished))
+        point = CommitPoint(self._position, f"{pack(self._position, self._finished)}{_IN_FLIGHT}{len(self._in_flight)}")
         return None if point == self._sent else point
 
     def committed(self, point: CommitPoint) -> None:

@@ -23,11 +23,15 @@ class TopicSpec:
     cleanup: Cleanup
     max_bytes: int
     retention_ms: int | None = None
+    broker_time: bool = False
+    """Whether records carry the broker's time instead of their writer's."""
 
     @property
     def config(self) -> Mapping[str, str]:
         """The topic's configuration in Kafka's words."""
         config = {"cleanup.policy": self.cleanup, "max.message.bytes": str(self.max_bytes + ENVELOPE_BYTES)}
+        if self.broker_time:
+            config["message.timestamp.type"] = "LogAppendTime"
         return config if self.retention_ms is None else {**config, "retention.ms": str(self.retention_ms)}
 
 
@@ -50,8 +54,8 @@ def topic_specs(settings: Settings) -> tuple[TopicSpec, ...]:
         TopicSpec(names.EXPLANATIONS, n, "compact", internal),
         TopicSpec(names.REVIEWS, 1, "compact", internal),
         TopicSpec(names.REPORTS, 1, "compact", internal),
-        TopicSpec(names.RETRY_SHORT, 1, "delete", dead, 14 * _DAY_MS),
-        TopicSpec(names.RETRY_LONG, 1, "delete", dead, 14 * _DAY_MS),
+        TopicSpec(names.RETRY_SHORT, 1, "delete", dead, 14 * _DAY_MS, broker_time=True),
+        TopicSpec(names.RETRY_LONG, 1, "delete", dead, 14 * _DAY_MS, broker_time=True),
         TopicSpec(names.DEAD_LETTERS, 1, "compact,delete", dead, 30 * _DAY_MS),
         TopicSpec(names.PAUSES, 1, "compact", internal),
     )

@@ -6,6 +6,7 @@ could serve it is back. Waiting can be cancelled.
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -52,6 +53,8 @@ class Endpoints:
         self._rng = rng
         self._sleep = sleep
         self._changed = asyncio.Event()
+        self._urgent: Counter[str] = Counter()
+        """Urgent calls that wait for a slot, by endpoint."""
         self._probes: dict[str, asyncio.Task[None]] = {}
 
     @classmethod
@@ -79,13 +82,14 @@ class Endpoints:
         return _choice(route, self.all, self.all)
 
     @asynccontextmanager
-    async def slot(self, route: Sequence[str]) -> AsyncGenerator[Choice, None]:
+    async def slot(self, route: Sequence[str], *, is_urgent: bool = False) -> AsyncGenerator[Choice, None]:
         """Hold a slot of an endpoint that can serve the route; waits for one.
 
         The first model of the route that a healthy endpoint has is taken. When only unhealthy endpoints have one, the
-        call is held; when nobody has one, the first model of a healthy endpoint stands in.
+        call is held; when nobody has one, the first model of a healthy endpoint stands in. An urgent call goes before
+        all others that wait for the same endpoint.
         """
-        choice = await self._taken(route)
+        choice = await self._taken(route, is_urgent=is_urgent)
         try:
             yield choice
         finally:
@@ -125,18 +129,24 @@ class Endpoints:
         await asyncio.gather(*probes, return_exceptions=True)
         await asyncio.gather(*(endpoint.provider.close() for endpoint in self.all))
 
-    async def _taken(self, route: Sequence[str]) -> Choice:
+    async def _taken(self, route: Sequence[str], *, is_urgent: bool) -> Choice:
         while True:
             healthy = [endpoint for endpoint in self.all if endpoint.down is None]
             choice = _choice(route, healthy, self.all)
-            if choice is not None and choice.endpoint.free > 0:
+            if choice is not None and choice.endpoint.free > (0 if is_urgent else self._urgent[choice.endpoint.name]):
                 choice.endpoint.in_flight += 1
                 return choice
+            waits_at = choice.endpoint.name if choice is not None and is_urgent else None
             self.held += choice is None
+            if waits_at is not None:
+                self._urgent[waits_at] += 1
             try:
                 await self._changed.wait()
             finally:
                 self.held -= choice is None
+                if waits_at is not None:
+                    self._urgent[waits_at] -= 1
+                    self._wake()  # those that stood back for it look again, also when it was cut off
 
     def _wake(self) -> None:
         """Let everyone who waits look again."""

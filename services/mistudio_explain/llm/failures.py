@@ -24,8 +24,7 @@ class CallFailure(ExplainError):
 
     kind: ClassVar[str] = "failure"
     blame: ClassVar[Blame] = Blame.RECORD
-    repeatable: ClassVar[bool] = True
-    """Whether the same call may succeed when it is sent again."""
+    # `repeatable`: whether the same call may succeed when it is sent again
 
 
 class RateLimited(CallFailure):

@@ -20,17 +20,17 @@ class Healthy(Protocol):
         """Whether its loops turn."""
         ...
 
-    def is_ready(self) -> bool:
-        """Whether it can do its work now."""
+    def unready_because(self) -> str | None:
+        """Why it cannot do its work now; None when it can."""
         ...
 
 
 @contextlib.asynccontextmanager
 async def health_server(service: Healthy, host: str, port: int) -> AsyncIterator[None]:
-    """Answer on a port: /livez 503 when a loop has stopped turning, /readyz 503 while Kafka is away, /metrics for Prometheus."""
+    """Answer on a port: /livez 503 when a loop has stopped turning, /readyz 503 with the reason while it cannot work, /metrics for Prometheus."""
     routes = [
-        Route("/livez", _answer(service.is_alive, "a consuming loop has stopped turning")),
-        Route("/readyz", _answer(service.is_ready, "not connected")),
+        Route("/livez", _answer(lambda: None if service.is_alive() else "a consuming loop has stopped turning")),
+        Route("/readyz", _answer(service.unready_because)),
         Mount("/metrics", app=make_asgi_app()),
     ]
     server = uvicorn.Server(uvicorn.Config(Starlette(routes=routes), host=host, port=port, log_level="warning", lifespan="off"))
@@ -42,8 +42,9 @@ async def health_server(service: Healthy, host: str, port: int) -> AsyncIterator
         await task
 
 
-def _answer(is_well: Callable[[], bool], complaint: str) -> Callable[[Request], Awaitable[Any]]:
+def _answer(complaint: Callable[[], str | None]) -> Callable[[Request], Awaitable[Any]]:
     async def answer(_: Request) -> PlainTextResponse:
-        return PlainTextResponse("ok") if is_well() else PlainTextResponse(complaint, status_code=503)
+        wrong = complaint()
+        return PlainTextResponse("ok") if wrong is None else PlainTextResponse(wrong, status_code=503)
 
     return answer

@@ -1,5 +1,7 @@
 """Every metric of the product, each declared once with its meaning."""
 
+from collections.abc import Mapping
+
 from prometheus_client import Counter, Gauge, Histogram
 
 # The specification's, with exactly its labels.
@@ -15,6 +17,39 @@ EVENTS_IN = Counter("mistudio_explain_events_in", "Records that a service has ta
 EVENTS_OUT = Counter("mistudio_explain_events_out", "Records that were published and confirmed.", ["topic"])
 IN_FLIGHT = Gauge("mistudio_explain_in_flight", "Records being worked on now.", ["service"])
 DEAD_LETTERS = Counter("mistudio_explain_dead_letters", "Records given up. Any increase wants a look at `explain.dlq`.", ["service", "error"])
+RETRIES = Counter("mistudio_explain_retries", "Records sent to a retry topic. Rising without outcomes: a fault that repeats.", ["service", "error"])
+EXPIRED = Counter("mistudio_explain_expired_records", "Records that retention removed before they were read: lost work. Never expected.", ["service", "topic"])
+PAUSED = Gauge("mistudio_explain_paused_partitions", "Source partitions paused for too many dead letters; `dlq resume` lets them go on.", ["service", "topic"])
+PASSED_OVER = Counter("mistudio_explain_passed_over", "Records passed over because their job was cancelled or deleted.", ["service", "why"])
 OUTCOMES = Counter("mistudio_explain_outcomes", "Outcomes made, by kind and verdict.", ["outcome", "verification"])
 CACHED_ANSWERS = Counter("mistudio_explain_cached_answers", "Answers that came from the cache instead of a model.", ["model_name"])
 TOKENS = Counter("mistudio_explain_tokens", "Tokens counted by the LLM servers.", ["model_name", "direction"])
+
+# Consumer lag: a process with the aggregator shows them (observability/lag.py). By name: meaning, labels.
+_PARTITION = ("topic", "partition")
+_GROUP_TOPIC = ("consumergroup", "topic")
+_LANE = ("service", "topic", "target_model")
+LAG_METRICS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "mistudio_explain_lag": ("Records that a service has still to finish. `target_model` is empty where a topic carries several.", _LANE),
+    "mistudio_explain_lag_in_flight": ("Records being worked on at the last commits; absent where commits do not say.", _LANE),
+    "mistudio_explain_lag_oldest_unfinished_seconds": ("Age of the oldest record that is not finished; absent when there is none.", _LANE),
+    "mistudio_explain_lag_expired": ("Records above the commit that retention removed unread. Above 0: their jobs stay incomplete.", _LANE),
+    "mistudio_explain_lag_read_success": ("1 when the last reading of lag was complete. 0: what stands beside it is old or partial; the log says why.", ()),
+    "mistudio_explain_lag_reading_age_seconds": ("Age of the reading that these figures come from.", ()),
+    # danielqsj/kafka_exporter's names and labels, so that its dashboards and alerts work
+    "kafka_consumergroup_current_offset": ("Committed offset; absent for a partition that the group never committed.", (*_GROUP_TOPIC, "partition")),
+    "kafka_consumergroup_current_offset_sum": ("Sum of the committed offsets of a topic.", _GROUP_TOPIC),
+    "kafka_consumergroup_lag": ("End less committed offset; the whole log of a partition that the group never committed.", (*_GROUP_TOPIC, "partition")),
+    "kafka_consumergroup_lag_sum": ("Sum of the lag of a topic.", _GROUP_TOPIC),
+    "kafka_consumergroup_members": ("Members of a consumer group.", ("consumergroup",)),
+    "kafka_topic_partitions": ("Partitions of a topic.", ("topic",)),
+    "kafka_topic_partition_current_offset": ("Offset of the next record.", _PARTITION),
+    "kafka_topic_partition_oldest_offset": ("Offset at which the log starts.", _PARTITION),
+    "kafka_topic_partition_leader": ("Broker that leads a partition, -1 for none.", _PARTITION),
+    "kafka_topic_partition_leader_is_preferred": ("1 when the leader is the preferred one.", _PARTITION),
+    "kafka_topic_partition_replicas": ("Replicas of a partition.", _PARTITION),
+    "kafka_topic_partition_in_sync_replica": ("Replicas that are in sync.", _PARTITION),
+    "kafka_topic_partition_under_replicated_partition": ("1 when a replica is not in sync.", _PARTITION),
+    "kafka_brokers": ("Brokers of the cluster.", ()),
+    "kafka_broker_info": ("1 for each broker.", ("id", "address")),
+}

@@ -1,0 +1,1 @@
+"""Redelivery: what waits in the retry topics goes back to its service when its time has come."""

@@ -1,0 +1,36 @@
+"""The redelivery service: letters of the retry topics in, the records that they hold out, each when it is due."""
+
+from collections.abc import Mapping
+from functools import partial
+
+from aiokafka import ConsumerRecord
+
+from mistudio_explain.errors import MalformedEvent
+from mistudio_explain.events.explanation import DeadLetter
+from mistudio_explain.events.topics import RETRY_LONG, RETRY_SHORT
+from mistudio_explain.kafka.app import StreamApp
+from mistudio_explain.kafka.dead_letters import attempt_of
+from mistudio_explain.kafka.letters import redelivered
+from mistudio_explain.kafka.records import HEADER_NOT_BEFORE, Outgoing, Received, number_in, received
+from mistudio_explain.redelivery.stage import due_ms, wait_s
+
+_SERVICE = "redelivery"
+
+
+def register(app: StreamApp) -> None:
+    """Hold each partition of the retry topics at its first record that is not due, and send the due ones back."""
+    delays: Mapping[str, float] = {RETRY_SHORT: app.settings.retry.short_s, RETRY_LONG: app.settings.retry.long_s}
+
+    def wait(record: ConsumerRecord) -> float:
+        try:
+            not_before = number_in(record, HEADER_NOT_BEFORE)
+        except MalformedEvent:
+            not_before = None
+        return wait_s(due_ms(not_before, record.timestamp, delays[record.topic]), app.now_ms())
+
+    def again(letter: Received[DeadLetter]) -> list[Outgoing]:
+        return [redelivered(letter.event, attempt=attempt_of(letter.record), revision=None)]
+
+    @app.batches(RETRY_SHORT, RETRY_LONG, service=_SERVICE, read=partial(received, DeadLetter), wait=wait)
+    async def redelivery(letters: list[Received[DeadLetter]]) -> None:
+        await app.publish(await app.each(letters, again, service=_SERVICE))

@@ -1,0 +1,28 @@
+"""Writes a record whose header has a name that is not UTF-8, as a client in another language may: aiokafka's producer refuses to."""
+
+from typing import Any
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.protocol.produce import ProduceRequest
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
+
+
+class _Name:
+    """What the batch builder takes for a header's name: it only wants to encode it."""
+
+    def encode(self, encoding: str) -> bytes:
+        return b"\xff\xfe"
+
+
+async def send_with_foreign_header(producer: AIOKafkaProducer, topic: str, partition: int, key: bytes, value: bytes) -> int:
+    """Write the record, and return its offset."""
+    name: Any = _Name()
+    batch = _DefaultRecordBatchBuilderPy(2, 0, 0, -1, -1, -1, 1 << 20)
+    assert batch.append(0, 1_700_000_000_000, key, value, [(name, b"x")]) is not None
+    client = producer.client
+    answer = await client.send(
+        client.cluster.leader_for_partition(TopicPartition(topic, partition)), ProduceRequest(None, -1, 10_000, [(topic, [(partition, bytes(batch.build()))])])
+    )
+    ((_, ((_, error, offset, *_),)),) = answer.topics
+    assert error == 0, error
+    return int(offset)
