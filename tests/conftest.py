@@ -11,6 +11,7 @@ from integration.components import require
 from integration.local_server import last_lines
 from integration.real_kafka import RealKafka, missing_for_kafka
 from integration.real_ollama import INSTALL, RealOllama, ollama_binary, small_model
+from integration.real_postgres import RealPostgres, postgres_programs
 from integration.secure_kafka import SecureKafka
 
 # no deadlines, since the machine is shared; no memory of earlier failures, since a run should depend on the code alone
@@ -39,6 +40,16 @@ def secure_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureKaf
     _require_kafka()
     with SecureKafka(tmp_path_factory.mktemp("secure_kafka")) as broker:
         yield broker
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[RealPostgres]:
+    """A real PostgreSQL, shared by the session: ask it for a `new_store`."""
+    programs = postgres_programs()
+    if programs is None:
+        require("PostgreSQL", "install it (Debian: apt-get install postgresql)")
+    with RealPostgres(programs) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from integration.real_postgres import RealPostgres
 from mistudio_explain.aggregation.stage import Counters
 from mistudio_explain.errors import BadSettings
 from mistudio_explain.events.codec import encode
 from mistudio_explain.events.explanation import Accuracy, Answer, Category, FeatureOutcome, OutcomeKind, Subject, Tier, Verification
 from mistudio_explain.events.job import Admission, JobEvent, RequestPart, SealedPart
+from mistudio_explain.events.topics import EXPLANATIONS
 from mistudio_explain.settings import StoreSettings
 from mistudio_explain.store.jobs import Change, JobStore, open_store, read_outcomes
 
@@ -60,9 +62,12 @@ def test_counters_and_winners_are_the_same_in_every_order_with_every_repetition(
     assert counters.explained + counters.skipped + counters.failed == len({o.subject.feature_key for o in outcomes})
 
 
-@pytest.fixture
-def at(tmp_path: Path) -> StoreSettings:
-    return StoreSettings(url=f"sqlite:///{tmp_path}/explain.db")
+@pytest.fixture(params=["sqlite", "postgresql"])
+def at(request: pytest.FixtureRequest, tmp_path: Path) -> StoreSettings:
+    if request.param == "sqlite":
+        return StoreSettings(url=f"sqlite:///{tmp_path}/explain.db")
+    server: RealPostgres = request.getfixturevalue("postgres")
+    return server.new_store()
 
 
 @pytest.fixture
@@ -77,8 +82,9 @@ def test_a_loser_that_lands_last_makes_the_winner_go_out_again(store: JobStore) 
     store.apply([change(winner)], {})
     assert store.outbox() == []
     store.apply([change(loser)], {})
-    assert store.outbox() == [("explain_1|1", encode(winner))]
-    store.sent("explain_1|1")
+    (again,) = store.outbox()
+    assert (again.topic, again.key, again.body, again.at_ms) == (EXPLANATIONS, "explain_1|1", encode(winner), 1000)
+    store.sent([again])
     assert store.outbox() == []
 
 

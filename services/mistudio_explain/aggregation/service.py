@@ -57,9 +57,9 @@ def register(app: StreamApp, store: JobStore, reports: JobReports) -> None:
     async def report_regularly() -> None:
         while True:
             await asyncio.sleep(_TICK_S)
-            for key, body in store.outbox():
-                await app.publish([Outgoing(topics.EXPLANATIONS, key, body)])
-                store.sent(key)
+            if rewrites := store.outbox():
+                await app.publish(Outgoing(each.topic, each.key, each.body, timestamp_ms=each.at_ms) for each in rewrites)
+                store.sent(rewrites)
             for job, dirty, last in store.due():
                 try:
                     await report_on(job, dirty, last)

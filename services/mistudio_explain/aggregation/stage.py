@@ -101,6 +101,12 @@ class JobState:
     """When anything was last heard of the job, its request and seal included."""
     estimated_seconds: float | None = None
     estimated_cost_usd: float | None = None
+    control: str | None = None
+    """The newest order: cancel, reopen, delete or deleted."""
+    settled: int | None = None
+    """In a reopened job, the outcomes that count: explained ones, and those made since; absent: all count."""
+    notes: tuple[str, ...] = ()
+    """What these numbers cannot know, in sentences."""
 
     @property
     def outcomes(self) -> int:

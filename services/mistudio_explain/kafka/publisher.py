@@ -51,7 +51,10 @@ async def publish(producer: AIOKafkaProducer, records: Iterable[Outgoing]) -> No
 
 async def _send(producer: AIOKafkaProducer, records: list[Outgoing]) -> None:
     try:
-        confirmations = [await producer.send(record.topic, record.value, key=_key(record), headers=list(record.headers)) for record in records]
+        confirmations = [
+            await producer.send(record.topic, record.value, key=_key(record), headers=list(record.headers), timestamp_ms=record.timestamp_ms)
+            for record in records
+        ]
         outcomes = await asyncio.gather(*confirmations, return_exceptions=True)
         if failed := [outcome for outcome in outcomes if isinstance(outcome, BaseException)]:
             raise failed[0]

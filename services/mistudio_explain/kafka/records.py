@@ -61,6 +61,8 @@ class Outgoing:
     key: str | bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
+    timestamp_ms: int | None = None
+    """When it was first written, for a record that is written again; absent: now."""
 
 
 def coordinates_of(record: ConsumerRecord) -> Coordinates:

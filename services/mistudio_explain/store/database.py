@@ -1,0 +1,178 @@
+"""The two databases behind one SQL: SQLite for one machine, PostgreSQL for fleets.
+
+The SQL is what both understand, with `?` for a value. Calls of one connection may come from several threads; each
+waits for its turn, a transaction as a whole.
+"""
+
+import sqlite3
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import orjson
+import psycopg
+
+from mistudio_explain.errors import BadSettings, ExplainError
+
+Values = Sequence[Any]
+
+
+class StoreLost(ExplainError):
+    """The store's server is gone, or took back the right to write; what was not confirmed did not happen."""
+
+
+class Elsewhere(BadSettings):
+    """Another aggregator writes the store."""
+
+
+class Database(ABC):
+    """A connection, and how its kind of database says a few things."""
+
+    id_type: str
+    """The type of a primary key that is a number."""
+    text_type: str
+    """The type of texts that sort by their code points."""
+    narrow: str
+    """What ends the definition of a table whose rows are small and are found by their key."""
+
+    def __init__(self) -> None:
+        self._turn = threading.RLock()
+
+    def one(self, query: str, values: Values = ()) -> tuple[Any, ...] | None:
+        """The first row."""
+        return next(iter(self.all(query, values)), None)
+
+    @abstractmethod
+    def all(self, query: str, values: Values = ()) -> list[tuple[Any, ...]]:
+        """All rows."""
+
+    @abstractmethod
+    def stream(self, query: str, values: Values = ()) -> Iterator[tuple[Any, ...]]:
+        """The rows as they are wanted; for a connection that does nothing else meanwhile."""
+
+    @abstractmethod
+    def run(self, statement: str, values: Values = ()) -> None:
+        """Run one statement."""
+
+    @abstractmethod
+    def run_many(self, statement: str, rows: Iterable[Values]) -> None:
+        """Run a statement for each of many rows."""
+
+    @abstractmethod
+    def transaction(self) -> Any:
+        """A context in which everything happens together, or nothing."""
+
+    @abstractmethod
+    def among(self, column: str) -> str:
+        """The condition that a column has one of the values given by `listed`."""
+
+    @abstractmethod
+    def listed(self, values: Iterable[str]) -> Any:
+        """Values for `among`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give the connection back."""
+
+
+class Sqlite(Database):
+    """One file."""
+
+    id_type, text_type, narrow = "integer", "text", "without rowid"
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        super().__init__()
+        self._connection = connection
+
+    def all(self, query: str, values: Values = ()) -> list[tuple[Any, ...]]:  # noqa: D102
+        with self._turn:
+            return self._connection.execute(query, values).fetchall()
+
+    def stream(self, query: str, values: Values = ()) -> Iterator[tuple[Any, ...]]:  # noqa: D102
+        yield from self._connection.execute(query, values)
+
+    def run(self, statement: str, values: Values = ()) -> None:  # noqa: D102
+        with self._turn:
+            self._connection.execute(statement, values)
+
+    def run_many(self, statement: str, rows: Iterable[Values]) -> None:  # noqa: D102
+        with self._turn:
+            self._connection.executemany(statement, rows)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:  # noqa: D102
+        with self._turn:
+            self._connection.execute("begin immediate")
+            try:
+                yield
+            except BaseException:
+                self._connection.execute("rollback")
+                raise
+            self._connection.execute("commit")
+
+    def among(self, column: str) -> str:  # noqa: D102
+        return f"{column} in (select value from json_each(?))"  # noqa: S608
+
+    def listed(self, values: Iterable[str]) -> Any:  # noqa: D102
+        return orjson.dumps(list(values)).decode()
+
+    def close(self) -> None:  # noqa: D102
+        with self._turn:
+            self._connection.close()
+
+
+class Postgres(Database):
+    """A session with a PostgreSQL server. Every method raises StoreLost when the session is gone."""
+
+    id_type, text_type, narrow = "bigint", 'text collate "C"', ""
+
+    def __init__(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
+        super().__init__()
+        self._connection = connection
+
+    def all(self, query: str, values: Values = ()) -> list[tuple[Any, ...]]:  # noqa: D102
+        with self._turn, _lost_or_not(), self._connection.cursor(binary=True) as cursor:
+            return cursor.execute(_with_percent(query), values).fetchall()
+
+    def stream(self, query: str, values: Values = ()) -> Iterator[tuple[Any, ...]]:  # noqa: D102
+        with _lost_or_not(), self._connection.transaction(), self._connection.cursor("rows", binary=True) as cursor:
+            yield from cursor.execute(_with_percent(query), values)
+
+    def run(self, statement: str, values: Values = ()) -> None:  # noqa: D102
+        with self._turn, _lost_or_not():
+            self._connection.execute(_with_percent(statement), values)
+
+    def run_many(self, statement: str, rows: Iterable[Values]) -> None:  # noqa: D102
+        with self._turn, _lost_or_not(), self._connection.cursor() as cursor:
+            cursor.executemany(_with_percent(statement), rows)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:  # noqa: D102
+        with self._turn, _lost_or_not(), self._connection.transaction():
+            yield
+
+    def among(self, column: str) -> str:  # noqa: D102
+        return f"{column} = any(?)"
+
+    def listed(self, values: Iterable[str]) -> Any:  # noqa: D102
+        return list(values)
+
+    def close(self) -> None:  # noqa: D102
+        with self._turn:
+            self._connection.close()
+
+
+@contextmanager
+def _lost_or_not() -> Iterator[None]:
+    try:
+        yield
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise StoreLost(f"the PostgreSQL session of store.url is gone: {str(error).strip()}") from error
+
+
+@cache
+def _with_percent(query: str) -> Any:
+    return query.replace("?", "%s")

@@ -1,0 +1,173 @@
+"""The aggregator's rows: outcomes, admissions, job parts, counters, and the offsets they came from.
+
+Everything that one batch of records changes is one transaction, offsets included, so that a kill at any moment
+leaves counters exact: either the batch happened, or it will be read again.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from mistudio_explain.aggregation.stage import COUNTER_NAMES
+from mistudio_explain.events.topics import EXPLANATIONS
+from mistudio_explain.store.database import Database
+from mistudio_explain.store.queries import JobQueries
+from mistudio_explain.store.rows import AdmissionRow, Change, JobRow, Key, OutcomeRow, PartRow, Rows, keys_of
+from mistudio_explain.store.tables import place_of
+
+_SUMS = ", ".join(COUNTER_NAMES)
+_JOB_COLUMNS = f"tenant, find_job, model, revision, admitted, first_ms, last_ms, dirty, buried, {_SUMS}"
+_SET_JOB = ", ".join(f"{name} = excluded.{name}" for name in _JOB_COLUMNS.split(", "))
+_PLACES = ", ".join("?" for _ in range(10 + len(COUNTER_NAMES)))
+
+_PUT_OUTCOME = (
+    "insert into outcome(job, place, strength, revision, pass, validator, background, sha, at_ms, counters, body) values(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+    "on conflict(job, place) do update set strength = excluded.strength, revision = excluded.revision, pass = excluded.pass, validator = excluded.validator, "
+    "background = excluded.background, sha = excluded.sha, at_ms = excluded.at_ms, counters = excluded.counters, body = excluded.body"
+)
+_PUT_BODY = "insert into body(id, body) values(?, ?) on conflict(id) do update set body = excluded.body"
+_PUT_PART = (
+    "insert into part(job, part, revision, at_ms, body) values(?, ?, ?, ?, ?) "
+    "on conflict(job, part) do update set revision = excluded.revision, at_ms = excluded.at_ms, body = excluded.body"
+)
+_PUT_JOB = f"insert into job(job, {_JOB_COLUMNS}) values({_PLACES}) on conflict(job) do update set {_SET_JOB}"
+_PUT_POSITION = "insert into position(topic, part, next) values(?, ?, ?) on conflict(topic, part) do update set next = excluded.next"
+_PUT_OUTBOX = "insert into outbox(topic, key, times) values(?, ?, ?) on conflict(topic, key) do update set times = outbox.times + excluded.times"
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """A key whose record must be written again, as the store has it: its bytes and the timestamp they first had, neither for a tombstone.
+
+    `times` says how often that was noticed so far.
+    """
+
+    topic: str
+    key: str
+    times: int
+    body: bytes | None
+    at_ms: int | None
+
+
+class JobStore(JobQueries):
+    """The rows behind one connection, for their one writer; opened read-only, its questions alone are of use."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._next_id: int | None = None
+
+    def apply(self, changes: Iterable[Change], ends: Mapping[tuple[str, int], int]) -> None:
+        """Apply a batch and note the next offset of each (topic, partition) that it came from, in one transaction."""
+        batch = list(changes)
+        with self._db.transaction():
+            rows = self._load(batch)
+            for change in batch:
+                rows.apply(change)
+            self._write(rows)
+            self._db.run_many(_PUT_POSITION, [(topic, part, end) for (topic, part), end in ends.items()])
+        self._next_id = rows.next_id
+
+    def _load(self, changes: list[Change]) -> Rows:
+        keys = keys_of(changes)
+        outcomes: dict[Key, OutcomeRow | None] = {}
+        columns = "place, strength, revision, pass, validator, background, sha, at_ms, counters, body"
+        for (job, place, *ranked), at_ms, counters, body in ((row[:8], *row[8:]) for row in self._rows_of("outcome", columns, keys["outcome"], "place")):
+            outcomes[job, place] = OutcomeRow(tuple(ranked), at_ms, tuple(map(int, counters.split(","))), body)
+        admissions: dict[Key, AdmissionRow | None] = {
+            (job, place): AdmissionRow(None, revision, at_ms)
+            for job, place, revision, at_ms in self._rows_of("admission", "place, revision, at_ms", keys["admission"], "place")
+        }
+        parts: dict[Key, PartRow | None] = {
+            (job, part): PartRow(revision, at_ms, body)
+            for job, part, revision, at_ms, body in self._rows_of("part", "part, revision, at_ms, body", keys["part"], "part")
+        }
+        names = {job for touched in keys.values() for job, _ in touched}
+        query = f"select job, {_JOB_COLUMNS} from job where {self._db.among('job')}"  # noqa: S608
+        jobs = {job: JobRow(*columns[:9], sums=list(columns[9:])) for job, *columns in self._db.all(query, (self._db.listed(names),))}
+        return Rows(outcomes, admissions, parts, jobs, self._free_id())
+
+    def _rows_of(self, table: str, columns: str, keys: Iterable[Key], name: str) -> Iterator[tuple]:  # type: ignore[type-arg]
+        by_job: dict[str, list[str]] = defaultdict(list)
+        for job, key in keys:
+            by_job[job].append(key)
+        query = f"select job, {columns} from {table} where job = ? and {self._db.among(name)}"  # noqa: S608
+        for job, wanted in by_job.items():
+            yield from self._db.all(query, (job, self._db.listed(wanted)))
+
+    def _free_id(self) -> int:
+        if self._next_id is None:
+            row = self._db.one("select coalesce(max(id), 0) + 1 from body")
+            self._next_id = row[0] if row else 1
+        return self._next_id
+
+    def _write(self, rows: Rows) -> None:
+        kept = [(key, row) for key in rows.changed_outcomes if (row := rows.outcomes[key]) is not None]
+        gone = [key for key in rows.changed_outcomes if rows.outcomes[key] is None]
+        if gone:
+            self._db.run_many("delete from body where id in (select body from outcome where job = ? and place = ?)", gone)
+            self._db.run_many("delete from outcome where job = ? and place = ?", gone)
+        if kept:
+            self._db.run_many(_PUT_BODY, [(row.id, row.body) for _, row in kept if row.body is not None])
+            self._db.run_many(_PUT_OUTCOME, [(*key, *row.rank, row.at_ms, ",".join(map(str, row.amounts)), row.id) for key, row in kept])
+        if rows.changed_admissions:
+            self._db.run_many("insert into admission(job, place, topic, part, offs, revision, at_ms) values(?, ?, ?, ?, ?, ?, ?)", _admission_values(rows))
+        if rows.changed_parts:
+            parts = [(key, rows.parts[key]) for key in rows.changed_parts]
+            self._db.run_many("delete from part where job = ? and part = ?", [key for key, row in parts if row is None])
+            self._db.run_many(_PUT_PART, [(*key, row.revision, row.at_ms, row.body) for key, row in parts if row is not None])
+        for job in rows.shrunk:
+            self._look_up(job, rows.jobs[job])
+        if rows.changed_jobs:
+            self._db.run_many(_PUT_JOB, [(name, *_job_values(rows.jobs[name])) for name in rows.changed_jobs])
+        if rows.outbox:
+            self._db.run_many(_PUT_OUTBOX, [(*key, times) for key, times in rows.outbox.items()])
+
+    def _look_up(self, job: str, row: JobRow) -> None:
+        """Find a job's first and last moment and its greatest revision in its rows."""
+        found = [
+            self._db.one(f"select min(at_ms), max(at_ms), max(revision) from {table} where job = ?", (job,)) or (None, None, None)  # noqa: S608
+            for table in ("outcome", "admission")
+        ]
+        of_parts = self._db.one("select max(revision) from part where job = ?", (job,)) or (None,)
+        row.first_ms = min((first for first, _, _ in found if first is not None), default=None)
+        row.last_ms = max((last for _, last, _ in found if last is not None), default=None)
+        row.revision = max((revision for revision in (*(each[2] for each in found), of_parts[0]) if revision is not None), default=0)
+
+    def due(self) -> list[tuple[str, int, str | None]]:
+        """Jobs that changed since their last report or are not at their end: name, a number that grows with every change, last status."""
+        rows = self._db.all("select job, dirty, status from job where dirty > 0 or status is null or status = 'running'")
+        return [(job, dirty, status) for job, dirty, status in rows]
+
+    def reported(self, job: str, dirty: int, status: str) -> None:
+        """Note that a report was confirmed; a job that changed meanwhile stays dirty."""
+        self._db.run("update job set status = ?, dirty = case dirty when ? then 0 else dirty end where job = ?", (status, dirty, job))
+
+    def outbox(self, limit: int = 1000) -> list[Rewrite]:
+        """Records that must be written again."""
+        return [self._rewrite(*row) for row in self._db.all("select topic, key, times from outbox limit ?", (limit,))]
+
+    def _rewrite(self, topic: str, key: str, times: int) -> Rewrite:
+        job, _, name = key.partition("|")
+        if topic == EXPLANATIONS:
+            query = "select b.body, o.at_ms from outcome o join body b on b.id = o.body where o.job = ? and o.place = ?"
+            row = self._db.one(query, (job, place_of(name)))
+        else:
+            row = self._db.one("select body, at_ms from part where job = ? and part = ?", (job, name))
+        return Rewrite(topic, key, times, *(row or (None, None)))
+
+    def sent(self, rewrites: Iterable[Rewrite]) -> None:
+        """Note that records were written again; those that were noticed once more meanwhile stay due."""
+        self._db.run_many("delete from outbox where topic = ? and key = ? and times = ?", [(each.topic, each.key, each.times) for each in rewrites])
+
+
+def _admission_values(rows: Rows) -> Iterator[tuple[object, ...]]:
+    for key in rows.changed_admissions:
+        row = rows.admissions[key]
+        if row is not None:
+            source = row.source
+            coordinates = (source.topic, source.partition, source.offset) if source else (None, None, None)
+            yield (*key, *coordinates, row.revision, row.at_ms)
+
+
+def _job_values(row: JobRow) -> tuple[object, ...]:
+    return row.tenant, row.find_job, row.model, row.revision, row.admitted, row.first_ms, row.last_ms, row.dirty, row.buried, *row.sums

@@ -1,0 +1,95 @@
+"""What can be asked of the aggregator's rows, by their writer and by whoever opens the store to read it."""
+
+from collections.abc import Iterator
+
+from mistudio_explain.aggregation.stage import COUNTER_NAMES, Counters, JobState
+from mistudio_explain.events.codec import decode
+from mistudio_explain.events.explanation import FeatureOutcome
+from mistudio_explain.events.job import JobEvent, JobPart
+from mistudio_explain.store.database import Database
+from mistudio_explain.store.tables import feature_at
+
+_EXPLAINED = 2  # the strength of an explained outcome (events/winner.py)
+
+
+class JobQueries:
+    """Questions to the rows behind one connection."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def jobs(self, limit: int) -> list[str]:
+        """Names of jobs, those that changed last first."""
+        return [job for (job,) in self._db.all("select job from job order by coalesce(last_ms, 0) desc, job limit ?", (limit,))]
+
+    def jobs_of(self, find_job_id: str) -> list[str]:
+        """Names of the jobs that explain a find job's features."""
+        return [job for (job,) in self._db.all("select job from job where find_job = ? order by job", (find_job_id,))]
+
+    def state(self, job: str) -> JobState | None:
+        """A job's numbers; None for a job of which nothing is known."""
+        columns = ", ".join(("tenant, find_job, model, revision, admitted, first_ms, last_ms", *COUNTER_NAMES))
+        row = self._db.one(f"select {columns} from job where job = ?", (job,))  # noqa: S608
+        if row is None:
+            return None
+        tenant, find_job, model, revision, admitted, first_ms, last_ms, *sums = row
+        stored = self._db.all("select part, at_ms, body from part where job = ?", (job,))
+        parts = {name: decode(JobEvent, body) for name, _, body in stored}
+        request = parts[JobPart.REQUEST].request if JobPart.REQUEST in parts else None
+        control = parts.get(JobPart.CONTROL)
+        action = control.control.action if control is not None and control.control is not None else None
+        sealed_part = parts.get(JobPart.SEALED)
+        if control is not None and action == "reopen" and sealed_part is not None and sealed_part.revision < control.revision:
+            sealed_part = None  # it counted the features of the job before it was reopened
+        sealed = sealed_part.sealed if sealed_part is not None else None
+        return JobState(
+            explain_job_id=job,
+            tenant=tenant,
+            find_job_id=find_job,
+            target_model=model,
+            revision=revision,
+            expected=sealed.expected if sealed else None,
+            cancelled=action == "cancel",
+            control=action,
+            admitted=admitted,
+            counters=Counters(*sums),
+            settled=self._settled(job, control.revision) if control is not None and action == "reopen" else None,
+            first_ms=first_ms,
+            last_ms=last_ms,
+            heard_ms=max((at for at in (last_ms, *(at_ms for _, at_ms, _ in stored)) if at is not None), default=None),
+            estimated_seconds=request.estimated_seconds if request else None,
+            estimated_cost_usd=request.estimated_cost_usd if request else None,
+            notes=(*(sealed.notes if sealed else ()), *(said for (said,) in self._db.all("select said from note where job = ? order by said", (job,)))),
+        )
+
+    def _settled(self, job: str, revision: int) -> int:
+        query = "select count(*) from outcome where job = ? and (revision >= ? or strength = ?)"
+        row = self._db.one(query, (job, revision, _EXPLAINED))
+        return row[0] if row else 0
+
+    def sources(self, job: str) -> Iterator[tuple[str, str, int, int]]:
+        """Where each feature of a job stands: feature key, topic, partition, offset, in the order of the last three."""
+        query = "select place, topic, part, offs from admission where job = ? and topic is not null order by topic, part, offs"
+        for place, topic, part, offset in self._db.stream(query, (job,)):
+            yield feature_at(place), topic, part, offset
+
+    def parts(self, job: str) -> dict[JobPart, JobEvent]:
+        """What a job's state is merged from."""
+        return {JobPart(name): decode(JobEvent, body) for name, body in self._db.all("select part, body from part where job = ?", (job,))}
+
+    def outcomes(self, job: str) -> Iterator[FeatureOutcome]:
+        """The outcomes of a job as they count, numbers before names, then by feature key; read as they are wanted."""
+        for (body,) in self._db.stream("select b.body from outcome o join body b on b.id = o.body where o.job = ? order by o.place", (job,)):
+            yield decode(FeatureOutcome, body)
+
+    def missing(self, job: str, limit: int) -> list[str]:
+        """Features that entered the job and have no outcome."""
+        query = (
+            "select a.place from admission a where a.job = ? and not exists "
+            "(select 1 from outcome o where o.job = a.job and o.place = a.place) order by a.place limit ?"
+        )
+        return [feature_at(place) for (place,) in self._db.all(query, (job, limit))]
+
+    def positions(self, topic: str) -> dict[int, int]:
+        """Next offset to read of each partition of a topic that was read before."""
+        return {part: after for part, after in self._db.all("select part, next from position where topic = ?", (topic,))}  # noqa: C416

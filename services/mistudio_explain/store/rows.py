@@ -1,0 +1,252 @@
+"""What one batch of records changes: the rows that it touches, folded in memory before they are written together.
+
+A job's numbers are always those of its rows: of the outcomes that count, the first admission of each feature, and the
+newest parts. So a store that is rebuilt from compacted topics comes to the same numbers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from operator import attrgetter
+
+from mistudio_explain.aggregation.stage import COUNTER_NAMES, counters_of
+from mistudio_explain.events.codec import decode
+from mistudio_explain.events.explanation import FeatureOutcome
+from mistudio_explain.events.identity import outcome_key
+from mistudio_explain.events.job import Admission, Coordinates, JobEvent, JobPart
+from mistudio_explain.events.topics import EXPLANATIONS, JOBS
+from mistudio_explain.events.winner import Rank, rank
+from mistudio_explain.store.tables import place_of
+
+_amounts = attrgetter(*COUNTER_NAMES)
+_ENDS = frozenset({"delete", "deleted"})
+
+Key = tuple[str, str]
+"""A job, and a feature's place or a part's name in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One record to apply: its event and bytes, none for a tombstone, its key, when it was written (ms since 1970 UTC), and its topic for a tombstone."""
+
+    event: FeatureOutcome | Admission | JobEvent | None
+    body: bytes | None
+    key: str
+    timestamp_ms: int
+    topic: str = EXPLANATIONS
+
+
+@dataclass(slots=True)
+class OutcomeRow:
+    """The outcome of a feature that counts; `id` names its bytes, which are absent while they are unchanged."""
+
+    rank: Rank
+    at_ms: int
+    amounts: tuple[int, ...]
+    id: int
+    body: bytes | None = None
+
+
+@dataclass(slots=True)
+class AdmissionRow:
+    """A feature's first admission."""
+
+    source: Coordinates | None
+    revision: int
+    at_ms: int
+
+
+@dataclass(slots=True)
+class PartRow:
+    """The newest record of a job's part."""
+
+    revision: int
+    at_ms: int
+    body: bytes
+
+
+@dataclass(slots=True)
+class JobRow:
+    """A job's numbers. `buried` is the revision at which it was deleted, -1 when it was not; nothing of that revision or below is kept."""
+
+    tenant: str
+    find_job: str | None = None
+    model: str | None = None
+    revision: int = 0
+    admitted: int = 0
+    first_ms: int | None = None
+    last_ms: int | None = None
+    dirty: int = 0
+    buried: int = -1
+    sums: list[int] = field(default_factory=lambda: [0] * len(COUNTER_NAMES))
+
+    def spans(self, at_ms: int) -> None:
+        """Take a moment into the job's time."""
+        self.first_ms = at_ms if self.first_ms is None else min(self.first_ms, at_ms)
+        self.last_ms = at_ms if self.last_ms is None else max(self.last_ms, at_ms)
+
+
+@dataclass(slots=True)
+class Rows:
+    """The rows of a batch as they stood, and what is to be written of them. None for a row that is not there, or no longer."""
+
+    outcomes: dict[Key, OutcomeRow | None]
+    admissions: dict[Key, AdmissionRow | None]
+    parts: dict[Key, PartRow | None]
+    jobs: dict[str, JobRow]
+    next_id: int
+    changed_outcomes: set[Key] = field(default_factory=set)
+    changed_admissions: set[Key] = field(default_factory=set)
+    changed_parts: set[Key] = field(default_factory=set)
+    changed_jobs: set[str] = field(default_factory=set)
+    shrunk: set[str] = field(default_factory=set)
+    """Jobs that may have lost the row with their first or last moment or greatest revision: these must be looked up."""
+    outbox: dict[Key, int] = field(default_factory=dict)
+    """Topic and key of records that must be written again, and how often that was noticed."""
+
+    def apply(self, change: Change) -> None:
+        """Fold one record in."""
+        match change.event:
+            case FeatureOutcome():
+                self._outcome(change.event, change.body or b"", change.timestamp_ms)
+            case Admission():
+                self._admission(change.event, change.timestamp_ms)
+            case JobEvent():
+                self._part(change.event, change.body or b"", change.timestamp_ms)
+            case None if change.topic == EXPLANATIONS:
+                self._outcome_gone(change.key)
+            case None:
+                self._part_gone(change.key)
+
+    def _outcome(self, outcome: FeatureOutcome, body: bytes, at_ms: int) -> None:
+        subject = outcome.subject
+        job = self._job(subject.explain_job_id, subject.tenant)
+        key = (subject.explain_job_id, place_of(subject.feature_key))
+        if subject.revision <= job.buried:
+            return self._again(EXPLANATIONS, outcome_key(subject.explain_job_id, subject.feature_key))
+        place, old = rank(outcome, sha256(body).hexdigest()), self.outcomes.get(key)
+        if old is not None and place == old.rank:
+            if at_ms != old.at_ms:  # the copy that lands last is the one that compaction keeps
+                self._replaced(key[0], job, old)
+                old.at_ms = at_ms
+                self.changed_outcomes.add(key)
+                self._touched(key[0], job, at_ms)
+            return None
+        if old is not None and place < old.rank:  # a loser landed last: compaction would keep it, so the winner is written again
+            return self._again(EXPLANATIONS, outcome_key(subject.explain_job_id, subject.feature_key))
+        amounts = _amounts(counters_of(outcome))
+        job.sums = [a + b for a, b in zip(job.sums, amounts, strict=True)]
+        if old is not None:
+            job.sums = [a - b for a, b in zip(job.sums, old.amounts, strict=True)]
+            self._replaced(key[0], job, old)
+        self.outcomes[key] = OutcomeRow(place, at_ms, amounts, self._id() if old is None else old.id, body)
+        self.changed_outcomes.add(key)
+        self._named(job, subject.find_job_id, subject.target_model, subject.revision)
+        self._touched(key[0], job, at_ms)
+        return None
+
+    def _admission(self, admission: Admission, at_ms: int) -> None:
+        job = self._job(admission.explain_job_id, admission.tenant)
+        key = (admission.explain_job_id, place_of(admission.feature_key))
+        if admission.revision <= job.buried or self.admissions.get(key) is not None:
+            return
+        self.admissions[key] = AdmissionRow(admission.source, admission.revision, at_ms)
+        self.changed_admissions.add(key)
+        job.admitted += 1
+        self._named(job, admission.find_job_id, admission.target_model, admission.revision)
+        self._touched(key[0], job, at_ms)
+
+    def _part(self, event: JobEvent, body: bytes, at_ms: int) -> None:
+        job, key = self._job(event.explain_job_id, event.tenant), (event.explain_job_id, event.part.value)
+        stored = self.parts.get(key)
+        is_buried = event.part is not JobPart.CONTROL and event.revision <= job.buried
+        if is_buried or (stored is not None and _outdated(event, stored)):
+            return self._again(JOBS, event.key)
+        if stored is not None and (stored.body, stored.at_ms) == (body, at_ms):
+            return None  # written again by this aggregator
+        self.parts[key] = PartRow(event.revision, at_ms, body)
+        self.changed_parts.add(key)
+        if event.control is not None and event.control.action in _ENDS:
+            job.buried = max(job.buried, event.revision)
+        request = event.request
+        find_job, model = (request.find_job_id, request.target_model) if request else (None, None)
+        self._named(job, find_job, model, event.revision)
+        self._touched(key[0], job, None)
+        return None
+
+    def _outcome_gone(self, key: str) -> None:
+        name, _, feature = key.partition("|")
+        row_key = (name, place_of(feature))
+        old, job = self.outcomes.get(row_key), self.jobs.get(name)
+        if old is None or job is None:
+            return
+        self.outcomes[row_key] = None
+        self.changed_outcomes.add(row_key)
+        job.sums = [a - b for a, b in zip(job.sums, old.amounts, strict=True)]
+        self._replaced(name, job, old)
+        self._touched(name, job, None)
+
+    def _part_gone(self, key: str) -> None:
+        name, _, part = key.partition("|")
+        job = self.jobs.get(name)
+        if job is not None and self.parts.get((name, part)) is not None:
+            self.parts[name, part] = None
+            self.changed_parts.add((name, part))
+            self.shrunk.add(name)
+            self._touched(name, job, None)
+
+    def _job(self, name: str, tenant: str) -> JobRow:
+        return self.jobs.setdefault(name, JobRow(tenant))
+
+    def _named(self, job: JobRow, find_job: str | None, model: str | None, revision: int) -> None:
+        job.find_job = job.find_job or find_job
+        job.model = job.model or (model and model.replace("\0", "\N{REPLACEMENT CHARACTER}"))  # PostgreSQL's texts hold no NUL
+        job.revision = max(job.revision, revision)
+
+    def _touched(self, name: str, job: JobRow, at_ms: int | None) -> None:
+        if at_ms is not None:
+            job.spans(at_ms)
+        job.dirty += 1
+        self.changed_jobs.add(name)
+
+    def _replaced(self, name: str, job: JobRow, old: OutcomeRow) -> None:
+        if old.at_ms in (job.first_ms, job.last_ms) or old.rank[1] == job.revision:
+            self.shrunk.add(name)
+
+    def _again(self, topic: str, key: str) -> None:
+        self.outbox[topic, key] = self.outbox.get((topic, key), 0) + 1
+
+    def _id(self) -> int:
+        self.next_id += 1
+        return self.next_id - 1
+
+
+def keys_of(changes: list[Change]) -> Mapping[str, set[Key]]:
+    """The keys of the outcomes, admissions and parts that changes may touch, by the table's name."""
+    keys: dict[str, set[Key]] = {"outcome": set(), "admission": set(), "part": set()}
+    for change in changes:
+        match change.event:
+            case FeatureOutcome(subject=subject):
+                keys["outcome"].add((subject.explain_job_id, place_of(subject.feature_key)))
+            case Admission():
+                keys["admission"].add((change.event.explain_job_id, place_of(change.event.feature_key)))
+            case JobEvent():
+                keys["part"].add((change.event.explain_job_id, change.event.part.value))
+            case None:
+                job, _, name = change.key.partition("|")
+                if change.topic == EXPLANATIONS:
+                    keys["outcome"].add((job, place_of(name)))
+                else:
+                    keys["part"].add((job, name))
+    return keys
+
+
+def _outdated(event: JobEvent, stored: PartRow) -> bool:
+    if event.revision != stored.revision:
+        return event.revision < stored.revision
+    standing = decode(JobEvent, stored.body)
+    if event.sealed is not None and standing.sealed is not None:
+        return event.sealed.expected < standing.sealed.expected
+    if event.control is not None and standing.control is not None:
+        return standing.control.action in _ENDS and event.control.action not in _ENDS  # an order to delete is not taken back at its revision
+    return False
