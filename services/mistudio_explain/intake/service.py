@@ -1,14 +1,18 @@
 """Publishes a find job: its request, its features in rank order, and the seal after the last confirmed one."""
 
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import islice
 
 from aiokafka import AIOKafkaProducer
 
-from mistudio_explain.events.feature import JobRequest
+from mistudio_explain.events.codec import encode
+from mistudio_explain.events.feature import FeatureFound, JobRequest
 from mistudio_explain.events.job import JobEvent, RequestPart, SealedPart
+from mistudio_explain.events.topics import REPLAYS
 from mistudio_explain.intake.stage import FindJob
 from mistudio_explain.kafka.publisher import publish
-from mistudio_explain.kafka.records import outgoing
+from mistudio_explain.kafka.records import HEADER_FEATURE, HEADER_JOB, HEADER_REQUEST, outgoing
 
 _BATCH = 50
 
@@ -51,3 +55,20 @@ def _part(request: JobRequest, now_ms: int, part: RequestPart | SealedPart) -> J
         request=part if isinstance(part, RequestPart) else None,
         sealed=part if isinstance(part, SealedPart) else None,
     )
+
+
+async def publish_replay(producer: AIOKafkaProducer, features: Iterable[FeatureFound], request: JobRequest, told: Callable[[int], None]) -> int:
+    """Publish features out of a file to the topic of replays, and return how many there were.
+
+    They look as the replayer's copies do: the body is the file's, and the job's request stands in the envelope; but they
+    have no source, because they stand nowhere else. `told` is told how many more were confirmed.
+    """
+    envelope = ((HEADER_REQUEST, encode(request)), (HEADER_JOB, request.explain_job_id.encode()))
+    again = iter(features)
+    sent = 0
+    while batch := list(islice(again, _BATCH)):
+        copies = [(outgoing(feature, topic=REPLAYS), feature.feature_key) for feature in batch]
+        await publish(producer, [replace(copy, headers=(*copy.headers, *envelope, (HEADER_FEATURE, key.encode()))) for copy, key in copies])
+        sent += len(batch)
+        told(len(batch))
+    return sent
