@@ -81,7 +81,7 @@ def up(config: Config = None, profile: Profile = None) -> None:
 
 @app.command(epilog="Example: mistudio-explain serve context validation --health-port 8081")
 def serve(
-    services: Annotated[list[str], typer.Argument(help="context, generation, validation, aggregator.")],
+    services: Annotated[list[str], typer.Argument(help="context, generation, validation, aggregator, redelivery, replayer.")],
     health_port: Annotated[
         int | None, typer.Option("--health-port", min=1, max=65535, help="Port of /livez, /readyz and /metrics; none without it.", show_default=False)
     ] = None,
@@ -137,17 +137,99 @@ def report(
     raise typer.Exit(write_report(job, out=out, config=config, profile=profile, as_json=as_json))
 
 
-@app.command(epilog="Examples: mistudio-explain topics create; mistudio-explain topics check --json")
-def topics(
-    action: Annotated[str, typer.Argument(help="create or check.")],
+@app.command(epilog="Example: mistudio-explain replay --from-job find_1 --where 'category=technical and quality<0.6' --route llama3.1:70b")
+def replay(
+    from_job: Annotated[str, typer.Option("--from-job", help="The find job whose features are explained again.")],
+    of: Annotated[
+        str | None, typer.Option("--of", help="The explain job whose features and outcomes are meant; default: the find job's own.", show_default=False)
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option("--where", help="Only features whose outcome fits, such as 'category=technical and quality<0.6'.", show_default=False)
+    ] = None,
+    features: Annotated[str | None, typer.Option("--features", help="Only these, such as '5,7,layer 12/5'.", show_default=False)] = None,
+    failed_only: Annotated[bool, typer.Option("--failed-only", help="Only features that failed.")] = False,
+    since: Annotated[
+        str | None, typer.Option("--since", help="Only features published from then on: 2026-11-24, 2026-11-24T08:30 (UTC), or 24h ago as 24h.")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--until", help="Only features published before then.")] = None,
+    route: Annotated[str | None, typer.Option("--route", help="Explainer model to use.", show_default=False)] = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", help="Prompt template to use, as name@version.", show_default=False)] = None,
+    explain_poor: ExplainPoor = None,
+    new_job: Annotated[str | None, typer.Option("--as", help="Id of the new job; default: the find job's, _replay_ and the time.", show_default=False)] = None,
+    from_file: Annotated[
+        Path | None, typer.Option("--from-file", help="Take the features out of Find's file, when Kafka no longer has them.", show_default=False)
+    ] = None,
+    target_model: TargetModel = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how many, how long it takes and what it costs; do nothing.")] = False,
     config: Config = None,
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make the topics on the configured Kafka, or compare their partitions and configuration with what they should be."""
+    """Explain features of a find job again under a new job: with another model or prompt, all of them or some."""
+    from mistudio_explain.cli.replay import replay_job
+    from mistudio_explain.cli.replay_order import ReplayOrder
+
+    order = ReplayOrder(from_job, of, where, features, route, prompt, since, until, failed_only, explain_poor, new_job, from_file, target_model)
+    raise typer.Exit(replay_job(order, dry_run=dry_run, config=config, profile=profile, as_json=as_json))
+
+
+@app.command(epilog="Example: mistudio-explain compare explain_1 explain_1_replay_20261124_083000 --by model")
+def compare(
+    jobs: Annotated[list[str], typer.Argument(help="Two or more explain jobs of one find job; the others are compared with the first.")],
+    by: Annotated[str | None, typer.Option("--by", help="Group by model, prompt or category.", show_default=False)] = None,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Features shown side by side, those that changed most.")] = 10,
+    same_background: Annotated[
+        bool, typer.Option("--same-background", help="Leave features out that the jobs scored against different backgrounds, instead of refusing.")
+    ] = False,
+    config: Config = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what changed between jobs: verdicts, scores with 95% intervals, latency, tokens, cost, and the texts side by side."""
+    from mistudio_explain.cli.compare import compare_jobs
+
+    raise typer.Exit(compare_jobs(jobs, by=by, limit=limit, same_background=same_background, config=config, profile=profile, as_json=as_json))
+
+
+@app.command(epilog="Examples: mistudio-explain topics create; mistudio-explain topics check --json; mistudio-explain topics gc --idle-days 14 --yes")
+def topics(
+    action: Annotated[str, typer.Argument(help="create, check or gc.")],
+    idle_days: Annotated[float, typer.Option("--idle-days", min=0, help="gc: how old a lane's newest record must be.")] = 7.0,
+    yes: Annotated[bool, typer.Option("--yes", help="gc: remove the lanes, and do not only list them.")] = False,
+    config: Config = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the topics on the configured Kafka, compare them with what they should be, or remove idle lanes.
+
+    gc lists the lanes of target models, and with --yes removes those in which every record is finished and the newest
+    is older than --idle-days, and those that retention has emptied. A lane that nothing was ever written to stays, as
+    do `express` and `shared`. A lane comes back by itself with its target model's next feature.
+    """
     from mistudio_explain.cli.topics import run_topics
 
-    raise typer.Exit(run_topics(action, config=config, profile=profile, as_json=as_json))
+    raise typer.Exit(run_topics(action, idle_days=idle_days, yes=yes, config=config, profile=profile, as_json=as_json))
+
+
+@app.command(epilog="Examples: mistudio-explain lag --watch; mistudio-explain lag --sample 10 --json")
+def lag(
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again and again, until Ctrl-C.")] = False,
+    sample: Annotated[
+        float, typer.Option("--sample", min=0.1, max=600, help="Seconds between the two readings that rates come from; with --watch, between refreshes.")
+    ] = 2.0,
+    config: Config = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how far each consumer group is behind, by topic and target model.
+
+    `lag` is Kafka's count: end less committed offset (the whole log where a group never committed). `unfinished` leaves
+    out what is finished beyond the committed offset and what expired. Rates tell what groups committed between two
+    readings; `drain` is when nothing is left at that rate if nothing is added.
+    """
+    from mistudio_explain.cli.lag import show_lag
+
+    raise typer.Exit(show_lag(watch=watch, sample_s=sample, config=config, profile=profile, as_json=as_json))
 
 
 @app.command(epilog="Example: mistudio-explain doctor --config mistudio-explain.toml")

@@ -1,7 +1,8 @@
-"""`topics create|check`: the topics of the configured Kafka."""
+"""`topics create|check|gc`: the topics of the configured Kafka."""
 
 import asyncio
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 from mistudio_explain.cli.show import console, print_json, table
@@ -9,12 +10,14 @@ from mistudio_explain.cli.start import prepare
 from mistudio_explain.errors import BadSettings
 from mistudio_explain.kafka.admin import Difference, compare_topics, create_topics
 from mistudio_explain.kafka.client import KafkaClients
+from mistudio_explain.kafka.idle_lanes import Lane, find_lanes, remove_lanes
+from mistudio_explain.kafka.lag import LagReader
 from mistudio_explain.kafka.topics import topic_specs
 from mistudio_explain.settings import Settings
 
 
-def run_topics(action: str, *, config: Path | None, profile: str | None, as_json: bool) -> int:
-    """Make or check topics; a check that finds a difference ends with 1."""
+def run_topics(action: str, *, idle_days: float, yes: bool, config: Path | None, profile: str | None, as_json: bool) -> int:
+    """Make or check topics, or remove idle lanes; a check that finds a difference ends with 1."""
     settings = prepare(config=config, profile=profile, quiet=True)
     if action == "create":
         made = asyncio.run(_create(settings))
@@ -36,7 +39,14 @@ def run_topics(action: str, *, config: Path | None, profile: str | None, as_json
         else:
             console().print(f"{len(topic_specs(settings))} topics are as they should be")
         return 1 if differences else 0
-    raise BadSettings(f"topics {action}: there are `topics create` and `topics check`")
+    if action == "gc":
+        lanes, removed = asyncio.run(_gc(settings, idle_days=idle_days, yes=yes))
+        if as_json:
+            print_json({"lanes": [asdict(lane) for lane in lanes], "removed": removed})
+        else:
+            _print_lanes(lanes, removed, yes=yes)
+        return 0
+    raise BadSettings(f"topics {action}: there are `topics create`, `topics check` and `topics gc`")
 
 
 async def _create(settings: Settings) -> list[str]:
@@ -51,3 +61,37 @@ async def _check(settings: Settings) -> list[Difference]:
     await clients.wait_until_reachable(settings.kafka.start_timeout_s)
     async with clients.admin() as admin:
         return await compare_topics(admin, topic_specs(settings))
+
+
+async def _gc(settings: Settings, *, idle_days: float, yes: bool) -> tuple[list[Lane], list[str]]:
+    clients = KafkaClients(settings.kafka, settings.limits)
+    await clients.wait_until_reachable(settings.kafka.start_timeout_s)
+    async with clients.admin() as admin:
+        reader = LagReader(admin)
+        lanes, reading = await find_lanes(reader, idle_days=idle_days)
+        idle = [lane.topic for lane in lanes if lane.kept is None]
+        return lanes, await remove_lanes(admin, reader, idle, reading) if yes else []
+
+
+def _print_lanes(lanes: list[Lane], removed: list[str], *, yes: bool) -> None:
+    if not lanes:
+        console().print("there are no lanes of target models")
+        return
+    rows = ((lane.topic, lane.target_model or "-", _day(lane.newest_ms), _fate(lane, removed, yes=yes)) for lane in lanes)
+    console().print(table(None, ("lane", "target model", "newest record", "what becomes of it"), rows))
+    idle = sum(1 for lane in lanes if lane.kept is None)
+    if idle and not yes:
+        console().print(f"{idle} of {len(lanes)} lanes can go; remove them by adding --yes")
+
+
+def _fate(lane: Lane, removed: list[str], *, yes: bool) -> str:
+    expired = f"; {lane.expired} records expired unread" if lane.expired else ""
+    if lane.kept is not None:
+        return f"stays: {lane.kept}{expired}"
+    if not yes:
+        return f"can go{expired}"
+    return f"removed{expired}" if lane.topic in removed else "stays: a record came in meanwhile"
+
+
+def _day(at_ms: int | None) -> str:
+    return "-" if at_ms is None else f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M}"
