@@ -97,7 +97,10 @@ class Faults:
         return [pause for pause in self._paused.values() if pause.service in asked]
 
     async def _pause_when_too_many(self, record: ConsumerRecord, error: Exception, service: str) -> None:
-        """A flood of dead letters is one fault, of a bad release up- or downstream: the partition waits for a person instead of being drained."""
+        """A flood of dead letters is one fault, of a bad release up- or downstream: the partition waits for a person instead of being drained.
+
+        What of the batch at hand is still to be handled is not called back, so a batch more may be given up.
+        """
         source = (service, record.topic, record.partition)
         now, letters = self._monotonic(), self._letters[source]
         letters.append(now)
@@ -118,7 +121,10 @@ class Faults:
         await self._publish([outgoing(pause)])
 
     def _note(self, pause: PartitionPaused) -> None:
-        self._paused[pause.service, pause.topic, pause.partition] = pause
+        source = (pause.service, pause.topic, pause.partition)
+        if source in self._paused:
+            return
+        self._paused[source] = pause
         PAUSED.labels(service=pause.service, topic=pause.topic).set(sum(key[:2] == (pause.service, pause.topic) for key in self._paused))
         log.error("partition.paused", service=pause.service, topic=pause.topic, partition=pause.partition, letters=pause.letters, last=pause.error)
 

@@ -38,7 +38,7 @@ class LaneBacklogs:
         return _EVERY_S if lane in self._full else 0.0
 
     async def _refresh(self) -> None:
-        reader = LagReader(self._app.clients, self._app.admin)
+        reader = LagReader(self._app.admin)
         while True:
             try:
                 groups = (await reader.offsets()).groups
