@@ -105,7 +105,7 @@ class StreamApp:
 
         def register(handle: Callable[[Sequence[ConsumerRecord]], Awaitable[None]]) -> WholeTopicSubscriber:
             title = f"{service}: {', '.join(topics)}"
-            arguments = self.clients.fetching | {"max_partition_fetch_bytes": _WHOLE_FETCH_BYTES}
+            arguments = self.clients.fetching | {"max_partition_fetch_bytes": _WHOLE_FETCH_BYTES, "auto_offset_reset": "none"}  # a reader knows where it stands
             subscription = self._subscription(topics, None, title, service, arguments)
             reader = subscribers.read_whole(
                 self._broker, subscription, handle, positions=positions or _from_the_beginning, max_records=self.settings.limits.batch_records
@@ -182,7 +182,7 @@ class StreamApp:
         kept = list(records)
         self._publishing += 1
         try:
-            await publish(self.producer, kept)
+            await publish(self.producer, kept, before_retry=partial(self._ensure_lanes_of, kept))
         finally:
             self._publishing -= 1
         for record in kept:
@@ -193,11 +193,15 @@ class StreamApp:
         self._lanes |= {topic for topic in await self.admin.list_topics() if topic.startswith(PROMPTS_PREFIX)}
 
     async def ensure_lane(self, topic: str) -> None:
-        """Make a lane's topic if it is not there yet; other topics are there from the start."""
-        if topic.startswith(PROMPTS_PREFIX) and topic not in self._lanes:
+        """Make a lane's topic if it is not there yet, or `topics gc` has removed it; other topics are there from the start."""
+        if topic.startswith(PROMPTS_PREFIX) and (topic not in self._lanes or self.producer.client.cluster.partitions_for_topic(topic) is None):
             await create_topics(self.admin, [lane_spec(topic, self.settings)], self.settings.kafka.replication)
             self._lanes.add(topic)
             await self.producer.client.add_topic(topic)
+
+    async def _ensure_lanes_of(self, records: Iterable[Outgoing]) -> None:
+        for topic in {record.topic for record in records}:
+            await self.ensure_lane(topic)
 
     @property
     def known_lanes(self) -> frozenset[str]:

@@ -1,7 +1,7 @@
 """Publishing: every record confirmed, an outage waited out."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import stamina
 from aiokafka import AIOKafkaProducer
@@ -36,16 +36,18 @@ def is_outage(error: Exception) -> bool:
     return isinstance(error, KafkaError | OSError | asyncio.TimeoutError) and not isinstance(error, _HOPELESS)
 
 
-async def publish(producer: AIOKafkaProducer, records: Iterable[Outgoing]) -> None:
+async def publish(producer: AIOKafkaProducer, records: Iterable[Outgoing], *, before_retry: Callable[[], Awaitable[None]] | None = None) -> None:
     """Send records and wait until all are confirmed.
 
     While the broker is away this waits, however long: an outage is nobody's fault, and the caller commits only what
-    was confirmed. Sending all of them again may double some, which every reader tolerates. Raises MalformedEvent
-    when a record is larger than its topic takes.
+    was confirmed. Sending all of them again may double some, which every reader tolerates; `before_retry` may first
+    put right what waiting would not. Raises MalformedEvent when a record is larger than its topic takes.
     """
     kept = list(records)
     async for attempt in stamina.retry_context(on=is_outage, attempts=None, timeout=None, wait_max=_LONGEST_WAIT_S):
         with attempt:
+            if attempt.num > 1 and before_retry is not None:
+                await before_retry()
             await _send(producer, kept)
 
 
