@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from mistudio_explain.errors import BadInput
 
-_AGO = re.compile(r"(\d{1,6})\s*([smhd])")
+_AGO = re.compile(r"(\d{1,5})\s*([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 

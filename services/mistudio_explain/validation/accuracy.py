@@ -90,7 +90,7 @@ def estimate(measured: Signals) -> Estimate:
     low = high = None
     if n >= 2:
         per_text = LEXICAL * measured.lexical + STATIC * measured.static
-        margin = _t(n - 1) * float(per_text.std(ddof=1)) / sqrt(n)
+        margin = student_t(n - 1) * float(per_text.std(ddof=1)) / sqrt(n)
         low, high = sigmoid(logit - margin), sigmoid(logit + margin)
     return Estimate(sigmoid(logit), low, high, n, measured.z_lexical, measured.z_static)
 
@@ -137,5 +137,6 @@ def _clipped_mean(values: Floats) -> float:
     return min(max(float(values.mean()), Z_LOW), Z_HIGH)
 
 
-def _t(degrees: int) -> float:
+def student_t(degrees: int) -> float:
+    """The 97.5% quantile of Student's t, which makes a 95% interval."""
     return _T[degrees - 1] if degrees <= len(_T) else 1.96 + 2.46 / degrees
