@@ -35,6 +35,8 @@ from mistudio_explain.settings import Settings
 log = structlog.get_logger(__name__)
 
 _STOP_S = 5.0
+_SHORT_RETRY_S = 1.0
+_LONG_RETRY_S = 5.0
 _FREE = frozenset({"demonstration", "ollama"})  # local by their nature; what an OpenAI-compatible server elsewhere costs is not known
 SECONDS_PER_CALL = {"demonstration": 1.5, "ollama": 5.0, "openai": 5.0}
 """What a call takes before anything was measured: the demonstration model on one core (benchmarks), else the specification's bound of 5 s."""
@@ -47,7 +49,7 @@ def run_job(order: InputOrder, *, out: Path | None, dry_run: bool, config: Path 
     check_writable(settings.reports.directory)
     job = read_input(order, settings)
     seen = Progressing(as_json, expected=job.total)
-    with rows_for(settings) as settled:
+    with rows_for(_impatient(settings)) as settled:
         try:
             report = asyncio.run(_run(settled, job, seen, dry_run=dry_run))
         except asyncio.CancelledError:
@@ -58,6 +60,12 @@ def run_job(order: InputOrder, *, out: Path | None, dry_run: bool, config: Path 
     if not as_json:
         console().print(summary(report, list(seen.outcomes.values()), pages_of(report)))
     return max(exit_code(report), 1 if job.problems else 0)
+
+
+def _impatient(settings: Settings) -> Settings:
+    """Settings for a person who waits: a record that failed is tried again after seconds, not minutes."""
+    waits = {"short_s": min(settings.retry.short_s, _SHORT_RETRY_S), "long_s": min(settings.retry.long_s, _LONG_RETRY_S)}
+    return settings.model_copy(update={"retry": settings.retry.model_copy(update=waits)})
 
 
 async def _run(settings: Settings, job: FindJob, seen: Progressing, *, dry_run: bool) -> JobReport | None:
