@@ -5,11 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mistudio_explain.events import topics
-from mistudio_explain.events.codec import decode, encode
+from mistudio_explain.events.codec import encode
 from mistudio_explain.events.explanation import DeadLetter
 from mistudio_explain.events.feature import FeatureFound, JobRequest
 from mistudio_explain.events.job import Coordinates
-from mistudio_explain.kafka.dead_letters import give_up
 from mistudio_explain.kafka.letters import redelivered, revision_of
 from mistudio_explain.kafka.records import Outgoing, received_feature
 
@@ -86,8 +85,17 @@ def test_a_retried_feature_is_one_revision_on_and_of_the_same_source(body: int |
     headers = [("mse-request", encode(JobRequest(explain_job_id="explain_9", revision=block)))] if block is not None else []
     headers += [("mse-revision", str(header).encode())] if header is not None else []
     first = ConsumerRecord(topic, 2, 7, 1000, 0, b"m", encode(feature), 0, 0, 0, tuple(headers))
-    given_up = give_up(first, ValueError("why"), service="context", attempts=3, now_ms=5, limit_bytes=1 << 20)
-    letter = decode(DeadLetter, given_up[0].value)
+    letter = DeadLetter(
+        source=Coordinates(topic=topic, partition=2, offset=7),
+        service="context",
+        raw=first.value,
+        raw_key=first.key,
+        headers=dict(headers),
+        error="MalformedEvent",
+        message="why",
+        attempts=3,
+        at_ms=5,
+    )
     before = received_feature(first)
 
     again = received_feature(as_read(redelivered(letter, attempt=0, revision=revision_of(letter) + 1)))
