@@ -75,6 +75,11 @@ class RealKafka:
         return {"bootstrap_servers": self.bootstrap}
 
     @property
+    def runs(self) -> bool:
+        """Whether the broker was started and not stopped since."""
+        return self._server is not None
+
+    @property
     def pid(self) -> int:
         """The broker's process, to freeze or to measure it."""
         assert self._server is not None, "the broker does not run"

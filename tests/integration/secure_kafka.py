@@ -51,6 +51,11 @@ class SecureKafka(RealKafka):
         """A file whose first line is the user's password."""
         return self.folder / f"{user}.password"
 
+    def change_password(self, user: str, password: str) -> None:
+        """Give a user another password on the broker; its file and `passwords` keep the old one."""
+        setting = f"{MECHANISM}=[password={password}]"
+        self.run_tool("kafka.admin.ConfigCommand", "--alter", "--entity-type", "users", "--entity-name", user, "--add-config", setting)
+
     def allow(self, kind: Literal["topic", "group"], prefix: str, *operations: str) -> None:
         """Let `app` do operations, as Kafka names them (Read, Write, Describe and so on), on topics or groups whose names begin so."""
         self._add_rule(operations, f"--{kind}", prefix, "--resource-pattern-type", "prefixed")

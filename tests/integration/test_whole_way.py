@@ -37,6 +37,13 @@ class Command:
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return subprocess.Popen([str(PROGRAM), *arguments], cwd=self.folder, env=self.environment, text=True, **pipes)
 
+    def start_logging(self, log: Path, *arguments: str) -> subprocess.Popen[str]:
+        """Start it with all that it prints in a file."""
+        with log.open("wb") as out:
+            return subprocess.Popen(
+                [str(PROGRAM), *arguments], cwd=self.folder, env=self.environment, text=True, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+            )
+
     def run(self, *arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
         with self.start(*arguments) as process:
             stdout, stderr = process.communicate(timeout=180)

@@ -2,27 +2,57 @@
 
 import logging
 import sys
+import time
+from collections.abc import Callable, Hashable, MutableMapping
 from typing import Any
 
 import structlog
+from structlog.typing import Processor
 
 _NOISY = "aiokafka"  # after a clean broker stop it writes thousands of equal lines a second
 _REPEAT_AFTER_S = 10.0
+_REMEMBERED = 1000
+_SAME = ("event", "service", "subscriber", "topic", "partition", "job", "error", "caused_by")
+"""What a warning must have in common with an earlier one to be its repetition."""
+
+
+class _Repeats:
+    """What was said lately, so that the loops of a process that waits for Kafka do not say it twice a second."""
+
+    def __init__(self) -> None:
+        self._last: dict[Hashable, float] = {}
+
+    def is_news(self, said: Hashable, now: float) -> bool:
+        """Whether this was not said within the interval."""
+        if now - self._last.get(said, -_REPEAT_AFTER_S) < _REPEAT_AFTER_S:
+            return False
+        if len(self._last) >= _REMEMBERED:
+            self._last = {each: at for each, at in self._last.items() if now - at < _REPEAT_AFTER_S}
+        self._last[said] = now
+        return True
 
 
 class _OncePerInterval(logging.Filter):
-    """Lets an equal message through once per interval."""
+    """Lets an equal message of a library through once per interval."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._last: dict[str, float] = {}
+        self._repeats = _Repeats()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        key = f"{record.name}{record.msg}"
-        if record.created - self._last.get(key, 0.0) < _REPEAT_AFTER_S:
-            return False
-        self._last[key] = record.created
-        return True
+        return self._repeats.is_news((record.name, record.msg), record.created)
+
+
+def _once_per_interval(clock: Callable[[], float] = time.monotonic) -> Processor:
+    """Drop warnings of ours that say of the same thing the same as a moment ago."""
+    repeats = _Repeats()
+
+    def drop(_: Any, level: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if level == "warning" and not repeats.is_news(tuple(str(event.get(name)) for name in _SAME), clock()):
+            raise structlog.DropEvent
+        return event
+
+    return drop
 
 
 def configure(level: str, *, as_json: bool) -> None:
@@ -35,7 +65,7 @@ def configure(level: str, *, as_json: bool) -> None:
         structlog.processors.format_exc_info,
     ]
     structlog.configure(
-        processors=[*shared, renderer],
+        processors=[_once_per_interval(), *shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
