@@ -8,8 +8,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from mistudio_explain.kafka.admin import create_topics
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.kafka.publisher import publish
-from mistudio_explain.kafka.records import Outgoing, outgoing, received_feature
+from mistudio_explain.kafka.records import outgoing, received_feature
 from mistudio_explain.kafka.subscribers import partitions_of
 from mistudio_explain.kafka.topics import topic_specs
 from mistudio_explain.replay import service as replay
@@ -67,9 +68,15 @@ async def send(settings: Settings, features: Iterable[FeatureFound | bytes]) -> 
         return [Coordinates(topic=told.topic, partition=told.partition, offset=told.offset) for told in [await each for each in sent]]
 
 
-def admit(settings: Settings, places: Iterable[tuple[str, Coordinates]], job: str = "explain_1", outcomes: Iterable[FeatureOutcome] = ()) -> None:
+def admit(
+    settings: Settings,
+    places: Iterable[tuple[str, Coordinates]],
+    job: str = "explain_1",
+    outcomes: Iterable[FeatureOutcome] = (),
+    find_job: str = "find_1",
+) -> None:
     """Put into the store what the aggregator would have: where the features of a job stand, and what became of them."""
-    admissions = [Admission(explain_job_id=job, feature_key=key, find_job_id="find_1", target_model="m", source=place) for key, place in places]
+    admissions = [Admission(explain_job_id=job, feature_key=key, find_job_id=find_job, target_model="m", source=place) for key, place in places]
     with open_store(settings.store) as store:
         store.apply([Change(event, encode(event), "", 1) for event in (*admissions, *outcomes)], {})
 
@@ -261,6 +268,7 @@ async def test_sealed_cancelled_and_file_orders_are_not_run(settings: Settings) 
     assert copied == {JOB: 2}
 
 
+@pytest.mark.slow
 async def test_a_kill_in_mid_copy_and_a_second_replayer_that_takes_over_double_and_lose_nothing(settings: Settings) -> None:
     count = 30_000
     places = await send(settings, (feature(n, model=f"m{n % 3}") for n in range(count)))
@@ -289,3 +297,143 @@ async def test_a_kill_in_mid_copy_and_a_second_replayer_that_takes_over_double_a
 async def copies(settings: Settings) -> int:
     async with clients_of(settings).consumer() as consumer:
         return sum((await consumer.end_offsets(await partitions_of(consumer, (topics.REPLAYS,)))).values())
+
+
+@pytest.mark.slow
+async def test_only_one_of_two_replayers_works_and_the_other_takes_over_when_it_is_killed(settings: Settings) -> None:
+    count = 20_000
+    places = await send(settings, (feature(n) for n in range(count)))
+    admit(settings, [(str(n), place) for n, place in enumerate(places)])
+    quick = {"KAFKA__SESSION_TIMEOUT_MS": "6000"}
+    with started(settings, "serve", "replayer", **quick) as leader:
+        await until_joined(settings, 1)
+        with started(settings, "serve", "replayer", **quick):
+            await until_joined(settings, 2)
+            await order(settings, ReplayPart(from_job="find_1", of="explain_1"))
+            async with asyncio.timeout(WAIT_S):
+                while await copies(settings) < 1000:
+                    await asyncio.sleep(0.01)
+            leader.send_signal(signal.SIGKILL)
+            assert await until_sealed(settings) == SealedPart(expected=count)
+    found = sources(await standing(settings, topics.REPLAYS))
+    assert len(found) == count
+    assert set(found.values()) == {1}
+
+
+async def until_joined(settings: Settings, members: int) -> None:
+    async with clients_of(settings).admin() as admin, asyncio.timeout(WAIT_S):
+        while True:
+            (answer,) = await admin.describe_consumer_groups(["mistudio-explain.replayer"])
+            ((_, _, state, _, _, found, *_),) = answer.groups
+            if state == "Stable" and len(found) == members:
+                return
+            await asyncio.sleep(0.1)
+
+
+def run(settings: Settings, *arguments: str, expect: int = 0, **more: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([str(PROGRAM), *arguments], env=environment(settings, **more), text=True, capture_output=True, timeout=180)
+    assert done.returncode == expect, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+@pytest.mark.slow
+async def test_the_command_orders_shows_and_refuses_an_id_that_is_in_use(settings: Settings) -> None:
+    places = await send(settings, [feature(n) for n in range(20)])
+    admit(settings, [(str(n), place) for n, place in enumerate(places)])
+    ordered = ("replay", "--from-job", "find_1", "--features", "3,5", "--as", JOB)
+    with started(settings, *ordered, "--json") as waiting:
+        said = [json.loads(await asyncio.to_thread(waiting.stdout.readline)) for _ in range(2)]  # type: ignore[union-attr]
+        assert said[0] == {"event": "ordered", "explain_job_id": JOB, "features": 2}
+        assert said[1]["event"] == "waiting"
+        assert said[1]["replayers"] == 0
+        assert "mistudio-explain serve replayer" in said[1]["why"]
+        with started(settings, "serve", "replayer"):
+            out, _ = await asyncio.to_thread(waiting.communicate, timeout=WAIT_S)
+    assert json.loads(out.splitlines()[-1]) == {"event": "sealed", "explain_job_id": JOB, "features": 2, "notes": []}
+    assert waiting.returncode == 0
+    again = await asyncio.to_thread(run, settings, *ordered, expect=2)
+    assert f"the job {JOB} exists already" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("order_of", "said"),
+    [
+        ({"where": "quality<0.5"}, "no feature of explain_1 fits"),
+        ({"features": "3,99"}, "find_1 has no feature 99"),
+        ({"prompt": "none@1"}, "there is no such template; there are"),
+        ({"of": "explain_9"}, "has no job 'explain_9'; it has explain_1"),
+        ({"of": "explain_2"}, "explain_2 explains features of find_2, not of find_1"),
+        ({"new_job": "a|b"}, "--as 'a|b' is no job id"),
+        ({"since": "soon"}, "--since 'soon' is no moment"),
+        ({"where": "quality<"}, "is wrong at the end"),
+    ],
+)
+def test_an_order_that_cannot_be_meant_is_refused_before_anything_is_written(order_of: dict[str, str], said: str, tmp_path: Path) -> None:
+    settings = Settings(store=StoreSettings(url=f"sqlite:///{tmp_path}/explain.db"))
+    admit(settings, [(str(n), Coordinates(topic=topics.FEATURES, partition=0, offset=n)) for n in range(5)])
+    admit(settings, [("1", Coordinates(topic=topics.FEATURES, partition=0, offset=9))], job="explain_2", find_job="find_2")
+    with pytest.raises(BadInput) as refused:
+        plan(ReplayOrder("find_1", **order_of), settings, datetime.now(UTC))  # type: ignore[arg-type]
+    assert said in str(refused.value)
+
+
+async def test_a_dry_run_orders_nothing(settings: Settings) -> None:
+    places = await send(settings, [feature(n) for n in range(20)])
+    admit(settings, [(str(n), place) for n, place in enumerate(places)])
+    shown = (await asyncio.to_thread(run, settings, "replay", "--from-job", "find_1", "--dry-run")).stdout
+    assert "would replay 20 of the 20 features of explain_1" in shown
+    assert "a guess" in shown
+    assert await standing(settings, topics.JOBS) == []
+
+
+async def test_features_out_of_a_file_need_no_replayer_and_no_kafka_that_still_has_them(settings: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "feature_analysis.json"
+    found = [{"feature_id": n, "coherence_score": 0.9, "top_activations": [{"text": f"text {n}", "activation_strength": 1.0}]} for n in range(4)]
+    metadata = {"job_id": "find_1", "source_training_job": "train_1", "model_name": "m", "total_features": 4, "processing_time": "1 s"}
+    path.write_text(json.dumps({"job_metadata": metadata, "features": found}))
+    arguments = ("replay", "--from-job", "find_1", "--from-file", str(path), "--as", JOB, "--route", "big", "--features", "1,3", "--json")
+    refused = await asyncio.to_thread(run, settings, *arguments, expect=2)
+    assert "find_1 was never explained here" in refused.stderr
+
+    async with clients_of(settings).producer([topics.JOBS]) as producer:
+        await publish(producer, [outgoing(JobEvent(explain_job_id="explain_1", at_ms=1, request=RequestPart(find_job_id="find_1")))])
+    said = [json.loads(line) for line in (await asyncio.to_thread(run, settings, *arguments)).stdout.splitlines()]
+    assert said[-1] == {"event": "sealed", "explain_job_id": JOB, "features": 2, "notes": []}
+    assert await seal_of(settings) == SealedPart(expected=2)
+    copied = [received_feature(record) for record in await standing(settings, topics.REPLAYS)]
+    assert sorted(each.event.feature_key for each in copied) == ["1", "3"]
+    assert all(each.event.effective_request == JobRequest(explain_job_id=JOB, route="big", expected=2) for each in copied)
+    assert all("mse-source" not in dict(each.record.headers) for each in copied)
+    async with replayer(settings):  # which leaves that order alone
+        await order(settings, ReplayPart(from_job="find_1", of="explain_7"), job="explain_other")
+        await until_sealed(settings, "explain_other")
+    assert len(await standing(settings, topics.REPLAYS)) == 2
+
+
+@pytest.mark.slow
+async def test_an_unchanged_replay_of_1000_features_calls_no_model_and_compares_as_the_same(settings: Settings, tmp_path: Path) -> None:
+    count = 1000
+    services = ("serve", "context", "generation", "validation", "aggregator", "replayer")
+    with SlowLlm(0.0) as llm:
+        endpoint = {"name": "fake", "provider": "openai", "url": llm.url, "slots": 8}
+        more = {"LLM__ENDPOINTS": json.dumps([endpoint]), "REPORTS__DIRECTORY": str(tmp_path / "out"), "QUALITY__EXPLAIN_POOR": "true"}
+        with started(settings, *services, **more):
+            request = JobRequest(explain_job_id="explain_1", expected=count)
+            await send(settings, (feature(n, request=request) for n in range(count)))
+            async with clients_of(settings).producer([topics.JOBS]) as producer:
+                asked = JobEvent(explain_job_id="explain_1", at_ms=1, request=RequestPart(find_job_id="find_1"))
+                await publish(producer, [outgoing(asked), outgoing(JobEvent(explain_job_id="explain_1", at_ms=1, sealed=SealedPart(expected=count)))])
+            await asyncio.to_thread(run, settings, "watch", "explain_1", "--json")
+        called = llm.calls
+        assert called == count
+        forecast = json.loads((await asyncio.to_thread(run, settings, "replay", "--from-job", "find_1", "--dry-run", "--json")).stdout)
+        assert (forecast["likely_cached"], forecast["model_calls"]) == (count, 0)
+        with started(settings, *services, **more):  # another process: the answers are in the store
+            await asyncio.to_thread(run, settings, "replay", "--from-job", "find_1", "--as", JOB)
+            report = json.loads((await asyncio.to_thread(run, settings, "watch", JOB, "--json")).stdout.splitlines()[-1])
+    assert (report["status"], report["explained"]) == ("completed", count)
+    assert llm.calls == called
+    (found,) = json.loads((await asyncio.to_thread(run, settings, "compare", "explain_1", JOB, "--same-background", "--json")).stdout)
+    assert found["most_changed"] == []
+    assert found["all"]["n"] + found["left_out"] == count
+    assert found["all"]["other"]["cached"] == found["all"]["n"]

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError, GroupLoadInProgressError, KafkaError, for_code
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from mistudio_explain.cli.show import console, error_line, print_json
@@ -23,6 +24,7 @@ from mistudio_explain.replay.service import SERVICE
 
 _POLL_MS = 200
 _WAIT_S = 5.0  # without a copy, before it is asked whether there is a replayer
+_AGAIN_S = 0.2
 _LINE_S = 5.0  # between two lines where there is no terminal
 _FETCH_BYTES = 1 << 20
 
@@ -158,10 +160,23 @@ async def _replayers(clients: KafkaClients) -> int | None:
         return None
     try:
         async with clients.admin() as admin, asyncio.timeout(_WAIT_S):
-            (answer,) = await admin.describe_consumer_groups([group])
-        ((code, _, _, _, _, members, *_),) = answer.groups
-        if code:
-            raise for_code(code)(group)
-        return len(members)
+            while True:
+                if (members := await _members(admin, group)) is not None:
+                    return members
+                await asyncio.sleep(_AGAIN_S)
     except (KafkaError, OSError, TimeoutError):
         return None
+
+
+async def _members(admin: AIOKafkaAdminClient, group: str) -> int | None:
+    """How many members a group has; None while its coordinator comes up, as it does for the first group of a new cluster."""
+    try:
+        (answer,) = await admin.describe_consumer_groups([group])
+    except GroupCoordinatorNotAvailableError:
+        return None
+    ((code, _, _, _, _, members, *_),) = answer.groups
+    if code == GroupCoordinatorNotAvailableError.errno or code == GroupLoadInProgressError.errno:
+        return None
+    if code:
+        raise for_code(code)(group)
+    return len(members)
