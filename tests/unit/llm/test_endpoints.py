@@ -74,8 +74,8 @@ def script(endpoint: Endpoint) -> Scripted:
     return endpoint.provider
 
 
-async def chosen(endpoints: Endpoints, *route: str) -> Choice:
-    async with endpoints.slot(route) as choice:
+async def chosen(endpoints: Endpoints, *route: str, is_urgent: bool = False) -> Choice:
+    async with endpoints.slot(route, is_urgent=is_urgent) as choice:
         return choice
 
 
@@ -118,6 +118,51 @@ async def test_never_more_calls_than_slots_are_in_flight() -> None:
         await asyncio.gather(*(one() for _ in range(40)))
     assert most == {"a": 2, "b": 3}
     assert [endpoint.in_flight for endpoint in endpoints.all] == [0, 0]
+
+
+async def test_an_urgent_call_takes_the_next_free_slot_before_those_that_waited_longer() -> None:
+    endpoints = fleet(endpoint("a", "m"))
+    order: list[str] = []
+    release = asyncio.Event()
+
+    async def one(name: str, *, is_urgent: bool) -> None:
+        async with endpoints.slot(["m"], is_urgent=is_urgent):
+            order.append(name)
+            await release.wait()
+            await settled()
+
+    tasks = [asyncio.create_task(one("first", is_urgent=False))]
+    await settled()
+    tasks += [asyncio.create_task(one(name, is_urgent=name == "urgent")) for name in ("second", "third", "urgent")]
+    await settled()
+    assert order == ["first"]
+    release.set()
+    async with asyncio.timeout(10):
+        await asyncio.gather(*tasks)
+    assert order == ["first", "urgent", "second", "third"]
+
+
+async def test_an_urgent_call_that_gives_up_lets_the_others_go_on() -> None:
+    endpoints = fleet(endpoint("a", "m"))
+    async with endpoints.slot(["m"]):
+        urgent = asyncio.create_task(chosen(endpoints, "m", is_urgent=True))
+        await settled()
+        other = asyncio.create_task(chosen(endpoints, "m"))
+        await settled()
+    urgent.cancel()
+    async with asyncio.timeout(10):
+        await other
+
+
+async def test_an_urgent_call_that_waits_for_one_endpoint_does_not_block_another() -> None:
+    endpoints = fleet(endpoint("a", "m"), endpoint("b", "n"))
+    async with endpoints.slot(["m"]):
+        urgent = asyncio.create_task(chosen(endpoints, "m", is_urgent=True))
+        await settled()
+        async with asyncio.timeout(10):
+            await chosen(endpoints, "n")
+        assert not urgent.done()
+    await urgent
 
 
 async def test_a_cancelled_wait_leaves_no_slot_taken() -> None:
