@@ -32,7 +32,7 @@ from mistudio_explain.kafka.committed import committed_offsets
 from mistudio_explain.kafka.lag import LagReader
 from mistudio_explain.kafka.lag_refresh import refresh_lag
 from mistudio_explain.kafka.offsets import pack
-from mistudio_explain.kafka.topics import lane_spec, topic_specs
+from mistudio_explain.kafka.topics import TopicSpec, lane_spec, topic_specs
 from mistudio_explain.observability.lag_figures import LagFigures, LagReading, PartitionReading, figures
 from mistudio_explain.settings import KafkaSettings, LimitSettings, Settings
 
@@ -59,7 +59,7 @@ async def admin(clean_kafka: RealKafka) -> AsyncIterator[AIOKafkaAdminClient]:
     """An admin client of a Kafka with the product's topics and one lane."""
     settings = Settings(kafka=KafkaSettings(bootstrap_servers=clean_kafka.bootstrap))
     async with clients_of(settings.kafka).admin() as made:
-        await create_topics(made, [*topic_specs(settings), lane_spec(LANE, settings)], None)
+        await make(made, *topic_specs(settings), lane_spec(LANE, settings))
         yield made
 
 
@@ -101,6 +101,16 @@ async def _holds(consumer: AIOKafkaConsumer) -> bool:
     return bool(consumer.assignment())
 
 
+async def make(admin: AIOKafkaAdminClient, *specs: TopicSpec) -> None:
+    """Make topics, and wait until the broker knows what its controller has made."""
+
+    async def are_there() -> bool:
+        return {spec.name for spec in specs} <= set(await admin.list_topics())
+
+    await create_topics(admin, specs, None)
+    await until(are_there)
+
+
 async def delete(admin: AIOKafkaAdminClient, topic: str) -> None:
     async def is_gone() -> bool:
         return topic not in await admin.list_topics()
@@ -135,7 +145,7 @@ def as_kafka_tells(printed: str) -> dict[tuple[str, str, int], tuple[int | None,
 
 async def test_the_figures_are_those_of_kafkas_own_command(clean_kafka: RealKafka, admin: AIOKafkaAdminClient) -> None:
     gone = topics.PROMPTS_PREFIX + "gone"
-    await create_topics(admin, [lane_spec(gone, Settings())], None)
+    await make(admin, lane_spec(gone, Settings()))
     await produce(clean_kafka, topics.DRAFTS, {0: 5, 1: 4, 2: 3})
     await produce(clean_kafka, topics.FEATURES, {0: 7, 3: 2})
     await produce(clean_kafka, LANE, {0: 10, 1: 1})
@@ -201,7 +211,7 @@ async def test_the_rate_is_what_was_finished_between_two_readings(clean_kafka: R
 
 async def test_ages_are_read_from_many_partitions_and_from_batches_of_any_size(clean_kafka: RealKafka, admin: AIOKafkaAdminClient) -> None:
     lanes = [topics.PROMPTS_PREFIX + f"m{number}" for number in range(10)]
-    await create_topics(admin, [lane_spec(lane, Settings()) for lane in lanes], None)
+    await make(admin, *(lane_spec(lane, Settings()) for lane in lanes))
     for size, lane in enumerate(lanes):
         await produce(clean_kafka, lane, dict.fromkeys(range(6), 1), value=b"x" * (size * 100_000), timestamp_ms=1_000_000)
     async with reading(clean_kafka, clock=lambda: 1010.0) as reader:
@@ -254,7 +264,7 @@ class Rules:
     @asynccontextmanager
     async def admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
         async with clients_of(self.settings).admin() as admin:
-            await create_topics(admin, topic_specs(Settings()), None)
+            await make(admin, *topic_specs(Settings()))
             yield admin
 
 

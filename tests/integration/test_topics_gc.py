@@ -12,13 +12,12 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from golden_events import EXAMPLES
 from integration.real_kafka import RealKafka
-from integration.test_lag import GENERATION, Rules, clients_of, commit, produce, refusal, until
+from integration.test_lag import GENERATION, Rules, clients_of, commit, make, produce, refusal, until
 from integration.test_lag import rules as rules
 from integration.test_whole_way import Command, kafka_settings
 from mistudio_explain.errors import Unreachable
 from mistudio_explain.events import topics
 from mistudio_explain.events.codec import encode
-from mistudio_explain.kafka.admin import create_topics
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.idle_lanes import Lane, find_lanes, remove_lanes
 from mistudio_explain.kafka.lag import LagReader
@@ -37,7 +36,7 @@ async def admin(clean_kafka: RealKafka) -> AsyncIterator[AIOKafkaAdminClient]:
     """An admin client of a Kafka with lanes in every state that matters."""
     settings = Settings(kafka=KafkaSettings(bootstrap_servers=clean_kafka.bootstrap))
     async with clients_of(settings.kafka).admin() as made:
-        await create_topics(made, [*topic_specs(settings), *(lane_spec(lane, settings) for lane in LANES.values())], None)
+        await make(made, *topic_specs(settings), *(lane_spec(lane, settings) for lane in LANES.values()))
         old, kafka = LONG_AGO_MS, clean_kafka
         now = int(time.time() * 1000)
         for lane in (topics.EXPRESS, topics.SHARED, LANES["finished"]):
@@ -131,7 +130,7 @@ async def test_a_service_that_still_knows_a_removed_lane_makes_it_again(clean_ka
 async def test_a_missing_right_to_delete_is_named(rules: Rules) -> None:
     async with rules.admin() as admin:
         lane = topics.PROMPTS_PREFIX + "forbidden"
-        await create_topics(admin, [lane_spec(lane, Settings())], None)
+        await make(admin, lane_spec(lane, Settings()))
         await produce(rules.kafka, lane, {0: 1})
         await commit(rules.kafka, GENERATION, {(lane, 0): 1})
         reader = LagReader(admin)

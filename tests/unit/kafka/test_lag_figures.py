@@ -66,3 +66,7 @@ def test_a_commit_beyond_the_end_counts_the_whole_log() -> None:
 def test_a_lane_is_shown_with_its_target_model_when_that_is_known() -> None:
     assert row(part(), models={TOPIC: "org/M"}).target_model == "org/M"
     assert row(part()).target_model is None
+
+
+def test_a_commit_that_steps_over_expired_records_counts_only_those_that_were_there() -> None:
+    assert row(part(begin=8, committed=10), earlier=(part(begin=8, committed=4),)).rate == 1
