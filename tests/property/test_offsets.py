@@ -1,9 +1,11 @@
 """Offset bookkeeping: whatever the order of taking, finishing and restarting, no record is lost or wrongly committed."""
 
+import random
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mistudio_explain.kafka.offsets import METADATA_LIMIT, PartitionOffsets, pack, unpack
+from mistudio_explain.kafka.offsets import METADATA_LIMIT, PartitionOffsets, in_flight_of, pack, unpack
 
 _LOG = st.lists(st.integers(0, 400), min_size=1, max_size=60, unique=True).map(sorted)
 
@@ -107,3 +109,27 @@ def test_a_record_fetched_again_while_in_flight_is_not_handled_twice(log: list[i
     for offset in log:
         offsets.finish(offset)
     assert offsets.position == log[-1] + 1
+
+
+def test_a_bitmap_that_does_not_fit_is_left_out_whole() -> None:
+    scattered = {offset for offset in range(60_000) if random.Random(offset).random() < 0.5}
+    assert pack(0, scattered) == ""
+    offsets = PartitionOffsets(0)
+    for offset in range(60_000):
+        offsets.take(offset)
+    for offset in scattered - {0}:
+        offsets.finish(offset)
+    point = offsets.commit_point()
+    assert point is not None
+    assert unpack(point.offset, point.metadata) == frozenset()
+    assert in_flight_of(point.metadata) == 60_000 - len(scattered - {0})
+
+
+@given(noise=st.text(max_size=40))
+def test_in_flight_is_what_the_metadata_says_and_nothing_else(noise: str) -> None:
+    assert in_flight_of(None) is None
+    assert in_flight_of("b1:abc") is None
+    assert in_flight_of("b1:abc,f12") == 12
+    assert in_flight_of(",f0") == 0
+    found = in_flight_of(noise)
+    assert found is None or noise.endswith(f",f{found}") or noise.endswith(",f" + noise.rpartition(",f")[2])
