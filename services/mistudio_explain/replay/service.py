@@ -17,6 +17,7 @@ from mistudio_explain.events.codec import decode
 from mistudio_explain.events.job import JobEvent, SealedPart
 from mistudio_explain.events.topics import JOBS, REPLAYS
 from mistudio_explain.kafka.app import StreamApp
+from mistudio_explain.kafka.committed import committed_offsets
 from mistudio_explain.kafka.records import outgoing
 from mistudio_explain.observability.metrics import EVENTS_OUT
 from mistudio_explain.replay.copying import Copy, copied_already
@@ -55,7 +56,7 @@ async def _lead(app: StreamApp) -> None:
     group = app.clients.group(SERVICE)
     arguments = app.clients.fetching | ({} if group is None else {"group_id": group, **app.clients.membership})
     async with app.clients.consumer(**arguments) as consumer:
-        replayer = Replayer(app, consumer, in_group=group is not None)
+        replayer = Replayer(app, consumer, group)
         try:
             await replayer.run()
         finally:
@@ -65,10 +66,10 @@ async def _lead(app: StreamApp) -> None:
 class Replayer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is not typed
     """Runs one order after the other while it holds the partition of orders."""
 
-    def __init__(self, app: StreamApp, consumer: AIOKafkaConsumer, *, in_group: bool) -> None:
+    def __init__(self, app: StreamApp, consumer: AIOKafkaConsumer, group: str | None) -> None:
         self._app = app
         self._consumer = consumer
-        self._in_group = in_group
+        self._group = group
         self._orders = Orders()
         self._leads = False
         self._goal: int | None = None
@@ -76,13 +77,15 @@ class Replayer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is 
         self._copying: tuple[Order, asyncio.Task[None]] | None = None
         self._not_before: dict[str, tuple[float, float]] = {}
         """By job: when it may be tried again, and how long it waited last."""
+        self._begun: str | None = None
+        """Which order the group's commit says was begun; None when there is no commit to tell."""
         self._seen_alive = time.monotonic()
         self._committed = -1
         self._commit_due = 0.0
 
     async def run(self) -> None:
         """Follow the orders and run them; ends by an error only."""
-        if self._in_group:
+        if self._group is not None:
             self._consumer.subscribe([JOBS], listener=self)
         else:
             self._consumer.assign([_ORDERS])
@@ -128,6 +131,9 @@ class Replayer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is 
 
     async def _has_caught_up(self) -> bool:
         if self._goal is None:
+            if self._group is not None:
+                stored = await committed_offsets(self._app.admin, self._group, [_ORDERS])
+                self._begun = stored[_ORDERS][1] if _ORDERS in stored else None
             self._goal = (await self._consumer.end_offsets([_ORDERS]))[_ORDERS]
         return bool(await self._consumer.position(_ORDERS) >= self._goal)
 
@@ -167,13 +173,23 @@ class Replayer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is 
             log.error("replay.refused", job=job, why=str(error))
             await self._seal(order, Tally(wanted=0), [f"nothing was replayed: {error}"])
             return
-        already = await copied_already(self._app.clients, order.event)
+        already = await self._copied_already(order)
         log.info("replay.started", job=job, features=len(selection.places), copied_before=len(already))
         tally = await self._copy(order, selection, already)
         await self._held()
         notes = notes_of(tally, selection)
         await self._seal(order, tally, notes)
         log.info("replay.ended", job=job, copied=tally.copied, copied_before=tally.earlier, notes=notes)
+
+    async def _copied_already(self, order: Order) -> set[Place]:
+        """What was copied by somebody who began this order before; that it is begun now is committed before the first copy."""
+        mark = f"{order.event.explain_job_id}|{order.event.revision}"
+        is_first = self._begun is not None and self._begun != mark
+        already = set() if is_first else await copied_already(self._app.clients, order.event)
+        self._begun = mark
+        if self._group is not None:
+            await self._commit()
+        return already
 
     async def _copy(self, order: Order, selection: Selection, already: set[Place]) -> Tally:
         expected = len(selection.places) if knows_how_many(order.part) else None
@@ -197,12 +213,12 @@ class Replayer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is 
         if not self._leads:
             raise _NotOurs
         now = time.monotonic()
-        if self._in_group and now - self._seen_alive > self._app.settings.kafka.session_timeout_ms / 3000:
+        if self._group is not None and now - self._seen_alive > self._app.settings.kafka.session_timeout_ms / 3000:
             await self._commit()
         self._seen_alive = now
 
     async def _commit_when_due(self) -> None:
-        if self._in_group and time.monotonic() >= self._commit_due:
+        if self._group is not None and time.monotonic() >= self._commit_due:
             self._commit_due = time.monotonic() + _COMMIT_INTERVAL_S
             if await self._done_before() != self._committed:
                 await self._commit()
@@ -210,7 +226,7 @@ class Replayer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is 
     async def _commit(self) -> None:
         """Commit, so that lag tools see the orders that wait; refused when another leads."""
         offset = await self._done_before()
-        await self._consumer.commit({_ORDERS: offset})
+        await self._consumer.commit({_ORDERS: (offset, self._begun or "")})
         self._committed = offset
 
     async def _done_before(self) -> int:

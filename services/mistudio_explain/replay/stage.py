@@ -182,7 +182,7 @@ def notes_of(tally: Tally, selection: Selection) -> list[str]:
         notes.append(f"{tally.refused} features are larger than the topic of replays takes; compare limits with `mistudio-explain topics check`")
     if selection.unlocated:
         count = len(selection.unlocated)
-        notes.append(f"nothing says where {count} {'feature' if count == 1 else 'features'} stand: {listed(selection.unlocated)}; {advice}")
+        notes.append(f"nothing says where {count} {'feature stands' if count == 1 else 'features stand'}: {listed(selection.unlocated)}; {advice}")
     return notes
 
 
