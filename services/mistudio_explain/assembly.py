@@ -1,8 +1,8 @@
 """Puts the services of a process together out of its settings."""
 
 import random
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,12 +16,12 @@ from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.kafka.controls import JobControls
 from mistudio_explain.kafka.lag_refresh import refresh_lag
-from mistudio_explain.llm.answers_cache import MemoryAnswers
 from mistudio_explain.llm.endpoints import Endpoints
 from mistudio_explain.redelivery import service as redelivery
 from mistudio_explain.replay import service as replay
 from mistudio_explain.settings import Settings
-from mistudio_explain.store.jobs import open_store
+from mistudio_explain.store.answers import StoredAnswers
+from mistudio_explain.store.seat import Seat
 from mistudio_explain.validation import service as validation
 from mistudio_explain.validation.validator import Validator
 
@@ -56,20 +56,33 @@ async def assembled(settings: Settings, clients: KafkaClients, services: Sequenc
         if "context" in services and controls is not None:
             context.register(app, controls, family=_family(settings, endpoints))
         if "generation" in services and controls is not None and endpoints is not None:
-            generation.register(app, controls, endpoints, MemoryAnswers(), rng)
+            answers = stack.enter_context(StoredAnswers.opened(settings.store))
+            generation.register(app, controls, endpoints, answers, rng)
         if "validation" in services and controls is not None:
             validation.register(app, controls, Validator.load(settings.quality))
         if "replayer" in services:
             replay.register(app)
         if "aggregator" in services:
-            store = stack.enter_context(open_store(settings.store))
-            reports = JobReports(store, store_settings=settings.store, directory=settings.reports.directory, quiet_ms=int(settings.limits.quiet_s * 1000))
-            aggregation.register(app, store, reports)
+            seat = stack.enter_context(_seat(settings))
+            reports = JobReports(lambda: seat.store, settings)
+            aggregation.register(app, seat, reports)
             if not clients.is_embedded:  # which keeps no groups
                 app.task("lag metrics", partial(refresh_lag, clients))
         if "redelivery" in services:
             redelivery.register(app)
         yield Assembly(app, reports)
+
+
+@contextmanager
+def _seat(settings: Settings) -> Iterator[Seat]:
+    """The store's seat: taken at once where no other may wait for it, so that a second aggregator on one file refuses to start."""
+    seat = Seat(settings.store)
+    try:
+        if not seat.is_shared:
+            seat.take()
+        yield seat
+    finally:
+        seat.leave()
 
 
 @asynccontextmanager

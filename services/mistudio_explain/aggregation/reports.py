@@ -1,16 +1,17 @@
 """Makes a job's report: its numbers from the store, and its files once the job is at an end."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from mistudio_explain.aggregation.stage import report_of, status_of
+from mistudio_explain.aggregation.stage import report_of, rests_on_silence, status_of
 from mistudio_explain.events.codec import encode
 from mistudio_explain.events.explanation import FeatureOutcome
 from mistudio_explain.events.job import JobReport, JobStatus
 from mistudio_explain.events.topics import EXPLANATIONS
 from mistudio_explain.reporting.stage import report_directory, write_reports
-from mistudio_explain.settings import StoreSettings
+from mistudio_explain.settings import Settings
+from mistudio_explain.store.database import StoreLost
 from mistudio_explain.store.jobs import Change, JobStore, read_outcomes
 
 _MOST_MISSING = 100
@@ -19,33 +20,59 @@ _FEW = 1000
 
 
 class JobReports:
-    """Reports on the jobs of a store, into a folder for each under `directory`."""
+    """Reports on the jobs of a store, into a folder for each under `directory`; `store` gives the rows, None while they are another process's."""
 
-    def __init__(self, store: JobStore, *, store_settings: StoreSettings, directory: Path, quiet_ms: int) -> None:
-        self._store = store
-        self._store_settings = store_settings
-        self._directory = directory
-        self._quiet_ms = quiet_ms
+    def __init__(self, store: Callable[[], JobStore | None], settings: Settings, *, directory: Path | None = None) -> None:
+        self._open_store = store
+        self._settings = settings
+        self._directory = directory or settings.reports.directory
+        self._quiet_ms = int(settings.limits.quiet_s * 1000)
 
-    def numbers(self, job: str, *, now_ms: int, interrupted: bool = False) -> JobReport | None:
-        """The job's numbers; `interrupted` says that nothing more will come, so that an open job is incomplete."""
-        state = self._store.state(job)
+    def numbers(self, job: str, *, now_ms: int, interrupted: bool = False, backlog: int | None = None, unreadable: Sequence[str] = ()) -> JobReport | None:
+        """The job's numbers; `interrupted` says that nothing more will come, so that an open job is incomplete.
+
+        `backlog` is what waits in the topics (aggregation/stage.py), `unreadable` the dead letters that name no job.
+        """
+        store = self._store
+        state = store.state(job)
         if state is None:
             return None
-        status, expected, source = status_of(state, now_ms=now_ms, quiet_ms=self._quiet_ms)
+        standing = status_of(state, now_ms=now_ms, quiet_ms=self._quiet_ms, backlog=backlog)
+        missing = store.missing(job, _MOST_MISSING) if interrupted or rests_on_silence(standing) else []
+        status, expected, source = status_of(state, now_ms=now_ms, quiet_ms=self._quiet_ms, backlog=backlog, is_owed=bool(missing))
         if interrupted and status is JobStatus.RUNNING:
             status = JobStatus.INCOMPLETE
-        missing = [] if status is not JobStatus.INCOMPLETE else self._store.missing(job, _MOST_MISSING)
-        as_of = {str(partition): offset for partition, offset in self._store.positions(EXPLANATIONS).items()}
-        return report_of(state, status=status, expected=expected, expected_source=source, missing=missing, as_of=as_of, now_ms=now_ms)
+        if status is not JobStatus.INCOMPLETE:
+            missing, unreadable = [], ()
+        as_of = {str(partition): offset for partition, offset in store.positions(EXPLANATIONS).items()}
+        return report_of(
+            state, status=status, expected=expected, expected_source=source, missing=missing, unreadable=unreadable, as_of=as_of, now_ms=now_ms
+        )  # fmt: skip
 
     def add(self, outcomes: Iterable[FeatureOutcome], *, now_ms: int) -> None:
         """Take outcomes that somebody else read from the topic, when the aggregator will not come to them any more."""
         self._store.apply([Change(outcome, encode(outcome), "", now_ms) for outcome in outcomes], {})
 
+    def folder(self, job: str) -> Path:
+        """Where a job's files are."""
+        return report_directory(self._directory, job)
+
     def with_files(self, report: JobReport) -> JobReport:
-        """Write the job's files and name them in the report; slow, and safe to run in a thread of its own."""
-        stored = partial(read_outcomes, self._store_settings, report.explain_job_id)
+        """Write the job's files and name them in the report; slow, and safe to run in a thread of its own.
+
+        The files bear the time at which the job was last heard of, so that the same rows give the same bytes whenever they are written.
+        """
+        state = self._store.state(report.explain_job_id)
+        heard_ms = state.heard_ms if state is not None else None
+        dated = report if heard_ms is None else report.model_copy(update={"at_ms": heard_ms})
+        stored = partial(read_outcomes, self._settings.store, report.explain_job_id)
         few = list(stored()) if report.explained + report.skipped + report.failed <= _FEW else None
         outcomes: Callable[[], Iterable[FeatureOutcome]] = stored if few is None else lambda: few
-        return report.model_copy(update={"artefacts": write_reports(report, outcomes, report_directory(self._directory, report.explain_job_id))})
+        return report.model_copy(update={"artefacts": write_reports(dated, outcomes, self.folder(report.explain_job_id))})
+
+    @property
+    def _store(self) -> JobStore:
+        store = self._open_store()
+        if store is None:
+            raise StoreLost("the store is another aggregator's")
+        return store

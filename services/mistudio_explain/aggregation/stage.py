@@ -3,6 +3,7 @@
 Sums are kept in whole micro-units, so that they are exact and the same in whatever order outcomes arrive.
 """
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import Literal
 
@@ -12,6 +13,7 @@ from mistudio_explain.events.job import Averages, JobReport, JobStatus, SummaryI
 _MICRO = 1_000_000
 HIGH_QUALITY = 0.8
 _MOST_MISSING = 100
+_MOST_UNREADABLE = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,23 +116,36 @@ class JobState:
         return self.counters.explained + self.counters.skipped + self.counters.failed
 
 
-def status_of(state: JobState, *, now_ms: int, quiet_ms: int) -> tuple[JobStatus, int | None, Literal["sealed", "inferred"] | None]:
+Standing = tuple[JobStatus, int | None, Literal["sealed", "inferred"] | None]
+"""How far a job is, how many features it has, and who says so."""
+
+
+def status_of(state: JobState, *, now_ms: int, quiet_ms: int, backlog: int | None = None, is_owed: bool = False) -> Standing:
     """Say how far a job is, how many features it has, and who says so.
 
     A sealed job is complete when outcomes cover the expected features, and incomplete when nothing has happened for
-    the quiet period; an unsealed one is taken as complete after a quiet period in which every admission got its
-    outcome.
+    the quiet period and nothing waits in any topic; an unsealed one is taken as complete after such a period in which
+    every admission got its outcome. `backlog` counts the records that wait in topics of any job; None where that
+    cannot be known, and time alone decides. `is_owed` says that an admitted feature has no outcome.
     """
-    is_quiet = state.heard_ms is not None and now_ms - state.heard_ms >= quiet_ms
+    is_over = state.heard_ms is not None and now_ms - state.heard_ms >= quiet_ms and not backlog
+    settled = state.outcomes if state.settled is None else state.settled
     if state.cancelled:
         return JobStatus.CANCELLED, state.expected, None if state.expected is None else "sealed"
     if state.expected is not None:
-        if state.outcomes >= state.expected:
+        if settled >= state.expected:
             return JobStatus.COMPLETED, state.expected, "sealed"
-        return (JobStatus.INCOMPLETE if is_quiet else JobStatus.RUNNING), state.expected, "sealed"
-    if is_quiet and state.outcomes >= state.admitted > 0:
-        return JobStatus.COMPLETED, state.admitted, "inferred"
+        return (JobStatus.INCOMPLETE if is_over else JobStatus.RUNNING), state.expected, "sealed"
+    entered = max(state.admitted, state.outcomes)  # admissions expire, outcomes do not
+    if is_over and settled >= entered > 0 and not is_owed:
+        return JobStatus.COMPLETED, entered, "inferred"
     return JobStatus.RUNNING, None, None
+
+
+def rests_on_silence(standing: Standing) -> bool:
+    """Whether a job was judged by what did not come, which a backlog or a feature still owed refutes."""
+    status, _, source = standing
+    return status is JobStatus.INCOMPLETE or source == "inferred"
 
 
 def report_of(
@@ -142,6 +157,7 @@ def report_of(
     missing: list[str],
     as_of: dict[str, int],
     now_ms: int,
+    unreadable: Sequence[str] = (),
 ) -> JobReport:
     """Put a job's state into the numbers that people and miStudioScore read."""
     sums = state.counters
@@ -163,6 +179,8 @@ def report_of(
         flagged=sums.flagged,
         confirmed=sums.confirmed,
         missing=missing[:_MOST_MISSING],
+        unreadable=list(unreadable[:_MOST_UNREADABLE]),
+        notes=list(state.notes),
         averages=Averages(
             quality=_mean(sums.quality_micro, sums.quality_n),
             accuracy=_mean(sums.accuracy_micro, sums.accuracy_n),

@@ -29,7 +29,7 @@ def write_report(job: str, *, out: Path | None, config: Path | None, profile: st
 
 def _write(settings: Settings, job: str, directory: Path) -> JobReport:
     with reading(settings.store) as store:
-        reports = JobReports(store, store_settings=settings.store, directory=directory, quiet_ms=int(settings.limits.quiet_s * 1000))
+        reports = JobReports(lambda: store, settings, directory=directory)
         report = reports.numbers(job, now_ms=int(time.time() * 1000))
         if report is None:
             known = ", ".join(store.jobs(20)) or "none"

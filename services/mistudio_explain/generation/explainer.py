@@ -98,7 +98,10 @@ async def explain(
                 made = _generation(choice, completion, attempt=request.attempt + len(tries))
                 draft = drafted(request, parse(request.prompt, completion.text, completion.finish_reason), made, flags)
                 base = call_for(request.prompt, choice.model, llm)
-                await answers.put(cache_key(request.prompt.sha256, choice.model, base), KeptAnswer(text=completion.text, generation=made, flags=flags))
+                answer = KeptAnswer(text=completion.text, generation=made, flags=flags)
+                await answers.put(
+                    cache_key(request.prompt.sha256, choice.model, base), answer, prompt_sha256=request.prompt.sha256, job=request.subject.explain_job_id
+                )
                 return draft
             except UnusableAnswer as error:
                 unusable += 1

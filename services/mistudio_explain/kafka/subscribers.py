@@ -58,6 +58,8 @@ class Subscription:
     admin: Callable[[], AIOKafkaAdminClient]
     is_paused: Callable[[TopicPartition], bool] = lambda _: False
     """Whether a partition must not be read on for now."""
+    is_open: Callable[[], bool] = lambda: True
+    """Whether it is known by now which partitions are paused; nothing is taken before."""
     pattern: str | None = None
 
     @property
@@ -87,8 +89,8 @@ class Raw:
         self._decoder = _raw_body
 
 
-Positions = Callable[[AIOKafkaConsumer, Sequence[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]]
-"""Says from which offset each partition is to be read; those left out are read from their beginning."""
+Positions = Callable[[AIOKafkaConsumer, Sequence[TopicPartition]], Awaitable[Mapping[TopicPartition, int] | None]]
+"""Says from which offset each partition is to be read; those left out are read from their beginning. None: not now, another process reads them."""
 
 
 class WholeTopicSubscriber(Raw, BatchSubscriber):
@@ -103,15 +105,22 @@ class WholeTopicSubscriber(Raw, BatchSubscriber):
         self._subscription = subscription
         self._positions = positions
         self.caught_up = asyncio.Event()
+        self._attach_again = False
         self.title = subscription.title
         self._fetch = TolerantFetch()
         self._most = max_records
+
+    def attach_again(self) -> None:
+        """Ask for the positions anew before the next record is read."""
+        self._attach_again = True
 
     async def _run_consume_loop(self, consumer: AIOKafkaConsumer) -> None:
         goal = await self._attach(consumer)
         while self.running:
             self._subscription.turn()
             try:
+                if self._attach_again:
+                    goal = await self._attach(consumer)
                 batch, unreadable = await self._fetch(consumer, sorted(consumer.assignment()), timeout_ms=POLL_MS, max_records=self._most)
                 for record in unreadable:
                     await self._subscription.on_unreadable(record)
@@ -132,12 +141,17 @@ class WholeTopicSubscriber(Raw, BatchSubscriber):
         """Seek to the reader's positions; returns the end that must be reached, by partition."""
         while True:
             self._subscription.turn()
+            self._attach_again = False
             try:
                 partitions = await partitions_of(consumer, self._subscription.topics)
                 consumer.assign(partitions)
                 begin = await consumer.beginning_offsets(partitions)
                 end: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
                 kept = await self._positions(consumer, partitions)
+                if kept is None:
+                    self.caught_up.set()
+                    await asyncio.sleep(BACKOFF_S)
+                    continue
                 for tp in partitions:
                     consumer.seek(tp, kept.get(tp, begin[tp]))
                 return {tp: offset for tp, offset in end.items() if offset > kept.get(tp, begin[tp])}

@@ -27,8 +27,8 @@ class AnswersCache(Protocol):
         """The answer kept under a key."""
         ...
 
-    async def put(self, key: str, answer: KeptAnswer) -> None:
-        """Keep an answer."""
+    async def put(self, key: str, answer: KeptAnswer, *, prompt_sha256: str, job: str) -> None:
+        """Keep an answer; the prompt's hash and the job that asked are for whoever deletes a job."""
         ...
 
 
@@ -51,7 +51,7 @@ class MemoryAnswers:
             self._answers.move_to_end(key)
         return self._answers.get(key)
 
-    async def put(self, key: str, answer: KeptAnswer) -> None:
+    async def put(self, key: str, answer: KeptAnswer, *, prompt_sha256: str, job: str) -> None:  # noqa: ARG002
         """Keep an answer; the one unused for longest goes when there are too many."""
         self._answers[key] = answer
         self._answers.move_to_end(key)

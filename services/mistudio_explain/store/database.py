@@ -74,6 +74,10 @@ class Database(ABC):
         """Values for `among`."""
 
     @abstractmethod
+    def tidy(self, *tables: str) -> None:
+        """Let nothing be left of rows deleted from tables."""
+
+    @abstractmethod
     def close(self) -> None:
         """Give the connection back."""
 
@@ -119,6 +123,9 @@ class Sqlite(Database):
     def listed(self, values: Iterable[str]) -> Any:  # noqa: D102
         return orjson.dumps(list(values)).decode()
 
+    def tidy(self, *tables: str) -> None:  # noqa: ARG002, D102
+        self.all("pragma wal_checkpoint(truncate)")
+
     def close(self) -> None:  # noqa: D102
         with self._turn:
             self._connection.close()
@@ -159,6 +166,9 @@ class Postgres(Database):
 
     def listed(self, values: Iterable[str]) -> Any:  # noqa: D102
         return list(values)
+
+    def tidy(self, *tables: str) -> None:  # noqa: D102
+        self.run(f"vacuum {', '.join(tables)}")
 
     def close(self) -> None:  # noqa: D102
         with self._turn:

@@ -83,7 +83,7 @@ class JobStore(JobQueries):
         }
         names = {job for touched in keys.values() for job, _ in touched}
         query = f"select job, {_JOB_COLUMNS} from job where {self._db.among('job')}"  # noqa: S608
-        jobs = {job: JobRow(*columns[:9], sums=list(columns[9:])) for job, *columns in self._db.all(query, (self._db.listed(names),))}
+        jobs = {job: JobRow(*(*columns[:9], list(columns[9:]))) for job, *columns in self._db.all(query, (self._db.listed(names),))}
         return Rows(outcomes, admissions, parts, jobs, self._free_id())
 
     def _rows_of(self, table: str, columns: str, keys: Iterable[Key], name: str) -> Iterator[tuple]:  # type: ignore[type-arg]
@@ -158,6 +158,60 @@ class JobStore(JobQueries):
     def sent(self, rewrites: Iterable[Rewrite]) -> None:
         """Note that records were written again; those that were noticed once more meanwhile stay due."""
         self._db.run_many("delete from outbox where topic = ? and key = ? and times = ?", [(each.topic, each.key, each.times) for each in rewrites])
+
+    def topics(self) -> dict[str, tuple[str, str]]:
+        """Cluster id and topic id of each topic that the rows come from, as far as they were known."""
+        return {topic: (cluster, topic_id) for topic, cluster, topic_id in self._db.all("select topic, cluster, id from source")}
+
+    def note_topics(self, ids: Mapping[str, tuple[str, str]]) -> None:
+        """Note which topics the rows come from."""
+        put = "insert into source(topic, cluster, id) values(?, ?, ?) on conflict(topic) do update set cluster = excluded.cluster, id = excluded.id"
+        self._db.run_many(put, [(topic, *each) for topic, each in ids.items()])
+
+    def note_on_running_jobs(self, said: str) -> None:
+        """Let the reports of all jobs that are not at their end say something."""
+        with self._db.transaction():
+            jobs = self._db.all("select job from job where status is null or status = 'running'")
+            self._db.run_many("insert into note(job, said) values(?, ?) on conflict(job, said) do nothing", [(job, said) for (job,) in jobs])
+            self._db.run_many("update job set dirty = dirty + 1 where job = ?", jobs)
+
+    def forget(self, job: str) -> None:
+        """Remove everything of a job but its newest order, and remember that it was deleted."""
+        with self._db.transaction():
+            self._db.run("delete from body where id in (select body from outcome where job = ?)", (job,))
+            for table in ("outcome", "admission", "note"):
+                self._db.run(f"delete from {table} where job = ?", (job,))  # noqa: S608
+            self._db.run("delete from part where job = ? and part <> 'control'", (job,))
+            sums = ", ".join(f"{name} = 0" for name in COUNTER_NAMES)
+            self._db.run(f"update job set find_job = null, model = null, admitted = 0, first_ms = null, last_ms = null, {sums} where job = ?", (job,))  # noqa: S608
+        self._db.tidy("outcome", "body", "admission", "part", "note", "job")
+
+    def drop(self, job: str) -> None:
+        """Remove the last that is left of a deleted job."""
+        with self._db.transaction():
+            self._db.run("delete from part where job = ?", (job,))
+            self._db.run("delete from job where job = ?", (job,))
+
+    def has_rows(self, job: str) -> bool:
+        """Whether anything but its newest order is kept of a job."""
+        query = (
+            "select 1 where exists (select 1 from outcome where job = ?) or exists (select 1 from admission where job = ?) "
+            "or exists (select 1 from part where job = ? and part <> 'control')"
+        )
+        return self._db.one(query, (job, job, job)) is not None
+
+    def silent_since(self, at_ms: int) -> list[tuple[str, int, str]]:
+        """Jobs, with revision and tenant, of which nothing was heard since a moment, and that nobody ordered to be deleted."""
+        query = (
+            "select j.job, j.revision, j.tenant from job j where j.buried < j.revision and coalesce(j.last_ms, 0) < ? "
+            "and not exists (select 1 from part p where p.job = j.job and p.at_ms >= ?)"
+        )
+        return [(job, revision, tenant) for job, revision, tenant in self._db.all(query, (at_ms, at_ms))]
+
+    def deleted_before(self, at_ms: int) -> list[str]:
+        """Jobs whose deletion was done before a moment."""
+        query = "select j.job from job j join part p on p.job = j.job and p.part = 'control' where j.status = 'deleted' and p.at_ms < ?"
+        return [job for (job,) in self._db.all(query, (at_ms,))]
 
 
 def _admission_values(rows: Rows) -> Iterator[tuple[object, ...]]:

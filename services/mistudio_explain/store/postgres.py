@@ -18,6 +18,8 @@ from mistudio_explain.store.database import Elsewhere, Postgres
 from mistudio_explain.store.tables import make_tables
 
 SCHEMA = "mistudio_explain"
+_ANEW = f"{SCHEMA}_anew"
+_BEFORE = f"{SCHEMA}_before_"
 LEASE_S = 10
 _LOCK = 7_304_118_956_230_415_871  # any number that no other program takes for a lock in the same database
 _CONNECT_TIMEOUT_S = 5
@@ -48,6 +50,29 @@ def prepare_schema(database: Postgres, schema: str) -> None:
     database.run(f'set search_path to "{schema}"')
     make_tables(database)
     database.run("alter table body alter column body set storage external")  # compressing a body costs more than writing it
+
+
+def begin_anew(database: Postgres) -> None:
+    """Let the session speak of empty tables in a schema beside, which is made anew."""
+    database.run(f'drop schema if exists "{_ANEW}" cascade')
+    prepare_schema(database, _ANEW)
+
+
+def swap(database: Postgres) -> str:
+    """Put the schema built beside in the place of the other, at once; returns the name under which the old one is kept."""
+    taken = {name for (name,) in database.all("select nspname from pg_namespace where nspname like ?", (_BEFORE + "%",))}
+    number = next(number for number in range(1, len(taken) + 2) if f"{_BEFORE}{number}" not in taken)
+    with database.transaction():
+        database.run(f'alter schema "{SCHEMA}" rename to "{_BEFORE}{number}"')
+        database.run(f'alter schema "{_ANEW}" rename to "{SCHEMA}"')
+    database.run(f'set search_path to "{SCHEMA}"')
+    return f"{_BEFORE}{number}"
+
+
+def remove_old(database: Postgres) -> None:
+    """Remove the schemas that were replaced."""
+    for (name,) in database.all("select nspname from pg_namespace where nspname like ?", (_BEFORE + "%",)):
+        database.run(f'drop schema "{name}" cascade')
 
 
 @contextmanager

@@ -82,6 +82,11 @@ class JobQueries:
         for (body,) in self._db.stream("select b.body from outcome o join body b on b.id = o.body where o.job = ? order by o.place", (job,)):
             yield decode(FeatureOutcome, body)
 
+    def features(self, job: str) -> Iterator[str]:
+        """All features of a job that entered or have an outcome; read as they are wanted."""
+        for (place,) in self._db.stream("select place from outcome where job = ? union select place from admission where job = ?", (job, job)):
+            yield feature_at(place)
+
     def missing(self, job: str, limit: int) -> list[str]:
         """Features that entered the job and have no outcome."""
         query = (

@@ -28,6 +28,7 @@ def make_tables(database: Database) -> None:
     for table in _TABLES:
         typed = table.replace(" text", f" {database.text_type}")
         database.run("create table if not exists " + typed.format(narrow=database.narrow, id=database.id_type, counters=counters))
+    database.all("select job.buried, outbox.times, source.id from job, outbox, source limit 0")  # an error where another version made the tables
 
 
 def place_of(feature_key: str) -> str:

@@ -205,7 +205,7 @@ async def test_the_cache_forgets_what_was_unused_for_longest() -> None:
     from mistudio_explain.llm.answers_cache import KeptAnswer
 
     for key in ("a", "b"):
-        await answers.put(key, KeptAnswer(text=key, generation=kept))
+        await answers.put(key, KeptAnswer(text=key, generation=kept), prompt_sha256="", job="")
     await answers.get("a")
-    await answers.put("c", KeptAnswer(text="c", generation=kept))
+    await answers.put("c", KeptAnswer(text="c", generation=kept), prompt_sha256="", job="")
     assert [await answers.get(key) is not None for key in ("a", "b", "c")] == [True, False, True]

@@ -1,0 +1,37 @@
+"""What waits in the topics: before that is nothing, nobody may say that a job's features will not come any more."""
+
+import time
+
+from mistudio_explain.kafka.app import StreamApp
+from mistudio_explain.kafka.lag import LagReader
+from mistudio_explain.store.job_store import JobStore
+
+_FRESH_S = 2.0
+
+
+class Backlog:
+    """Reads how much is unfinished in all groups, and unread by the aggregator; at most every 2 s."""
+
+    def __init__(self, app: StreamApp) -> None:
+        self._app = app
+        self._read_at = -_FRESH_S
+        self._records = 0
+
+    async def read(self, store: JobStore, topics: tuple[str, ...]) -> int | None:
+        """Records that wait; None on the embedded broker, which keeps no groups.
+
+        Raises Unreachable when an access rule is missing, KafkaError or TimeoutError when Kafka does not answer.
+        """
+        if self._app.clients.is_embedded:
+            return None
+        if time.monotonic() - self._read_at >= _FRESH_S:
+            reading = await LagReader(self._app.admin).offsets()
+            waiting = sum(partition.unfinished for group in reading.groups for partition in group.partitions)
+            read = {(topic, part): offset for topic in topics for part, offset in store.positions(topic).items()}
+            unread = sum(
+                each.end - max(each.begin or 0, read.get((each.topic, each.partition), 0))
+                for each in reading.topics
+                if each.topic in topics and each.end is not None
+            )
+            self._records, self._read_at = waiting + unread, time.monotonic()
+        return self._records

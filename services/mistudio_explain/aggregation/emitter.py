@@ -1,0 +1,161 @@
+"""Says what the store knows: reports of jobs that changed, winners that must be written again, and the end of jobs."""
+
+import asyncio
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+
+import structlog
+from aiokafka.errors import KafkaError
+
+from mistudio_explain.aggregation.backlog import Backlog
+from mistudio_explain.aggregation.reader import EVENTS, MirrorReader
+from mistudio_explain.aggregation.removal import Removal
+from mistudio_explain.aggregation.reports import JobReports
+from mistudio_explain.errors import ExplainError
+from mistudio_explain.events import topics
+from mistudio_explain.events.codec import decode
+from mistudio_explain.events.job import ControlPart, JobEvent, JobReport, JobStatus
+from mistudio_explain.kafka.app import StreamApp
+from mistudio_explain.kafka.letter_box import read_letters
+from mistudio_explain.kafka.records import Outgoing, outgoing
+from mistudio_explain.store.database import StoreLost
+from mistudio_explain.store.job_store import JobStore, Rewrite
+from mistudio_explain.store.seat import Seat
+
+log = structlog.get_logger(__name__)
+
+_TICK_S = 0.1
+"""How often ended jobs are looked for; jobs that still run are reported at most every `reports.interval_s`."""
+_IDLE_S = 1.0
+"""How often a job that runs, and of which nothing was heard, is looked at: it may be over."""
+_SAME_LOG_S = 0.5
+"""How old the knowledge may be, when something is said, that the topics are still those that were read."""
+_LOOK_S = 3.0
+"""How often the topics are compared, and the seat confirmed, when nothing is said."""
+_RETRY_S = 10.0
+_RETENTION_S = 60.0
+_DAY_MS = 24 * 3_600_000
+
+
+class NotNow(ExplainError):
+    """Nothing may be said at this moment; the next tick tries again."""
+
+
+class Emitter:
+    """Publishes for the one process that has the seat, and only while its store mirrors the topics."""
+
+    def __init__(self, app: StreamApp, seat: Seat, reader: MirrorReader, reports: JobReports, removal: Removal) -> None:
+        self._app = app
+        self._seat = seat
+        self._reader = reader
+        self._reports = reports
+        self._removal = removal
+        self._backlog = Backlog(app)
+        self._not_before: dict[tuple[str, str], float] = {}
+        """When a job may be reported with the same status again, or looked at again."""
+        self._retention_due = 0.0
+
+    async def keep_seat(self) -> None:
+        """Confirm the seat for ever, whatever else takes its time, and look whether the topics are still the same."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            try:
+                if self._seat.store is not None:
+                    await asyncio.to_thread(self._seat.confirm)
+                    await self._reader.is_same_log(within_s=0)
+            except StoreLost as error:
+                self._reader.lost(error)
+            except (KafkaError, OSError) as error:
+                log.warning("topics.not_compared", error=repr(error))
+
+    async def run(self) -> None:
+        """Say what there is to say, for ever."""
+        while True:
+            await asyncio.sleep(_TICK_S)
+            store = self._seat.store
+            if store is None or self._seat.is_building:
+                continue
+            try:
+                await self._turn(store)
+            except StoreLost as error:
+                self._reader.lost(error)
+            except NotNow as error:
+                log.info("emitter.waits", why=str(error))
+            except (KafkaError, OSError) as error:
+                log.warning("emitter.waits", why=repr(error))
+
+    async def _turn(self, store: JobStore) -> None:
+        while rewrites := await asyncio.to_thread(store.outbox):
+            await self._publish([_again(each) for each in rewrites])
+            await asyncio.to_thread(store.sent, rewrites)
+        if time.monotonic() >= self._retention_due:
+            self._retention_due = time.monotonic() + _RETENTION_S
+            await self._order_deletions(store)
+        for job, dirty, last in await asyncio.to_thread(store.due):
+            if dirty == 0 and time.monotonic() < self._not_before.get((job, ""), -math.inf):
+                continue
+            self._not_before[job, ""] = time.monotonic() + _IDLE_S
+            try:
+                await self._job(store, job, dirty, last)
+            except (StoreLost, NotNow):
+                raise
+            except (OSError, ExplainError, KafkaError) as error:  # one job's disk or text must not silence the others
+                log.error("report.failed", job=job, error=repr(error), again_in_s=_RETRY_S)
+                for status in ("", *JobStatus):
+                    self._not_before[job, status] = time.monotonic() + _RETRY_S
+
+    async def _job(self, store: JobStore, job: str, dirty: int, last: str | None) -> None:
+        if await asyncio.to_thread(self._removal.is_due, store, job):
+            await self._removal.remove(store, job, self._publish)
+            return
+        if await asyncio.to_thread(self._removal.is_done, store, job):
+            await asyncio.to_thread(store.reported, job, dirty, "deleted")
+            return
+        report = await self._numbers(store, job)
+        if report is None or (dirty == 0 and report.status.value == last):
+            return
+        if time.monotonic() < self._not_before.get((job, report.status), -math.inf):
+            return
+        if report.status is JobStatus.RUNNING:
+            self._not_before[job, report.status] = time.monotonic() + self._app.settings.reports.interval_s
+        else:
+            report = await asyncio.to_thread(self._reports.with_files, report)
+        await self._publish([outgoing(report)])
+        await asyncio.to_thread(store.reported, job, dirty, report.status.value)
+
+    async def _numbers(self, store: JobStore, job: str) -> JobReport | None:
+        """A job's numbers; one that would be over for want of news is so only when nothing waits anywhere."""
+        report = await asyncio.to_thread(self._reports.numbers, job, now_ms=self._app.now_ms(), backlog=0)
+        if report is None or not (report.status is JobStatus.INCOMPLETE or report.expected_source == "inferred"):
+            return report
+        backlog = await self._backlog.read(store, tuple(EVENTS))
+        unreadable: list[str] = []
+        if report.status is JobStatus.INCOMPLETE and not backlog:
+            unreadable = [kept.name for kept in (await read_letters(self._app.clients)).kept if kept.letter is None or kept.letter.explain_job_id is None]
+        return await asyncio.to_thread(self._reports.numbers, job, now_ms=self._app.now_ms(), backlog=backlog, unreadable=unreadable)
+
+    async def _order_deletions(self, store: JobStore) -> None:
+        """Order the deletion of jobs that are too old, and take back the records of those that were deleted long ago."""
+        kept, now_ms = self._app.settings.jobs, self._app.now_ms()
+        for job, revision, tenant in await asyncio.to_thread(store.silent_since, int(now_ms - kept.retain_days * _DAY_MS)):
+            control = ControlPart(action="delete", who="retention", why=f"nothing was heard of it for {kept.retain_days:g} days")
+            await self._publish([outgoing(JobEvent(explain_job_id=job, revision=revision, tenant=tenant, at_ms=now_ms, control=control))])
+        for job in await asyncio.to_thread(store.deleted_before, int(now_ms - kept.deleted_days * _DAY_MS)):
+            await self._publish([Outgoing(topics.JOBS, f"{job}|control", None)])
+            await asyncio.to_thread(store.drop, job)
+
+    async def _publish(self, records: Iterable[Outgoing]) -> None:
+        """Publish, if this process still has the seat and the topics are still those that were read."""
+        if not await self._reader.is_same_log(_SAME_LOG_S):
+            raise NotNow("a topic was made again: the store is built anew first")
+        await asyncio.to_thread(self._seat.confirm)
+        await self._app.publish(records)
+
+
+def _again(rewrite: Rewrite) -> Outgoing:
+    """The record of a key as it was: bytes, envelope and timestamp."""
+    if rewrite.body is None:
+        return Outgoing(rewrite.topic, rewrite.key, None)
+    return replace(outgoing(decode(EVENTS[rewrite.topic], rewrite.body)), value=rewrite.body, timestamp_ms=rewrite.at_ms)

@@ -1,0 +1,148 @@
+"""Keeps the store a mirror of its topics: who may read, from where, and what to do when the topics are not what they were."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from mistudio_explain.aggregation.mirror import Place, judge
+from mistudio_explain.errors import Unreachable
+from mistudio_explain.events import topics
+from mistudio_explain.events.codec import decode
+from mistudio_explain.events.explanation import FeatureOutcome
+from mistudio_explain.events.job import Admission, JobEvent
+from mistudio_explain.kafka.app import StreamApp
+from mistudio_explain.kafka.standing import say_expired
+from mistudio_explain.kafka.subscribers import WholeTopicSubscriber
+from mistudio_explain.kafka.topic_ids import topic_ids
+from mistudio_explain.store.database import Elsewhere, StoreLost
+from mistudio_explain.store.job_store import JobStore
+from mistudio_explain.store.jobs import Change
+from mistudio_explain.store.seat import Seat
+
+log = structlog.get_logger(__name__)
+
+SERVICE = "aggregator"
+EVENTS: dict[str, type[FeatureOutcome | Admission | JobEvent]] = {
+    topics.EXPLANATIONS: FeatureOutcome,
+    topics.ADMISSIONS: Admission,
+    topics.JOBS: JobEvent,
+}
+
+
+class MirrorReader:
+    """Reads the aggregator's topics into the store, in the one process that has the seat."""
+
+    def __init__(self, app: StreamApp, seat: Seat) -> None:
+        self._app = app
+        self._seat = seat
+        self._ids: dict[str, tuple[str, str]] = {}
+        self._compared = 0.0
+        self._is_mirror = False
+        self._left: dict[Place, int] = {}
+        """While the store is built beside: the partitions that were not read to the end that stood when it was begun."""
+        self._said = ""
+
+        @app.whole(*EVENTS, service=SERVICE, positions=self._positions)
+        async def aggregate(records: Sequence[ConsumerRecord]) -> None:
+            await self._apply(records)
+
+        self._subscriber: WholeTopicSubscriber = aggregate
+
+    def lost(self, error: StoreLost) -> None:
+        """Take note that the seat is lost: reading begins again once this process has it again."""
+        log.error("seat.lost", why=str(error))
+        self._seat.leave()
+        self._subscriber.attach_again()
+
+    async def is_same_log(self, within_s: float) -> bool:
+        """Whether the topics are still those that the store was read from; compared at most every `within_s` seconds.
+
+        A topic that was made again makes the reader begin again. Raises KafkaError when a topic is gone.
+        """
+        if self._is_mirror and not self._app.clients.is_embedded and time.monotonic() - self._compared >= within_s:
+            self._is_mirror = await self._topic_ids() == self._ids
+            if not self._is_mirror:
+                self._subscriber.attach_again()
+        return self._is_mirror
+
+    async def _positions(self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int] | None:
+        """Where to read on; None while this process does not have the seat."""
+        try:
+            store = await asyncio.to_thread(self._seat.take)
+            start = await self._start(store, consumer, partitions)
+        except (Elsewhere, Unreachable) as error:
+            if self._said != str(error):
+                log.info("seat.waiting", why=str(error))
+            self._said = str(error)
+            return None
+        except StoreLost as error:
+            self.lost(error)
+            return None
+        self._said = ""
+        return start
+
+    async def _start(self, store: JobStore, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        ids = {} if self._app.clients.is_embedded else await self._topic_ids()
+        first, last = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+        begin: dict[Place, int] = {(tp.topic, tp.partition): offset for tp, offset in first.items()}
+        end: dict[Place, int] = {(tp.topic, tp.partition): offset for tp, offset in last.items()}
+        stored = {(topic, part): offset for topic in EVENTS for part, offset in (await asyncio.to_thread(store.positions, topic)).items()}
+        judgement = judge(stored, await asyncio.to_thread(store.topics), ids, begin, end)
+        start = judgement.start
+        if judgement.broken is not None:
+            log.error("store.built_anew", why=judgement.broken)
+            store = await asyncio.to_thread(self._seat.begin_anew)
+            start = begin
+        else:
+            await self._say_expired(store, judgement.expired)
+        await asyncio.to_thread(store.note_topics, ids)
+        self._ids = ids
+        self._left = {place: end[place] for place in begin if start[place] < end[place]} if self._seat.is_building else {}
+        self._is_mirror = True
+        await self._finish_when_read()
+        return {TopicPartition(*place): offset for place, offset in start.items()}
+
+    async def _say_expired(self, store: JobStore, expired: Mapping[Place, int]) -> None:
+        for place, records in expired.items():
+            say_expired(TopicPartition(*place), records, service=SERVICE)
+        if expired:
+            listed = ", ".join(f"{records} of {topic}/{partition}" for (topic, partition), records in sorted(expired.items()))
+            said = f"Records expired before the aggregator had read them ({listed}): features of this job may be among them."
+            await asyncio.to_thread(store.note_on_running_jobs, said)
+
+    async def _topic_ids(self) -> dict[str, tuple[str, str]]:
+        found = await topic_ids(self._app.admin._client, EVENTS)  # noqa: SLF001  (the admin client has no call for it)
+        self._compared = time.monotonic()
+        return {topic: (each.cluster, each.topic) for topic, each in found.items()}
+
+    async def _apply(self, records: Sequence[ConsumerRecord]) -> None:
+        store = self._seat.store
+        if store is None:
+            self._subscriber.attach_again()
+            return
+        changes = await self._app.readable([record for record in records if _is_ours(record)], _change, service=SERVICE)
+        ends = {(record.topic, record.partition): record.offset + 1 for record in records}
+        try:
+            await asyncio.to_thread(store.apply, changes, ends)
+            self._left = {place: end for place, end in self._left.items() if ends.get(place, 0) < end}
+            await self._finish_when_read()
+        except StoreLost as error:
+            self.lost(error)
+
+    async def _finish_when_read(self) -> None:
+        if self._seat.is_building and not self._left:
+            await asyncio.to_thread(self._seat.finish)
+
+
+def _is_ours(record: ConsumerRecord) -> bool:
+    """A tombstone takes back an outcome or a job's part; admissions are not taken back."""
+    return record.value is not None or record.topic != topics.ADMISSIONS
+
+
+def _change(record: ConsumerRecord) -> Change:
+    key = (record.key or b"").decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
+    event = None if record.value is None else decode(EVENTS[record.topic], record.value)
+    return Change(event=event, body=record.value, key=key, timestamp_ms=record.timestamp, topic=record.topic)

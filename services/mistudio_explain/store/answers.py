@@ -1,0 +1,153 @@
+"""Explainers' answers that outlive a process and are shared by all of them: a SQLite file beside the store, or a table on its server.
+
+An answer is kept before the draft that it becomes is published, so a service that is killed asks no model twice. When
+the place where they are kept is away, nothing is found and nothing kept: that costs calls, and holds nobody up.
+"""
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from mistudio_explain.errors import MalformedEvent, Unreachable
+from mistudio_explain.llm.answers_cache import KeptAnswer
+from mistudio_explain.settings import StoreSettings
+from mistudio_explain.store import files, postgres
+from mistudio_explain.store.database import Database, Postgres, Sqlite, StoreLost
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+SCHEMA = "mistudio_explain_answers"
+_TOUCH_S = 60
+"""The time of an answer's last use is written at most so often, seconds: a read should not cost a write."""
+_TRIM_EVERY = 200
+_AGAIN_S = 5.0
+_TABLES = (
+    "create table if not exists answer(id {text} primary key, prompt {text} not null, job {text} not null, used_s bigint not null, body {text} not null)",
+    "create index if not exists answer_used on answer(used_s)",
+    "create index if not exists answer_prompt on answer(prompt)",
+    "create index if not exists answer_job on answer(job)",
+)
+_PUT = (
+    "insert into answer(id, prompt, job, used_s, body) values(?, ?, ?, ?, ?) "
+    "on conflict(id) do update set prompt = excluded.prompt, job = excluded.job, used_s = excluded.used_s, body = excluded.body"
+)
+
+
+class StoredAnswers:
+    """The answers used last, `store.answers` of them (about 2 KB each), whoever asked for them; see llm/answers_cache.py."""
+
+    def __init__(self, settings: StoreSettings, *, clock: Callable[[], float] = time.time) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._held = ExitStack()
+        self._open: Database | None = None
+        self._not_before = 0.0
+        self._until_trim = 0
+        self._turn = threading.RLock()
+
+    @classmethod
+    @contextmanager
+    def opened(cls, settings: StoreSettings) -> Iterator["StoredAnswers"]:
+        """The answers of a store, closed in the end."""
+        answers = cls(settings)
+        try:
+            yield answers
+        finally:
+            answers.close()
+
+    async def get(self, key: str) -> KeptAnswer | None:
+        """The answer kept under a key."""
+        return await asyncio.to_thread(self._attempt, lambda database: self._get(database, key))
+
+    async def put(self, key: str, answer: KeptAnswer, *, prompt_sha256: str, job: str) -> None:
+        """Keep an answer; a process that is killed afterwards does not lose it."""
+        await asyncio.to_thread(self._attempt, lambda database: self._put(database, key, answer, prompt_sha256, job))
+
+    def forget(self, job: str, prompts: Iterable[str]) -> None:
+        """Remove the answers that a job asked for, and those to some prompts; blocks. Raises Unreachable or StoreLost when they cannot be reached."""
+        with self._turn:
+            database = self._database()
+            database.run("delete from answer where job = ?", (job,))
+            database.run_many("delete from answer where prompt = ?", [(prompt,) for prompt in prompts])
+            database.tidy("answer")
+
+    def close(self) -> None:
+        """Close the connection; the next call opens another one."""
+        with self._turn:
+            self._open = None
+            self._held.close()
+
+    def _get(self, database: Database, key: str) -> KeptAnswer | None:
+        row = database.one("select body, used_s from answer where id = ?", (key,))
+        if row is None:
+            return None
+        body, used_s = row
+        now_s = int(self._clock())
+        if now_s - used_s >= _TOUCH_S:
+            database.run("update answer set used_s = ? where id = ?", (now_s, key))
+        return KeptAnswer.model_validate_json(body)
+
+    def _put(self, database: Database, key: str, answer: KeptAnswer, prompt: str, job: str) -> None:
+        if self._settings.answers == 0:
+            return
+        body = answer.model_dump_json().replace("\\u0000", "\\ufffd")  # PostgreSQL's texts hold no NUL
+        database.run(_PUT, (key, prompt, job, int(self._clock()), body))
+        self._until_trim -= 1
+        if self._until_trim <= 0:
+            self._until_trim = min(_TRIM_EVERY, self._settings.answers)
+            self._trim(database)
+
+    def _trim(self, database: Database) -> None:
+        row = database.one("select count(*) from answer")
+        spare = (row[0] if row else 0) - self._settings.answers
+        if spare > 0:
+            database.run("delete from answer where id in (select id from answer order by used_s, id limit ?)", (spare,))
+
+    def _attempt(self, call: Callable[[Database], T | None]) -> T | None:
+        with self._turn:
+            if time.monotonic() < self._not_before:
+                return None
+            try:
+                return call(self._database())
+            except (StoreLost, Unreachable, sqlite3.OperationalError) as error:
+                log.warning("answers.away", error=str(error), again_in_s=_AGAIN_S)
+                self._not_before = time.monotonic() + _AGAIN_S
+                self.close()
+            except (ValueError, MalformedEvent) as error:
+                log.warning("answer.unreadable", error=str(error))  # kept by a version that wrote answers differently
+            return None
+
+    def _database(self) -> Database:
+        if self._open is None:
+            self._open = self._connect()
+            for statement in _TABLES:
+                self._open.run(statement.format(text=self._open.text_type))
+        return self._open
+
+    def _connect(self) -> Database:
+        if postgres.is_postgres(self._settings):
+            server = Postgres(self._held.enter_context(postgres.session(self._settings)))
+            server.run(f'create schema if not exists "{SCHEMA}"')
+            server.run(f'set search_path to "{SCHEMA}"')
+            return server
+        path = answers_file(self._settings)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+        self._held.callback(connection.close)
+        connection.executescript("pragma journal_mode=wal; pragma synchronous=normal; pragma secure_delete=on")
+        return Sqlite(connection)
+
+
+def answers_file(settings: StoreSettings) -> Path:
+    """Where the answers of a SQLite store are."""
+    path = files.file_of(settings)
+    return path.with_name(f"{path.stem}-answers.db")

@@ -1,0 +1,102 @@
+"""The files of a SQLite store: the lock of its one writer, and a store that is built beside it and takes its place."""
+
+import fcntl
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from mistudio_explain.errors import BadInput, BadSettings
+from mistudio_explain.settings import StoreSettings
+from mistudio_explain.store.database import Elsewhere, Sqlite
+from mistudio_explain.store.tables import make_tables
+
+_SCHEME = "sqlite:///"
+_WAL = ("-wal", "-shm")
+
+
+def file_of(settings: StoreSettings) -> Path:
+    """The file of a SQLite store; raises BadSettings for another kind of address."""
+    if not settings.url.startswith(_SCHEME):
+        raise BadSettings(f"store.url is {settings.url!r}; it is sqlite:///relative/path, sqlite:////absolute/path or postgresql://user@host/database")
+    return Path(settings.url.removeprefix(_SCHEME))
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Be the one writer of a store's file; raises Elsewhere when another process is."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_name(path.name + ".lock").open("w", encoding="utf-8")  # held open for as long as the store is
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise Elsewhere(f"{path}: another aggregator has this store open; a SQLite store has exactly one") from error
+    except OSError as error:
+        raise BadSettings(f"{path}: the store cannot be opened ({error}); check store.url") from error
+    with lock:
+        yield
+
+
+def writable(path: Path) -> Sqlite:
+    """Open a store's file, made when it is not there, to write it; deleted rows leave no bytes in it. Raises BadSettings for a file that is something else."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    database = Sqlite(connection)
+    try:
+        connection.executescript("pragma journal_mode=wal; pragma synchronous=normal; pragma busy_timeout=5000; pragma secure_delete=on")
+        make_tables(database)
+    except sqlite3.DatabaseError as error:
+        database.close()
+        raise BadSettings(
+            f"{path}: is not a store of this version, or is damaged ({error}); check store.url, or move the file away: the aggregator then builds a new one"
+        ) from error
+    return database
+
+
+@contextmanager
+def read_only(path: Path) -> Iterator[Sqlite]:
+    """Open a store's file to read it. Raises BadInput when there is none."""
+    if not path.is_file():
+        raise BadInput(f"{path}: there is no store; an aggregator makes it (store.url)")
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, check_same_thread=False)) as connection:
+            connection.execute("select buried from job limit 1").fetchone()
+            yield Sqlite(connection)
+    except sqlite3.DatabaseError as error:
+        raise BadSettings(f"{path}: is not a store of this version or is damaged ({error}); check store.url") from error
+
+
+def beside(path: Path) -> Path:
+    """Where a store is built that will take the place of the one at `path`; what an earlier attempt left is removed."""
+    anew = path.with_name(path.name + ".anew")
+    for name in (anew, *_with_wal(anew)):
+        name.unlink(missing_ok=True)
+    return anew
+
+
+def swap(path: Path) -> Path:
+    """Put the store built beside in place, at once; nobody writes either. Returns where the old one is kept."""
+    kept = _free(path)
+    for ours, theirs in zip(_with_wal(path), _with_wal(kept), strict=True):  # there are some while a reader has the old one open
+        if ours.exists():
+            ours.rename(theirs)
+    if path.exists():
+        kept.hardlink_to(path)
+    path.with_name(path.name + ".anew").replace(path)
+    return kept
+
+
+def remove_old(path: Path) -> None:
+    """Remove the stores that were replaced."""
+    for old in path.parent.glob(f"{path.name}.before-*"):
+        old.unlink(missing_ok=True)
+
+
+def _free(path: Path) -> Path:
+    number = 1
+    while (kept := path.with_name(f"{path.name}.before-{number}")).exists():
+        number += 1
+    return kept
+
+
+def _with_wal(path: Path) -> list[Path]:
+    return [path.with_name(path.name + suffix) for suffix in _WAL]

@@ -1,0 +1,102 @@
+"""The seat of the store's one writer: taken when it is free, lost or left, and moved to a store that is built beside the old one."""
+
+import threading
+from contextlib import ExitStack
+
+import structlog
+
+from mistudio_explain.settings import StoreSettings
+from mistudio_explain.store import files, postgres
+from mistudio_explain.store.database import Database, Postgres
+from mistudio_explain.store.job_store import JobStore
+
+log = structlog.get_logger(__name__)
+
+
+class Seat:
+    """At most one process has it. Its methods block and may be called from any thread."""
+
+    def __init__(self, settings: StoreSettings) -> None:
+        self.settings = settings
+        self.store: JobStore | None = None
+        """The rows to write: absent while another process has the seat."""
+        self.is_building = False
+        """Whether these rows are still built beside the old ones, so that nothing may be said of them."""
+        self._held = ExitStack()
+        self._database: Database | None = None
+        self._turn = threading.RLock()
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several processes may wait for it."""
+        return postgres.is_postgres(self.settings)
+
+    def take(self) -> JobStore:
+        """Take the seat, or keep it. Raises Elsewhere when another process has it, Unreachable when the server is away, BadSettings."""
+        with self._turn:
+            if self.store is not None:
+                return self.store
+            if self.is_shared:
+                self._open(self._held.enter_context(postgres.elected(self.settings)))
+            else:
+                path = files.file_of(self.settings)
+                self._held.enter_context(files.locked(path))
+                self._open(files.writable(path))
+            assert self.store is not None
+            return self.store
+
+    def leave(self) -> None:
+        """Give the seat up; a session that is gone already is none to be closed."""
+        with self._turn:
+            self.store, self.is_building = None, False
+            if self._database is not None:
+                self._database.close()
+                self._database = None
+            self._held.close()
+
+    def confirm(self) -> None:
+        """Make sure that the seat is still this process's. Raises StoreLost when it is not."""
+        database = self._database
+        if database is not None:
+            database.one("select 1")
+
+    def begin_anew(self) -> JobStore:
+        """Go on with an empty store beside the one that stands, which others go on to read."""
+        with self._turn:
+            assert self._database is not None, "the seat is not taken"
+            if isinstance(self._database, Postgres):
+                postgres.begin_anew(self._database)
+                self.store = JobStore(self._database)
+            else:
+                self._database.close()
+                self._open(files.writable(files.beside(files.file_of(self.settings))))
+                assert self.store is not None
+            self.is_building = True
+            return self.store
+
+    def finish(self) -> None:
+        """Put the store that was built beside in the place of the old one, which is kept."""
+        with self._turn:
+            assert self._database is not None, "the seat is not taken"
+            if isinstance(self._database, Postgres):
+                kept = postgres.swap(self._database)
+            else:
+                path = files.file_of(self.settings)
+                self._database.run("pragma wal_checkpoint(truncate)")
+                self._database.close()
+                kept = str(files.swap(path))
+                self._open(files.writable(path))
+            self.is_building = False
+            log.warning("store.replaced", old=kept)
+
+    def remove_old(self) -> None:
+        """Remove the stores that were replaced."""
+        with self._turn:
+            if isinstance(self._database, Postgres):
+                postgres.remove_old(self._database)
+            else:
+                files.remove_old(files.file_of(self.settings))
+
+    def _open(self, database: Database) -> None:
+        self._database = database
+        self.store = JobStore(database)
