@@ -10,6 +10,9 @@ from typing import Annotated
 import typer
 
 from mistudio_explain import __version__
+from mistudio_explain.cli.dlq_commands import dlq
+from mistudio_explain.cli.job_commands import job
+from mistudio_explain.cli.options import AsJson, Config, Job, Profile, Who, Why
 from mistudio_explain.cli.show import error_line
 from mistudio_explain.errors import ExplainError, Unreachable
 
@@ -22,11 +25,9 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 partial or incomplete, 2 bad input or usage, 3 something configured is unreachable.",
 )
 
-Config = Annotated[
-    Path | None, typer.Option("--config", help="Configuration file; default: mistudio-explain.toml in the working directory.", show_default=False)
-]
-Profile = Annotated[str | None, typer.Option("--profile", help="Table [profile.NAME] of the configuration file to lay over it.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+app.add_typer(dlq, name="dlq")
+app.add_typer(job, name="job")
+
 FindJobId = Annotated[str | None, typer.Option("--find-job", help="Id of a miStudioFind job; needs --data-root.", show_default=False)]
 DataRoot = Annotated[Path | None, typer.Option("--data-root", help="miStudio's data folder, in which results/find/ lies.", show_default=False)]
 TargetModel = Annotated[
@@ -35,7 +36,7 @@ TargetModel = Annotated[
 KeepGoing = Annotated[bool, typer.Option("--keep-going", help="Leave bad features out, say which, and go on with the rest.")]
 ExplainPoor = Annotated[bool | None, typer.Option("--explain-poor/--skip-poor", help="Explain features below the coherence threshold too.", show_default=False)]
 Input = Annotated[Path | None, typer.Argument(help="A file that miStudioFind wrote.", show_default=False)]
-Job = Annotated[str, typer.Argument(help="An explain job's id.")]
+Reopen = Annotated[bool, typer.Option("--reopen", help="Explain a job that was cancelled or deleted anew, under its next revision.")]
 
 
 @app.callback()
@@ -55,6 +56,7 @@ def run(
     target_model: TargetModel = None,
     explain_poor: ExplainPoor = None,
     keep_going: KeepGoing = False,
+    reopen: Reopen = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be explained, how long it takes and what it costs; do nothing.")] = False,
     config: Config = None,
     profile: Profile = None,
@@ -67,7 +69,7 @@ def run(
     from mistudio_explain.cli.order import InputOrder
     from mistudio_explain.cli.run import run_job
 
-    order = InputOrder(path, find_job, data_root, target_model, keep_going, explain_poor)
+    order = InputOrder(path, find_job, data_root, target_model, keep_going, explain_poor, reopen)
     raise typer.Exit(run_job(order, out=out, dry_run=dry_run, config=config, profile=profile, as_json=as_json))
 
 
@@ -103,6 +105,7 @@ def publish(
     target_model: TargetModel = None,
     explain_poor: ExplainPoor = None,
     keep_going: KeepGoing = False,
+    reopen: Reopen = False,
     config: Config = None,
     profile: Profile = None,
     as_json: AsJson = False,
@@ -111,7 +114,7 @@ def publish(
     from mistudio_explain.cli.order import InputOrder
     from mistudio_explain.cli.publish import publish_job_file
 
-    order = InputOrder(path, find_job, data_root, target_model, keep_going, explain_poor)
+    order = InputOrder(path, find_job, data_root, target_model, keep_going, explain_poor, reopen)
     raise typer.Exit(publish_job_file(order, config=config, profile=profile, as_json=as_json))
 
 
@@ -121,6 +124,14 @@ def watch(job: Job, config: Config = None, profile: Profile = None, as_json: AsJ
     from mistudio_explain.cli.watch import watch_job
 
     raise typer.Exit(watch_job(job, config=config, profile=profile, as_json=as_json))
+
+
+@app.command(epilog="Example: mistudio-explain cancel explain_20250726_151321_d9675dce --why 'wrong model'")
+def cancel(job: Job, who: Who = None, why: Why = None, config: Config = None, profile: Profile = None, as_json: AsJson = False) -> None:
+    """Stop a job: what waits of it ends as skipped, calls that run are cut off, what is explained stays."""
+    from mistudio_explain.cli.jobs import cancel_job
+
+    raise typer.Exit(cancel_job(job, who=who, why=why, config=config, profile=profile, as_json=as_json))
 
 
 @app.command(epilog="Example: mistudio-explain report explain_20250726_151321_d9675dce --out reports")
@@ -224,7 +235,8 @@ def lag(
     """Show how far each consumer group is behind, by topic and target model.
 
     `lag` is Kafka's count: end less committed offset (the whole log where a group never committed). `unfinished` leaves
-    out what is finished beyond the committed offset and what expired. Rates tell what groups committed between two
+    out what is finished beyond the committed offset and what expired; `in flight` are those that a consumer has taken
+    already, as lanes tell with their commits (`-`: nobody tells). Rates tell what groups committed between two
     readings; `drain` is when nothing is left at that rate if nothing is added.
     """
     from mistudio_explain.cli.lag import show_lag

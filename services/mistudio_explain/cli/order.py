@@ -1,7 +1,10 @@
 """What `run` and `publish` have in common: which input, and what of it is to be explained."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from aiokafka import AIOKafkaProducer
 
 from mistudio_explain.cli.show import error_line
 from mistudio_explain.errors import BadInput
@@ -9,6 +12,8 @@ from mistudio_explain.events.feature import JobRequest
 from mistudio_explain.events.identity import default_explain_job_id
 from mistudio_explain.intake.locate import locate
 from mistudio_explain.intake.stage import FindJob, read
+from mistudio_explain.kafka.client import KafkaClients
+from mistudio_explain.kafka.orders import admission, give_order, read_jobs
 from mistudio_explain.settings import Settings
 
 
@@ -22,6 +27,7 @@ class InputOrder:
     target_model: str | None
     keep_going: bool
     explain_poor: bool | None
+    reopen: bool = False
 
     @property
     def flags(self) -> dict[str, dict[str, bool]]:
@@ -58,6 +64,14 @@ def request_for(job: FindJob, settings: Settings) -> JobRequest:
         prompt_version=settings.context.template,
         expected=job.total,
     )
+
+
+async def admitted(clients: KafkaClients, producer: AIOKafkaProducer, job: FindJob, request: JobRequest, *, reopen: bool) -> JobRequest:
+    """The request as its job takes it now, which is reopened first where that is asked for; raises BadInput when it takes none."""
+    revision, reopened = admission(await read_jobs(clients), request.explain_job_id, job.find_job_id, reopen=reopen, now_ms=int(time.time() * 1000))
+    if reopened is not None:
+        await give_order(producer, reopened)
+    return request.model_copy(update={"revision": revision})
 
 
 def _path(order: InputOrder) -> Path:

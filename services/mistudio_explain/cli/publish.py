@@ -4,7 +4,7 @@ import asyncio
 import time
 from pathlib import Path
 
-from mistudio_explain.cli.order import InputOrder, read_input, request_for
+from mistudio_explain.cli.order import InputOrder, admitted, read_input, request_for
 from mistudio_explain.cli.show import console, print_json
 from mistudio_explain.cli.start import prepare
 from mistudio_explain.errors import BadSettings
@@ -24,7 +24,7 @@ def publish_job_file(order: InputOrder, *, config: Path | None, profile: str | N
         raise BadSettings("kafka.bootstrap_servers is not set: there is no Kafka to publish to; `mistudio-explain run` needs none")
     job = read_input(order, settings)
     request = request_for(job, settings)
-    sent = asyncio.run(_publish(settings, job, request))
+    sent = asyncio.run(_publish(settings, job, request, reopen=order.reopen))
     if as_json:
         print_json({"explain_job_id": request.explain_job_id, "published": sent, "left_out": [str(problem) for problem in job.problems]})
     else:
@@ -33,10 +33,11 @@ def publish_job_file(order: InputOrder, *, config: Path | None, profile: str | N
     return 1 if job.problems else 0
 
 
-async def _publish(settings: Settings, job: FindJob, request: JobRequest) -> int:
+async def _publish(settings: Settings, job: FindJob, request: JobRequest, *, reopen: bool) -> int:
     clients = KafkaClients(settings.kafka, settings.limits)
     await clients.wait_until_reachable(settings.kafka.start_timeout_s)
     async with clients.admin() as admin:
         await create_topics(admin, topic_specs(settings), settings.kafka.replication)
     async with clients.producer({spec.name for spec in topic_specs(settings)}) as producer:
-        return await publish_job(producer, job, request, None, int(time.time() * 1000))
+        taken = await admitted(clients, producer, job, request, reopen=reopen)
+        return await publish_job(producer, job, taken, None, int(time.time() * 1000))

@@ -13,7 +13,7 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from mistudio_explain.assembly import SERVICES, Assembly, assembled, opened_endpoints
-from mistudio_explain.cli.order import InputOrder, read_input, request_for, to_explain
+from mistudio_explain.cli.order import InputOrder, admitted, read_input, request_for, to_explain
 from mistudio_explain.cli.places import check_writable
 from mistudio_explain.cli.progress import Progressing, show_until_end
 from mistudio_explain.cli.serve import kafka_or_embedded, rows_for
@@ -51,7 +51,7 @@ def run_job(order: InputOrder, *, out: Path | None, dry_run: bool, config: Path 
     seen = Progressing(as_json, expected=job.total)
     with rows_for(_impatient(settings)) as settled:
         try:
-            report = asyncio.run(_run(settled, job, seen, dry_run=dry_run))
+            report = asyncio.run(_run(settled, job, seen, dry_run=dry_run, reopen=order.reopen))
         except asyncio.CancelledError:
             error_line("interrupted before anything was explained")
             return 1
@@ -68,7 +68,7 @@ def _impatient(settings: Settings) -> Settings:
     return settings.model_copy(update={"retry": settings.retry.model_copy(update=waits)})
 
 
-async def _run(settings: Settings, job: FindJob, seen: Progressing, *, dry_run: bool) -> JobReport | None:
+async def _run(settings: Settings, job: FindJob, seen: Progressing, *, dry_run: bool, reopen: bool) -> JobReport | None:
     this = asyncio.current_task()
     assert this is not None
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -85,7 +85,9 @@ async def _run(settings: Settings, job: FindJob, seen: Progressing, *, dry_run: 
         request = request_for(job, settings)
         try:
             await running.enter_async_context(assembly.app.running())
-            events = await running.enter_async_context(following(clients, request.explain_job_id))
+            if broker is None:
+                request = await admitted(clients, assembly.app.producer, job, request, reopen=reopen)
+            events = await running.enter_async_context(following(clients, request.explain_job_id, revision=request.revision))
             publishing = publish_job(assembly.app.producer, job, request, (estimated.seconds, estimated.cost_usd), int(time.time() * 1000))
             return await _until_end(events, seen, broker, publishing)
         except (BrokerLost, asyncio.CancelledError) as error:

@@ -11,6 +11,7 @@ from mistudio_explain.cli.summary import summary
 from mistudio_explain.errors import BadSettings
 from mistudio_explain.events.job import JobReport, JobStatus
 from mistudio_explain.kafka.follow import following
+from mistudio_explain.kafka.orders import read_jobs
 from mistudio_explain.settings import Settings
 
 
@@ -37,5 +38,7 @@ def pages_of(report: JobReport) -> list[Path]:
 
 
 async def _watch(settings: Settings, job: str, seen: Progressing) -> JobReport:
-    async with kafka_or_embedded(settings) as (clients, _), following(clients, job) as events:
-        return await show_until_end(events, seen)
+    async with kafka_or_embedded(settings) as (clients, _):
+        known = (await read_jobs(clients)).get(job)
+        async with following(clients, job, revision=known.reopened_as if known else 0) as events:
+            return await show_until_end(events, seen)

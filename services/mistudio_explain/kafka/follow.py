@@ -33,18 +33,21 @@ Followed = FollowedOutcome | JobReport
 
 
 @asynccontextmanager
-async def following(clients: KafkaClients, job: str) -> AsyncIterator[AsyncIterator[Followed]]:
-    """Attach to a job: inside, iterate over the report that stands, then whatever comes from now on."""
+async def following(clients: KafkaClients, job: str, *, revision: int = 0) -> AsyncIterator[AsyncIterator[Followed]]:
+    """Attach to a job: inside, iterate over the report that stands, then whatever comes from now on.
+
+    Reports of revisions before `revision` are passed over: they tell how the job was before it was reopened.
+    """
     async with clients.consumer(**clients.fetching) as consumer:
         partitions = await partitions_of(consumer, (EXPLANATIONS, REPORTS))
         consumer.assign(partitions)
         begin, end = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
         for tp in partitions:
             consumer.seek(tp, begin[tp] if tp.topic == REPORTS else end[tp])
-        yield _events(consumer, job)
+        yield _events(consumer, job, revision)
 
 
-async def _events(consumer: AIOKafkaConsumer, job: str) -> AsyncIterator[Followed]:
+async def _events(consumer: AIOKafkaConsumer, job: str, revision: int) -> AsyncIterator[Followed]:
     held: JobReport | None = None
     while True:
         batches: dict[TopicPartition, list[ConsumerRecord]] = await consumer.getmany(timeout_ms=_POLL_MS)
@@ -54,7 +57,8 @@ async def _events(consumer: AIOKafkaConsumer, job: str) -> AsyncIterator[Followe
                     outcome = decode(FeatureOutcome, record.value)
                     yield FollowedOutcome(outcome, rank(outcome, sha256(record.value).hexdigest()))
                 elif record.value is not None and record.topic == REPORTS and record.key == job.encode():
-                    held = decode(JobReport, record.value)
+                    report = decode(JobReport, record.value)
+                    held = report if report.revision >= revision else held
             except MalformedEvent as error:
                 log.warning("follow.unreadable", topic=record.topic, partition=record.partition, offset=record.offset, error=str(error))
         if held is not None and await _has_read(consumer, held):

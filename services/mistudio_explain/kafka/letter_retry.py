@@ -38,6 +38,9 @@ class Retried:
     refused: str | None = None
 
 
+Said = Callable[[Retried], None]
+
+
 class Retry:
     """Sends letters' records to their services again.
 
@@ -54,7 +57,7 @@ class Retry:
         self._topics: set[str] = set()
         self._seen: dict[TopicPartition, int] = {}
 
-    async def send(self, letters: Letters, wanted: Sequence[Kept], said: Callable[[Retried], None]) -> None:
+    async def send(self, letters: Letters, wanted: Sequence[Kept], said: Said) -> None:
         """Retry letters and say of each what became of it, as it happens."""
         self._topics, self._seen = set(await self._admin.list_topics()), letters.end
         for kept in wanted:
@@ -76,7 +79,7 @@ class Retry:
         for key in left:
             said(Retried(key.decode("utf-8", "backslashreplace"), refused="it was retried or dropped meanwhile"))
 
-    async def _send(self, batch: Sequence[tuple[Kept, DeadLetter]], said: Callable[[Retried], None]) -> None:
+    async def _send(self, batch: Sequence[tuple[Kept, DeadLetter]], said: Said) -> None:
         results = await asyncio.gather(*(self._again(letter, kept.name) for kept, letter in batch))
         gone = [kept.key for (kept, _), result in zip(batch, results, strict=True) if result.refused is None]
         await take_back(self._producer, gone)
