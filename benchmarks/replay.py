@@ -176,6 +176,11 @@ async def small_out_of_large(broker: RealKafka, folder: str) -> None:
     )
 
 
+def _distinct(feature: FeatureFound) -> FeatureFound:
+    """The windows repeat themselves after a while, and with them the prompts."""
+    return feature.model_copy(update={"pattern_keywords": [f"word{feature.feature_id}"]})
+
+
 async def cached(broker: RealKafka, folder: str) -> None:
     async with fresh(broker, folder) as (settings, clients):
         with SlowLlm(0.0) as llm:
@@ -197,7 +202,7 @@ async def cached(broker: RealKafka, folder: str) -> None:
             pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
             with subprocess.Popen([program, *services], env=environment, **pipes) as process:  # type: ignore[call-overload]  # noqa: ASYNC220
                 try:
-                    await send(clients, ((feature.feature_key, encode(feature)) for feature in features(CACHED, 1_000)))
+                    await send(clients, ((feature.feature_key, encode(_distinct(feature))) for feature in features(CACHED, 1_000)))
                     async with clients.producer([topics.JOBS]) as producer:
                         parts = {"request": RequestPart(find_job_id="find_bench"), "sealed": SealedPart(expected=CACHED)}
                         await publish(producer, [outgoing(JobEvent(explain_job_id="explain_bench", at_ms=1, **{name: part})) for name, part in parts.items()])
