@@ -8,6 +8,7 @@ import time
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,16 @@ from integration.test_whole_way import Command, kafka_settings, secure_settings
 from mistudio_explain.errors import Unreachable
 from mistudio_explain.events import topics
 from mistudio_explain.events.codec import encode
+from mistudio_explain.events.explanation import ExplanationRequested
 from mistudio_explain.events.identity import lane_name
 from mistudio_explain.kafka.admin import create_topics
+from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.client import GROUP_PREFIX, KafkaClients
 from mistudio_explain.kafka.committed import committed_offsets
 from mistudio_explain.kafka.lag import LagReader
 from mistudio_explain.kafka.lag_refresh import refresh_lag
 from mistudio_explain.kafka.offsets import pack
+from mistudio_explain.kafka.records import Received, received
 from mistudio_explain.kafka.topics import TopicSpec, lane_spec, topic_specs
 from mistudio_explain.observability.lag_figures import LagFigures, LagReading, PartitionReading, figures
 from mistudio_explain.settings import KafkaSettings, LimitSettings, Settings
@@ -207,6 +211,29 @@ async def test_the_rate_is_what_was_finished_between_two_readings(clean_kafka: R
         now = 102.0
         row = rows(await reader.read(), before)["generation", LANE]
     assert (row.rate, row.unfinished, row.drain_s) == (1.5, 6, 4)
+
+
+async def test_a_working_lane_tells_how_many_records_were_taken_and_are_not_finished(clean_kafka: RealKafka, admin: AIOKafkaAdminClient) -> None:
+    settings = KafkaSettings(bootstrap_servers=clean_kafka.bootstrap)
+    app = StreamApp(Settings(kafka=settings), clients_of(settings))
+    released = asyncio.Event()
+
+    @app.lanes("^" + topics.PROMPTS_PREFIX.replace(".", r"\.") + ".*", service="generation", read=partial(received, ExplanationRequested), in_flight=4)
+    async def generation(request: Received[ExplanationRequested]) -> list[Any]:
+        if request.record.offset != 1:
+            await released.wait()
+        return []
+
+    async with reading(clean_kafka) as reader, app.running():
+        await produce(clean_kafka, LANE, {0: 9}, value=encode(PROMPT))
+
+        async def shows(*wanted: int) -> bool:
+            row = rows(await reader.read())["generation", LANE]
+            return (row.lag, row.unfinished, row.in_flight) == wanted
+
+        await until(partial(shows, 9, 8, 8))  # the second of nine is finished; four are being worked on, and four wait for their places
+        released.set()
+        await until(partial(shows, 0, 0, 0))
 
 
 async def test_ages_are_read_from_many_partitions_and_from_batches_of_any_size(clean_kafka: RealKafka, admin: AIOKafkaAdminClient) -> None:

@@ -49,7 +49,7 @@ def show_lag(*, watch: bool, sample_s: float, config: Path | None, profile: str 
 
 
 async def _once(settings: Settings, sample_s: float, show: Show) -> LagReading:
-    async with _reader(settings) as reader:
+    async with _reader(settings, settings.kafka.start_timeout_s) as reader:
         earlier = await reader.offsets()
         await asyncio.sleep(sample_s)
         reading = await reader.read()
@@ -74,11 +74,13 @@ async def _watch(settings: Settings, every_s: float, *, as_json: bool) -> None:
 
 
 async def _follow(settings: Settings, every_s: float, show: Show, show_away: Callable[[str], None]) -> None:
-    """Read and show for ever; rates are over the last half minute. An outage is said and waited for."""
+    """Read and show for ever; rates are over the last half minute. A Kafka that goes away is waited for, however long."""
+    patience_s: float | None = settings.kafka.start_timeout_s
     while True:
         readings: deque[LagReading] = deque()
         try:
-            async with _reader(settings) as reader:
+            async with _reader(settings, patience_s) as reader:
+                patience_s = None
                 while True:
                     reading = await reader.read()
                     readings.append(reading)
@@ -87,14 +89,14 @@ async def _follow(settings: Settings, every_s: float, show: Show, show_away: Cal
                     show(reading, figures(reading, readings[0] if len(readings) > 1 else None))
                     await asyncio.sleep(every_s)
         except (KafkaError, OSError) as error:  # a timeout is an OSError
-            show_away(f"{datetime.now(UTC):%H:%M:%S} Kafka at {settings.kafka.bootstrap_servers} does not answer ({type(error).__name__}: {error})")
+            show_away(f"{datetime.now(UTC):%H:%M:%S} Kafka at {settings.kafka.bootstrap_servers} does not answer ({str(error) or type(error).__name__})")
             await asyncio.sleep(every_s)
 
 
 @asynccontextmanager
-async def _reader(settings: Settings) -> AsyncIterator[LagReader]:
+async def _reader(settings: Settings, patience_s: float | None) -> AsyncIterator[LagReader]:
     clients = KafkaClients(settings.kafka, settings.limits)
-    await clients.wait_until_reachable(settings.kafka.start_timeout_s)
+    await clients.wait_until_reachable(patience_s)
     async with clients.admin() as admin:
         yield LagReader(admin)
 

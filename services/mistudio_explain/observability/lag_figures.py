@@ -13,7 +13,7 @@ class PartitionReading:
 
     The log holds the offsets from `begin` to before `end`. `committed` is None when the group never committed;
     `finished` are offsets that its commit's metadata says are done beyond the committed one; `in_flight` is how many
-    records were being worked on at that commit, None when the metadata does not say; `oldest_ms` is the timestamp of
+    records its consumer had taken and not finished at that commit, None when the metadata does not say; `oldest_ms` is the timestamp of
     the first unfinished record, None while unknown.
     """
 
@@ -131,9 +131,10 @@ class LagFigures:
     """How far a group is behind in one topic.
 
     `lag` is Kafka's count, which includes what is finished beyond the committed offset and what expired; `unfinished`
-    is what is left to do. `target_model` is None where the topic carries several, or none is known. `in_flight`,
-    `oldest_age_s` (seconds since the oldest unfinished record was written), `rate` (records finished a second) and
-    `drain_s` (seconds until nothing is left, if nothing is added) are None where nothing tells.
+    is what is left to do, and `in_flight` of it what consumers have taken already. `target_model` is None where the
+    topic carries several, or none is known. `in_flight`, `oldest_age_s` (seconds since the oldest unfinished record was
+    written), `rate` (records finished a second) and `drain_s` (seconds until nothing is left, if nothing is added) are
+    None where nothing tells.
     """
 
     service: str

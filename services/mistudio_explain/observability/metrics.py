@@ -31,7 +31,7 @@ _GROUP_TOPIC = ("consumergroup", "topic")
 _LANE = ("service", "topic", "target_model")
 LAG_METRICS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "mistudio_explain_lag": ("Records that a service has still to finish. `target_model` is empty where a topic carries several.", _LANE),
-    "mistudio_explain_lag_in_flight": ("Records being worked on at the last commits; absent where commits do not say.", _LANE),
+    "mistudio_explain_lag_in_flight": ("Records that consumers had taken and not finished at the last commits; absent where commits do not say.", _LANE),
     "mistudio_explain_lag_oldest_unfinished_seconds": ("Age of the oldest record that is not finished; absent when there is none.", _LANE),
     "mistudio_explain_lag_expired": ("Records above the commit that retention removed unread. Above 0: their jobs stay incomplete.", _LANE),
     "mistudio_explain_lag_read_success": ("1 when the last reading of lag was complete. 0: what stands beside it is old or partial; the log says why.", ()),
