@@ -60,6 +60,7 @@ class StreamApp:
         self._tasks: list[tuple[str, Task]] = []
         self._whole: list[WholeTopicSubscriber] = []
         self._services: set[str] = set()
+        self._pauses: WholeTopicSubscriber | None = None
         self._faults = Faults(
             settings.retry,
             limit_bytes=settings.limits.dead_letter_bytes,
@@ -271,8 +272,8 @@ class StreamApp:
                 await asyncio.gather(*tasks, return_exceptions=True)
 
     def _of_group(self, topics: Sequence[str], service: str, *, group: str | None = None, pattern: str | None = None) -> Subscription:
-        if not self._services and not self.clients.is_embedded:
-            self.whole(PAUSES, service="pauses")(self._faults.follow)
+        if self._pauses is None and not self.clients.is_embedded:
+            self._pauses = self.whole(PAUSES, service="pauses")(self._faults.follow)
         self._services.add(service)
         arguments = self.clients.fetching | self.clients.membership
         return self._subscription(topics, self.clients.group(group or service), group or service, service, arguments, pattern)
@@ -293,6 +294,7 @@ class StreamApp:
             on_unreadable=on_unreadable,
             admin=lambda: self.admin,
             is_paused=partial(self._faults.is_paused, service),
+            is_open=lambda: self._pauses is None or self._pauses.caught_up.is_set(),
             pattern=pattern,
         )
 

@@ -67,7 +67,10 @@ class GroupBatchSubscriber(Raw, BatchSubscriber):
             try:
                 await self._meet(consumer)
                 self._keep_holding(consumer)
-                await self._take(consumer)
+                if self._subscription.is_open():
+                    await self._take(consumer)
+                else:
+                    await asyncio.sleep(POLL_MS / 1000)
                 await self._commit_when_due(consumer)
             except ConsumerStoppedError:
                 return

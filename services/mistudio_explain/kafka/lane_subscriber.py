@@ -98,10 +98,10 @@ class LaneSubscriber(Raw, DefaultSubscriber):
                 self._leave_paused(consumer)
                 if self._unresolved:
                     await self._resolve(consumer)
-                room, most = self._room(consumer), self._bounds.records
+                room, most = self._room(consumer) if self._subscription.is_open() else [], self._bounds.records
                 if not room and time.monotonic() - last_poll > self._subscription.max_poll_interval_s / 3:
                     room, most = sorted(self._offsets.keys() & consumer.assignment()), 1  # one record over the window keeps the membership
-                if room or not consumer.assignment():
+                if room or not consumer.assignment():  # without any partition it only polls
                     last_poll = time.monotonic()
                     fetched, unreadable = await self._getmany(consumer, room, timeout_ms=POLL_MS, max_records=most)
                     gaps = {tp: gap for tp, records in fetched.items() if (gap := self._take(tp, records, consumer)) is not None}

@@ -54,7 +54,10 @@ class TolerantFetch:
         self._suspects.intersection_update(partitions)
         calm = [tp for tp in partitions if tp not in self._suspects]
         if not partitions:
-            return await consumer.getmany(timeout_ms=timeout_ms, max_records=max_records), []
+            try:
+                return await consumer.getmany(timeout_ms=timeout_ms, max_records=max_records), []
+            except UnicodeDecodeError:  # of a partition that has just come; it is among those asked for next time
+                return {}, []
         try:
             readable: dict[TopicPartition, list[ConsumerRecord]] = (
                 await consumer.getmany(*calm, timeout_ms=0 if self._suspects else timeout_ms, max_records=max_records) if calm else {}
