@@ -12,7 +12,7 @@ from rich.text import Text
 from mistudio_explain.cli.configured import reached, with_kafka, writing
 from mistudio_explain.cli.known_jobs import find_jobs
 from mistudio_explain.cli.letter_text import moment
-from mistudio_explain.cli.show import console, plain, print_json, table
+from mistudio_explain.cli.show import console, fits, plain, print_json, table
 from mistudio_explain.cli.start import prepare
 from mistudio_explain.cli.summary import counts
 from mistudio_explain.errors import BadInput
@@ -153,7 +153,7 @@ def _job_list(jobs: Sequence[KnownJob], out: Console) -> RenderableType:
     """A table where the terminal has room for it, else two lines for each job."""
     rows = [_row(job) for job in jobs]
     made = table(None, _COLUMNS, rows)
-    if out.measure(made).maximum <= out.width:
+    if fits(out, made):
         return made
     return Group(*(Text("\n".join(_lines([plain(cell) for cell in row]))) for row in rows))
 

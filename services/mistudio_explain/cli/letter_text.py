@@ -9,7 +9,7 @@ import orjson
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from mistudio_explain.cli.show import plain, table
+from mistudio_explain.cli.show import fits, plain, table
 from mistudio_explain.errors import MalformedEvent
 from mistudio_explain.events.catalogue import EVENTS
 from mistudio_explain.events.codec import MARKER, decode, event_name
@@ -40,7 +40,7 @@ def size(count: int, *, truncated: bool = False) -> str:
 def letter_list(letters: Sequence[Kept], console: Console) -> RenderableType:
     """A table where the terminal has room for it, else some lines for each letter; keys stay whole, to be copied."""
     made = table(None, _COLUMNS, (_row(kept) for kept in letters))
-    if console.measure(made).maximum <= console.width:
+    if fits(console, made):
         return made
     return Group(*(Text("\n".join(_lines(kept))) for kept in letters))
 

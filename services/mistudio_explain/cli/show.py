@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +16,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u2
 
 
 _WIDTH_OF_A_FILE = 140
+_WIDEST = 10_000
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -48,3 +50,8 @@ def table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[str
     for row in rows:
         made.add_row(*(Text(plain(cell)) for cell in row))
     return made
+
+
+def fits(out: Console, shown: Table) -> bool:
+    """Whether the console has room for a table without breaking its cells."""
+    return Measurement.get(out, out.options.update(max_width=_WIDEST), shown).maximum <= out.width
