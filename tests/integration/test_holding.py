@@ -12,7 +12,7 @@ import pytest
 from aiokafka import ConsumerRecord
 
 from integration.real_kafka import RealKafka
-from integration.test_lanes import members_of
+from integration.test_lanes_on_kafka import members_of
 from integration.test_stream_app import MakeApp, all_records, feature, make_app, until
 from mistudio_explain.context import service as context_service
 from mistudio_explain.events import topics
