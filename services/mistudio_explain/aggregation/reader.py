@@ -20,6 +20,7 @@ from mistudio_explain.kafka.topic_ids import topic_ids
 from mistudio_explain.store.database import Elsewhere, StoreLost
 from mistudio_explain.store.job_store import JobStore
 from mistudio_explain.store.jobs import Change
+from mistudio_explain.store.rows import Counted
 from mistudio_explain.store.seat import Seat
 
 log = structlog.get_logger(__name__)
@@ -145,4 +146,6 @@ def _is_ours(record: ConsumerRecord) -> bool:
 def _change(record: ConsumerRecord) -> Change:
     key = (record.key or b"").decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
     event = None if record.value is None else decode(EVENTS[record.topic], record.value)
+    if isinstance(event, FeatureOutcome):
+        return Change(Counted.of(event, record.value), record.value, key, record.timestamp)  # not to hold whole batches of outcomes
     return Change(event=event, body=record.value, key=key, timestamp_ms=record.timestamp, topic=record.topic)

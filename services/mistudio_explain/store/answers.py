@@ -19,7 +19,7 @@ from mistudio_explain.errors import MalformedEvent, Unreachable
 from mistudio_explain.llm.answers_cache import KeptAnswer
 from mistudio_explain.settings import StoreSettings
 from mistudio_explain.store import files, postgres
-from mistudio_explain.store.database import Database, Postgres, Sqlite, StoreLost
+from mistudio_explain.store.database import Database, Postgres, Sqlite, StoreLost, Table
 
 log = structlog.get_logger(__name__)
 
@@ -30,16 +30,8 @@ _TOUCH_S = 60
 """The time of an answer's last use is written at most so often, seconds: a read should not cost a write."""
 _TRIM_EVERY = 200
 _AGAIN_S = 5.0
-_TABLES = (
-    "create table if not exists answer(id {text} primary key, prompt {text} not null, job {text} not null, used_s bigint not null, body {text} not null)",
-    "create index if not exists answer_used on answer(used_s)",
-    "create index if not exists answer_prompt on answer(prompt)",
-    "create index if not exists answer_job on answer(job)",
-)
-_PUT = (
-    "insert into answer(id, prompt, job, used_s, body) values(?, ?, ?, ?, ?) "
-    "on conflict(id) do update set prompt = excluded.prompt, job = excluded.job, used_s = excluded.used_s, body = excluded.body"
-)
+_ANSWER = Table("answer", key=("id",), texts=("id", "prompt", "job", "body"), numbers=("used_s",))
+_SOUGHT_BY = ("used_s", "prompt", "job")
 
 
 class StoredAnswers:
@@ -100,7 +92,7 @@ class StoredAnswers:
         if self._settings.answers == 0:
             return
         body = answer.model_dump_json().replace("\\u0000", "\\ufffd")  # PostgreSQL's texts hold no NUL
-        database.run(_PUT, (key, prompt, job, int(self._clock()), body))
+        database.put(_ANSWER, [(key, prompt, job, body, int(self._clock()))])
         self._until_trim -= 1
         if self._until_trim <= 0:
             self._until_trim = min(_TRIM_EVERY, self._settings.answers)
@@ -129,8 +121,9 @@ class StoredAnswers:
     def _database(self) -> Database:
         if self._open is None:
             self._open = self._connect()
-            for statement in _TABLES:
-                self._open.run(statement.format(text=self._open.text_type))
+            self._open.make(_ANSWER)
+            for column in _SOUGHT_BY:
+                self._open.run(f"create index if not exists answer_{column} on answer({column})")
         return self._open
 
     def _connect(self) -> Database:

@@ -9,7 +9,8 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 import orjson
@@ -28,15 +29,42 @@ class Elsewhere(BadSettings):
     """Another aggregator writes the store."""
 
 
+@dataclass(frozen=True)
+class Table:
+    """A table's columns by their type, and its primary key; texts sort by their code points."""
+
+    name: str
+    key: tuple[str, ...]
+    texts: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
+    bytes: tuple[str, ...] = ()
+    optional_texts: tuple[str, ...] = ()
+    optional_numbers: tuple[str, ...] = ()
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """All columns, in the order in which rows are given."""
+        return (*self.texts, *self.numbers, *self.bytes, *self.optional_texts, *self.optional_numbers)
+
+    def type_of(self, column: str) -> str:
+        """The column's type, in PostgreSQL's words, which SQLite takes too."""
+        return "text" if column in (*self.texts, *self.optional_texts) else "bytea" if column in self.bytes else "bigint"
+
+    @property
+    def definitions(self) -> list[str]:
+        """Each column as it is made."""
+        optional = (*self.optional_texts, *self.optional_numbers)
+        return [f"{column} {self.type_of(column)}{'' if column in optional else ' not null'}" for column in self.columns]
+
+    def on_conflict(self, kept: Sequence[str]) -> str:
+        """What a row does to one of the same key: it takes its place, but for the columns that are kept."""
+        changed = [column for column in self.columns if column not in (*self.key, *kept)]
+        update = f"update set {', '.join(f'{column} = excluded.{column}' for column in changed)}" if changed else "nothing"
+        return f"on conflict({', '.join(self.key)}) do {update}"
+
+
 class Database(ABC):
     """A connection, and how its kind of database says a few things."""
-
-    id_type: str
-    """The type of a primary key that is a number."""
-    text_type: str
-    """The type of texts that sort by their code points."""
-    narrow: str
-    """What ends the definition of a table whose rows are small and are found by their key."""
 
     def __init__(self) -> None:
         self._turn = threading.RLock()
@@ -62,6 +90,14 @@ class Database(ABC):
         """Run a statement for each of many rows."""
 
     @abstractmethod
+    def make(self, table: Table) -> None:
+        """Make a table that is not there yet."""
+
+    @abstractmethod
+    def put(self, table: Table, rows: Sequence[Values], *, kept: Sequence[str] = ()) -> None:
+        """Write rows of distinct keys; one that is there already is replaced, but for its columns `kept`."""
+
+    @abstractmethod
     def transaction(self) -> Any:
         """A context in which everything happens together, or nothing."""
 
@@ -85,8 +121,6 @@ class Database(ABC):
 class Sqlite(Database):
     """One file."""
 
-    id_type, text_type, narrow = "integer", "text", "without rowid"
-
     def __init__(self, connection: sqlite3.Connection) -> None:
         super().__init__()
         self._connection = connection
@@ -105,6 +139,17 @@ class Sqlite(Database):
     def run_many(self, statement: str, rows: Iterable[Values]) -> None:  # noqa: D102
         with self._turn:
             self._connection.executemany(statement, rows)
+
+    def make(self, table: Table) -> None:  # noqa: D102
+        if table.key == ("id",) and table.numbers == ("id",):  # a number that is the key: rows lie in its order, large ones too
+            definition = f"{', '.join(table.definitions).replace('id bigint not null', 'id integer primary key')})"
+        else:  # small rows, found by their key
+            definition = f"{', '.join(table.definitions)}, primary key({', '.join(table.key)})) without rowid"
+        self.run(f"create table if not exists {table.name}({definition}")
+
+    def put(self, table: Table, rows: Sequence[Values], *, kept: Sequence[str] = ()) -> None:  # noqa: D102
+        marks = ", ".join("?" for _ in table.columns)
+        self.run_many(f"insert into {table.name}({', '.join(table.columns)}) values({marks}) {table.on_conflict(kept)}", rows)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:  # noqa: D102
@@ -134,8 +179,6 @@ class Sqlite(Database):
 class Postgres(Database):
     """A session with a PostgreSQL server. Every method raises StoreLost when the session is gone."""
 
-    id_type, text_type, narrow = "bigint", 'text collate "C"', ""
-
     def __init__(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
         super().__init__()
         self._connection = connection
@@ -155,6 +198,17 @@ class Postgres(Database):
     def run_many(self, statement: str, rows: Iterable[Values]) -> None:  # noqa: D102
         with self._turn, _lost_or_not(), self._connection.cursor() as cursor:
             cursor.executemany(_with_percent(statement), rows)
+
+    def make(self, table: Table) -> None:  # noqa: D102
+        columns = ", ".join(table.definitions).replace(" text", ' text collate "C"')
+        self.run(f"create table if not exists {table.name}({columns}, primary key({', '.join(table.key)}))")
+
+    def put(self, table: Table, rows: Sequence[Values], *, kept: Sequence[str] = ()) -> None:  # noqa: D102
+        if not rows:
+            return
+        arrays = ", ".join(f"%b::{table.type_of(column)}[]" for column in table.columns)  # one statement for all, its values as they are
+        statement = f"insert into {table.name}({', '.join(table.columns)}) select * from unnest({arrays}) {table.on_conflict(kept)}"  # noqa: S608
+        self.run(statement, [list(column) for column in zip(*rows, strict=True)])
 
     @contextmanager
     def transaction(self) -> Iterator[None]:  # noqa: D102

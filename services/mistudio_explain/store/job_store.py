@@ -13,25 +13,10 @@ from mistudio_explain.events.topics import EXPLANATIONS
 from mistudio_explain.store.database import Database
 from mistudio_explain.store.queries import JobQueries
 from mistudio_explain.store.rows import AdmissionRow, Change, JobRow, Key, OutcomeRow, PartRow, Rows, keys_of
-from mistudio_explain.store.tables import place_of
+from mistudio_explain.store.tables import ADMISSION, BODY, JOB, NOTE, OUTCOME, PART, POSITION, SOURCE, place_of
 
 _SUMS = ", ".join(COUNTER_NAMES)
 _JOB_COLUMNS = f"tenant, find_job, model, revision, admitted, first_ms, last_ms, dirty, buried, {_SUMS}"
-_SET_JOB = ", ".join(f"{name} = excluded.{name}" for name in _JOB_COLUMNS.split(", "))
-_PLACES = ", ".join("?" for _ in range(10 + len(COUNTER_NAMES)))
-
-_PUT_OUTCOME = (
-    "insert into outcome(job, place, strength, revision, pass, validator, background, sha, at_ms, counters, body) values(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
-    "on conflict(job, place) do update set strength = excluded.strength, revision = excluded.revision, pass = excluded.pass, validator = excluded.validator, "
-    "background = excluded.background, sha = excluded.sha, at_ms = excluded.at_ms, counters = excluded.counters, body = excluded.body"
-)
-_PUT_BODY = "insert into body(id, body) values(?, ?) on conflict(id) do update set body = excluded.body"
-_PUT_PART = (
-    "insert into part(job, part, revision, at_ms, body) values(?, ?, ?, ?, ?) "
-    "on conflict(job, part) do update set revision = excluded.revision, at_ms = excluded.at_ms, body = excluded.body"
-)
-_PUT_JOB = f"insert into job(job, {_JOB_COLUMNS}) values({_PLACES}) on conflict(job) do update set {_SET_JOB}"
-_PUT_POSITION = "insert into position(topic, part, next) values(?, ?, ?) on conflict(topic, part) do update set next = excluded.next"
 _PUT_OUTBOX = "insert into outbox(topic, key, times) values(?, ?, ?) on conflict(topic, key) do update set times = outbox.times + excluded.times"
 
 
@@ -64,7 +49,7 @@ class JobStore(JobQueries):
             for change in batch:
                 rows.apply(change)
             self._write(rows)
-            self._db.run_many(_PUT_POSITION, [(topic, part, end) for (topic, part), end in ends.items()])
+            self._db.put(POSITION, [(topic, part, end) for (topic, part), end in ends.items()])
         self._next_id = rows.next_id
 
     def _load(self, changes: list[Change]) -> Rows:
@@ -107,18 +92,18 @@ class JobStore(JobQueries):
             self._db.run_many("delete from body where id in (select body from outcome where job = ? and place = ?)", gone)
             self._db.run_many("delete from outcome where job = ? and place = ?", gone)
         if kept:
-            self._db.run_many(_PUT_BODY, [(row.id, row.body) for _, row in kept if row.body is not None])
-            self._db.run_many(_PUT_OUTCOME, [(*key, *row.rank, row.at_ms, ",".join(map(str, row.amounts)), row.id) for key, row in kept])
+            self._db.put(BODY, [(row.id, row.body) for _, row in kept if row.body is not None])
+            self._db.put(OUTCOME, [(*key, row.rank[-1], ",".join(map(str, row.amounts)), *row.rank[:-1], row.at_ms, row.id) for key, row in kept])
         if rows.changed_admissions:
-            self._db.run_many("insert into admission(job, place, topic, part, offs, revision, at_ms) values(?, ?, ?, ?, ?, ?, ?)", _admission_values(rows))
+            self._db.put(ADMISSION, list(_admission_values(rows)))
         if rows.changed_parts:
             parts = [(key, rows.parts[key]) for key in rows.changed_parts]
             self._db.run_many("delete from part where job = ? and part = ?", [key for key, row in parts if row is None])
-            self._db.run_many(_PUT_PART, [(*key, row.revision, row.at_ms, row.body) for key, row in parts if row is not None])
+            self._db.put(PART, [(*key, row.revision, row.at_ms, row.body) for key, row in parts if row is not None])
         for job in rows.shrunk:
             self._look_up(job, rows.jobs[job])
         if rows.changed_jobs:
-            self._db.run_many(_PUT_JOB, [(name, *_job_values(rows.jobs[name])) for name in rows.changed_jobs])
+            self._db.put(JOB, [_job_values(name, rows.jobs[name]) for name in rows.changed_jobs], kept=["status"])
         if rows.outbox:
             self._db.run_many(_PUT_OUTBOX, [(*key, times) for key, times in rows.outbox.items()])
 
@@ -165,14 +150,13 @@ class JobStore(JobQueries):
 
     def note_topics(self, ids: Mapping[str, tuple[str, str]]) -> None:
         """Note which topics the rows come from."""
-        put = "insert into source(topic, cluster, id) values(?, ?, ?) on conflict(topic) do update set cluster = excluded.cluster, id = excluded.id"
-        self._db.run_many(put, [(topic, *each) for topic, each in ids.items()])
+        self._db.put(SOURCE, [(topic, *each) for topic, each in ids.items()])
 
     def note_on_running_jobs(self, said: str) -> None:
         """Let the reports of all jobs that are not at their end say something."""
         with self._db.transaction():
             jobs = self._db.all("select job from job where status is null or status = 'running'")
-            self._db.run_many("insert into note(job, said) values(?, ?) on conflict(job, said) do nothing", [(job, said) for (job,) in jobs])
+            self._db.put(NOTE, [(job, said) for (job,) in jobs])
             self._db.run_many("update job set dirty = dirty + 1 where job = ?", jobs)
 
     def forget(self, job: str) -> None:
@@ -220,8 +204,8 @@ def _admission_values(rows: Rows) -> Iterator[tuple[object, ...]]:
         if row is not None:
             source = row.source
             coordinates = (source.topic, source.partition, source.offset) if source else (None, None, None)
-            yield (*key, *coordinates, row.revision, row.at_ms)
+            yield (*key, row.revision, row.at_ms, *coordinates)
 
 
-def _job_values(row: JobRow) -> tuple[object, ...]:
-    return row.tenant, row.find_job, row.model, row.revision, row.admitted, row.first_ms, row.last_ms, row.dirty, row.buried, *row.sums
+def _job_values(name: str, row: JobRow) -> tuple[object, ...]:
+    return name, row.tenant, row.revision, row.admitted, row.dirty, row.buried, *row.sums, row.find_job, row.model, None, row.first_ms, row.last_ms

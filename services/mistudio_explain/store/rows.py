@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from operator import attrgetter
+from typing import Self
 
 from mistudio_explain.aggregation.stage import COUNTER_NAMES, counters_of
 from mistudio_explain.events.codec import decode
@@ -26,10 +27,32 @@ Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
+class Counted:
+    """What the rows need of an outcome, a hundredth of its size."""
+
+    job: str
+    feature: str
+    tenant: str
+    find_job: str | None
+    model: str | None
+    revision: int
+    rank: Rank
+    amounts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, outcome: FeatureOutcome, body: bytes) -> Self:
+        """What an outcome and its bytes come to."""
+        subject = outcome.subject
+        model = _without_nul(subject.target_model)
+        place, amounts = rank(outcome, sha256(body).hexdigest()), _amounts(counters_of(outcome))
+        return cls(subject.explain_job_id, subject.feature_key, subject.tenant, subject.find_job_id, model, subject.revision, place, amounts)
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """One record to apply: its event and bytes, none for a tombstone, its key, when it was written (ms since 1970 UTC), and its topic for a tombstone."""
 
-    event: FeatureOutcome | Admission | JobEvent | None
+    event: FeatureOutcome | Counted | Admission | JobEvent | None
     body: bytes | None
     key: str
     timestamp_ms: int
@@ -108,6 +131,9 @@ class Rows:
         """Fold one record in."""
         match change.event:
             case FeatureOutcome():
+                body = change.body or b""
+                self._outcome(Counted.of(change.event, body), body, change.timestamp_ms)
+            case Counted():
                 self._outcome(change.event, change.body or b"", change.timestamp_ms)
             case Admission():
                 self._admission(change.event, change.timestamp_ms)
@@ -118,13 +144,12 @@ class Rows:
             case None:
                 self._part_gone(change.key)
 
-    def _outcome(self, outcome: FeatureOutcome, body: bytes, at_ms: int) -> None:
-        subject = outcome.subject
-        job = self._job(subject.explain_job_id, subject.tenant)
-        key = (subject.explain_job_id, place_of(subject.feature_key))
-        if subject.revision <= job.buried:
-            return self._again(EXPLANATIONS, outcome_key(subject.explain_job_id, subject.feature_key))
-        place, old = rank(outcome, sha256(body).hexdigest()), self.outcomes.get(key)
+    def _outcome(self, outcome: Counted, body: bytes, at_ms: int) -> None:
+        job = self._job(outcome.job, outcome.tenant)
+        key = (outcome.job, place_of(outcome.feature))
+        if outcome.revision <= job.buried:
+            return self._again(EXPLANATIONS, outcome_key(outcome.job, outcome.feature))
+        place, amounts, old = outcome.rank, outcome.amounts, self.outcomes.get(key)
         if old is not None and place == old.rank:
             if at_ms != old.at_ms:  # the copy that lands last is the one that compaction keeps
                 self._replaced(key[0], job, old)
@@ -133,15 +158,14 @@ class Rows:
                 self._touched(key[0], job, at_ms)
             return None
         if old is not None and place < old.rank:  # a loser landed last: compaction would keep it, so the winner is written again
-            return self._again(EXPLANATIONS, outcome_key(subject.explain_job_id, subject.feature_key))
-        amounts = _amounts(counters_of(outcome))
+            return self._again(EXPLANATIONS, outcome_key(outcome.job, outcome.feature))
         job.sums = [a + b for a, b in zip(job.sums, amounts, strict=True)]
         if old is not None:
             job.sums = [a - b for a, b in zip(job.sums, old.amounts, strict=True)]
             self._replaced(key[0], job, old)
         self.outcomes[key] = OutcomeRow(place, at_ms, amounts, self._id() if old is None else old.id, body)
         self.changed_outcomes.add(key)
-        self._named(job, subject.find_job_id, subject.target_model, subject.revision)
+        self._named(job, outcome.find_job, outcome.model, outcome.revision)
         self._touched(key[0], job, at_ms)
         return None
 
@@ -153,7 +177,7 @@ class Rows:
         self.admissions[key] = AdmissionRow(admission.source, admission.revision, at_ms)
         self.changed_admissions.add(key)
         job.admitted += 1
-        self._named(job, admission.find_job_id, admission.target_model, admission.revision)
+        self._named(job, admission.find_job_id, _without_nul(admission.target_model), admission.revision)
         self._touched(key[0], job, at_ms)
 
     def _part(self, event: JobEvent, body: bytes, at_ms: int) -> None:
@@ -170,7 +194,7 @@ class Rows:
             job.buried = max(job.buried, event.revision)
         request = event.request
         find_job, model = (request.find_job_id, request.target_model) if request else (None, None)
-        self._named(job, find_job, model, event.revision)
+        self._named(job, find_job, _without_nul(model), event.revision)
         self._touched(key[0], job, None)
         return None
 
@@ -200,7 +224,7 @@ class Rows:
 
     def _named(self, job: JobRow, find_job: str | None, model: str | None, revision: int) -> None:
         job.find_job = job.find_job or find_job
-        job.model = job.model or (model and model.replace("\0", "\N{REPLACEMENT CHARACTER}"))  # PostgreSQL's texts hold no NUL
+        job.model = job.model or model
         job.revision = max(job.revision, revision)
 
     def _touched(self, name: str, job: JobRow, at_ms: int | None) -> None:
@@ -228,6 +252,8 @@ def keys_of(changes: list[Change]) -> Mapping[str, set[Key]]:
         match change.event:
             case FeatureOutcome(subject=subject):
                 keys["outcome"].add((subject.explain_job_id, place_of(subject.feature_key)))
+            case Counted(job=job, feature=feature):
+                keys["outcome"].add((job, place_of(feature)))
             case Admission():
                 keys["admission"].add((change.event.explain_job_id, place_of(change.event.feature_key)))
             case JobEvent():
@@ -239,6 +265,11 @@ def keys_of(changes: list[Change]) -> Mapping[str, set[Key]]:
                 else:
                     keys["part"].add((job, name))
     return keys
+
+
+def _without_nul(text: str | None) -> str | None:
+    """PostgreSQL's texts hold no NUL."""
+    return text and text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _outdated(event: JobEvent, stored: PartRow) -> bool:

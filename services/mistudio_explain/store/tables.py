@@ -1,34 +1,49 @@
 """The tables of the aggregator's rows."""
 
 from mistudio_explain.aggregation.stage import COUNTER_NAMES
-from mistudio_explain.store.database import Database
+from mistudio_explain.store.database import Database, Table
 
-_TABLES = (
-    # which outcome of a feature counts, and what it adds to its job; `place` is the feature's key such that places sort as features do
-    "outcome(job text not null, place text not null, strength bigint not null, revision bigint not null, pass bigint not null, validator bigint not null, "
-    "background bigint not null, sha text not null, at_ms bigint not null, counters text not null, body bigint not null, primary key(job, place)) {narrow}",
-    # the bytes of outcomes, apart, so that rows are found and counted without them
-    "body(id {id} primary key, body bytea not null)",
-    "admission(job text not null, place text not null, topic text, part bigint, offs bigint, revision bigint not null, at_ms bigint not null, "
-    "primary key(job, place)) {narrow}",
-    "part(job text not null, part text not null, revision bigint not null, at_ms bigint not null, body bytea not null, primary key(job, part))",
-    "job(job text primary key, tenant text not null, find_job text, model text, revision bigint not null, admitted bigint not null, first_ms bigint, "
-    "last_ms bigint, dirty bigint not null, buried bigint not null, status text, {counters}) {narrow}",
-    "note(job text not null, said text not null, primary key(job, said)) {narrow}",
-    "position(topic text not null, part bigint not null, next bigint not null, primary key(topic, part)) {narrow}",
-    "source(topic text primary key, cluster text not null, id text not null) {narrow}",
-    # keys whose record in the topic is not what the store says, and how often that was noticed
-    "outbox(topic text not null, key text not null, times bigint not null, primary key(topic, key)) {narrow}",
+OUTCOME = Table(
+    "outcome",
+    key=("job", "place"),
+    texts=("job", "place", "sha", "counters"),
+    numbers=("strength", "revision", "pass", "validator", "background", "at_ms", "body"),
 )
+"""Which outcome of a feature counts, and what it adds to its job; `place` is the feature's key such that places sort as features do."""
+BODY = Table("body", key=("id",), numbers=("id",), bytes=("body",))
+"""The bytes of outcomes, apart, so that rows are found and counted without them."""
+ADMISSION = Table(
+    "admission", key=("job", "place"), texts=("job", "place"), numbers=("revision", "at_ms"), optional_texts=("topic",), optional_numbers=("part", "offs")
+)
+"""The first admission of each feature."""
+PART = Table("part", key=("job", "part"), texts=("job", "part"), numbers=("revision", "at_ms"), bytes=("body",))
+"""The newest record of each part of a job."""
+JOB = Table(
+    "job",
+    key=("job",),
+    texts=("job", "tenant"),
+    numbers=("revision", "admitted", "dirty", "buried", *COUNTER_NAMES),
+    optional_texts=("find_job", "model", "status"),
+    optional_numbers=("first_ms", "last_ms"),
+)
+"""A job's numbers, which are those of its rows."""
+NOTE = Table("note", key=("job", "said"), texts=("job", "said"))
+"""What a job's numbers cannot know."""
+POSITION = Table("position", key=("topic", "part"), texts=("topic",), numbers=("part", "next"))
+"""The next offset to read."""
+SOURCE = Table("source", key=("topic",), texts=("topic", "cluster", "id"))
+"""Which topics the rows come from."""
+OUTBOX = Table("outbox", key=("topic", "key"), texts=("topic", "key"), numbers=("times",))
+"""Keys whose record in the topic is not what the store says, and how often that was noticed."""
+
+_ALL = (OUTCOME, BODY, ADMISSION, PART, JOB, NOTE, POSITION, SOURCE, OUTBOX)
 
 
 def make_tables(database: Database) -> None:
-    """Make the tables that are not there yet."""
-    counters = ", ".join(f"{name} bigint not null" for name in COUNTER_NAMES)
-    for table in _TABLES:
-        typed = table.replace(" text", f" {database.text_type}")
-        database.run("create table if not exists " + typed.format(narrow=database.narrow, id=database.id_type, counters=counters))
-    database.all("select job.buried, outbox.times, source.id from job, outbox, source limit 0")  # an error where another version made the tables
+    """Make the tables that are not there yet. The database's own error says that another version made them."""
+    for table in _ALL:
+        database.make(table)
+        database.all(f"select {', '.join(table.columns)} from {table.name} limit 0")  # noqa: S608
 
 
 def place_of(feature_key: str) -> str:
