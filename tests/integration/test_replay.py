@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from integration.real_kafka import RealKafka
 from integration.slow_llm import SlowLlm
@@ -269,14 +270,15 @@ async def test_sealed_cancelled_and_file_orders_are_not_run(settings: Settings) 
 
 
 @pytest.mark.slow
-async def test_a_kill_in_mid_copy_and_a_second_replayer_that_takes_over_double_and_lose_nothing(settings: Settings) -> None:
-    count = 30_000
+async def test_a_replayer_that_is_killed_in_mid_copy_goes_on_and_doubles_and_loses_nothing(settings: Settings) -> None:
+    count = 20_000
+    same = {"KAFKA__INSTANCE_ID": "replayer-0"}  # a replica that comes back under its name leads again at once
     places = await send(settings, (feature(n, model=f"m{n % 3}") for n in range(count)))
     admit(settings, [(str(n), place) for n, place in enumerate(places)])
     await order(settings, ReplayPart(from_job="find_1", of="explain_1"))
     kills = 0
-    for _ in range(3):
-        with started(settings, "serve", "replayer") as process:
+    for _ in range(2):
+        with started(settings, "serve", "replayer", **same) as process:
             before = copied = await copies(settings)
             async with asyncio.timeout(WAIT_S):
                 while copied - before < 2000:
@@ -286,7 +288,7 @@ async def test_a_kill_in_mid_copy_and_a_second_replayer_that_takes_over_double_a
         if copied > count / 2:
             break
     assert kills > 0, "every replayer was done before it was killed: make the job larger"
-    with started(settings, "serve", "replayer"):
+    with started(settings, "serve", "replayer", **same):
         seal = await until_sealed(settings)
     assert seal == SealedPart(expected=count)
     found = sources(await standing(settings, topics.REPLAYS))
@@ -323,10 +325,11 @@ async def test_only_one_of_two_replayers_works_and_the_other_takes_over_when_it_
 async def until_joined(settings: Settings, members: int) -> None:
     async with clients_of(settings).admin() as admin, asyncio.timeout(WAIT_S):
         while True:
-            (answer,) = await admin.describe_consumer_groups(["mistudio-explain.replayer"])
-            ((_, _, state, _, _, found, *_),) = answer.groups
-            if state == "Stable" and len(found) == members:
-                return
+            with suppress(GroupCoordinatorNotAvailableError):  # the first group of a new cluster
+                (answer,) = await admin.describe_consumer_groups(["mistudio-explain.replayer"])
+                ((_, _, state, _, _, found, *_),) = answer.groups
+                if state == "Stable" and len(found) == members:
+                    return
             await asyncio.sleep(0.1)
 
 
