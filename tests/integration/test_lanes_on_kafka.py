@@ -13,21 +13,23 @@ from aiokafka.errors import KafkaError
 
 from integration.real_kafka import RealKafka
 from integration.test_stream_app import feature, until
+from mistudio_explain.context import service as context_service
 from mistudio_explain.events import topics
 from mistudio_explain.events.codec import encode
-from mistudio_explain.events.explanation import FeatureOutcome
+from mistudio_explain.events.explanation import ExplanationRequested, FeatureOutcome
 from mistudio_explain.events.feature import FeatureFound
 from mistudio_explain.kafka import app as kafka_app
 from mistudio_explain.kafka import lane_subscriber, standing
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.client import GROUP_PREFIX, KafkaClients
 from mistudio_explain.kafka.committed import committed_offsets
+from mistudio_explain.kafka.controls import JobControls
 from mistudio_explain.kafka.lane_subscriber import InFlight
 from mistudio_explain.kafka.lanes import FairQueue
 from mistudio_explain.kafka.offsets import pack, unpack
-from mistudio_explain.kafka.records import Outgoing, Received, received
+from mistudio_explain.kafka.records import Received, outgoing, received
 from mistudio_explain.observability.metrics import EXPIRED
-from mistudio_explain.settings import KafkaSettings, LimitSettings, Settings
+from mistudio_explain.settings import KafkaSettings, LimitSettings, QualitySettings, Settings
 
 LANE = topics.PROMPTS_PREFIX + "m"
 LANES = "^" + topics.PROMPTS_PREFIX.replace(".", r"\.") + ".*"
@@ -295,18 +297,38 @@ async def test_the_express_lane_goes_before_a_long_backlog(clean_kafka: RealKafk
 
 
 @pytest.mark.slow
-async def test_two_hundred_target_models_share_what_lanes_there_may_be(clean_kafka: RealKafka, filler: StreamApp) -> None:
-    """Lanes appear while the worker runs; none waits behind the longest."""
-    lanes = [topics.PROMPTS_PREFIX + f"model-{number}" for number in range(60)]
-    async with working(settings_of(clean_kafka, partitions=1), in_flight=16) as worker:
-        single = settings_of(clean_kafka, partitions=1)
-        other = StreamApp(single, KafkaClients(single.kafka, single.limits))
-        async with other.running():
-            for lane in lanes:
-                await other.ensure_lane(lane)
-            await other.publish(Outgoing(lane, str(number), encode(feature(number))) for number, lane in enumerate(lanes * 4))
-            await until(lambda: len(worker.handled) == 240)
-            await filler.admin.delete_topics(lanes[:30])
-            await other.publish(Outgoing(lane, "k", encode(feature(1000 + number))) for number, lane in enumerate(lanes[30:]))
-            await until(lambda: len(worker.handled) == 270)
-    assert len(set(worker.handled)) == 270
+async def test_two_hundred_target_models_share_what_lanes_there_may_be_and_lanes_come_and_go(clean_kafka: RealKafka) -> None:
+    limits = LimitSettings(max_lanes=40)
+    settings = settings_of(clean_kafka, limits=limits, partitions=1).model_copy(update={"quality": QualitySettings(explain_poor=True)})
+    app = StreamApp(settings, KafkaClients(settings.kafka, settings.limits))
+    handled: list[tuple[str, str]] = []
+    context_service.register(app, JobControls(app), family="")
+
+    @app.lanes(LANES, service="generation", read=partial(received, ExplanationRequested), in_flight=16)
+    async def generation(each: Received[ExplanationRequested]) -> list[FeatureOutcome]:
+        handled.append((each.event.subject.target_model or "", each.record.topic))
+        return []
+
+    def of_model(model: int, number: int) -> FeatureFound:
+        return feature(number).model_copy(update={"target_model": f"model-{model}", "find_job_id": f"find_{model}"})
+
+    async with app.running():
+        await app.publish(outgoing(of_model(model, number)) for number in range(2) for model in range(200))
+        await until(lambda: len(handled) == 400)
+        lanes = sorted(app.known_lanes - {topics.EXPRESS, topics.SHARED})
+        assert len(lanes) == 40
+        assert {topic for _, topic in handled} == {*lanes, topics.SHARED}
+        assert all(len({topic for model, topic in handled if model == name}) == 1 for name, _ in handled)
+
+        await app.admin.delete_topics(lanes[:20])  # as `topics gc` does
+        await until_gone(app, lanes[:20])
+        await app.publish(outgoing(of_model(model, 2)) for model in range(200, 230))
+        await until(lambda: len(handled) == 430)
+        assert len(app.known_lanes - {topics.EXPRESS, topics.SHARED}) == 40
+        assert len({topic for model, topic in handled[400:] if topic != topics.SHARED}) == 20
+
+
+async def until_gone(app: StreamApp, lanes: list[str]) -> None:
+    async with asyncio.timeout(30):
+        while set(lanes) & set(await app.admin.list_topics()):
+            await asyncio.sleep(0.1)

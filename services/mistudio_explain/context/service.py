@@ -34,9 +34,9 @@ def register(app: StreamApp, controls: JobControls, *, family: str) -> None:
     backgrounds = Backgrounds(app, _SERVICE)
     samples = Samples(backgrounds.of)
     backlogs = LaneBacklogs(app)
-    lanes: set[str] = set()  # those that exist, and those that the batch at hand will make
 
-    def about(feature: Received[FeatureFound]) -> list[Outgoing]:
+    def about(lanes: set[str], feature: Received[FeatureFound]) -> list[Outgoing]:
+        """What a feature becomes; a lane that it needs is added to those that exist or will be made for its batch."""
         source = feature.source
         asked = feature.event.effective_request
         if controls.is_deleted(asked.explain_job_id, asked.revision):
@@ -73,8 +73,7 @@ def register(app: StreamApp, controls: JobControls, *, family: str) -> None:
         await controls.complete()
         if not {own_lane(feature.event.target_model) for feature in features} <= app.known_lanes:
             await app.look_for_lanes()
-        lanes.update(app.known_lanes)
-        made = await app.each(features, about, service=_SERVICE)
+        made = await app.each(features, partial(about, set(app.known_lanes)), service=_SERVICE)
         for topic in {record.topic for record in made}:
             await app.ensure_lane(topic)
         await app.publish(made)

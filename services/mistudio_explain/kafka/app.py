@@ -190,8 +190,8 @@ class StreamApp:
             EVENTS_OUT.labels(topic=record.topic).inc()
 
     async def look_for_lanes(self) -> None:
-        """Learn which lanes others have made since."""
-        self._lanes |= {topic for topic in await self.admin.list_topics() if topic.startswith(PROMPTS_PREFIX)}
+        """Learn which lanes there are: others make them, and `topics gc` removes them."""
+        self._lanes = {topic for topic in await self.admin.list_topics() if topic.startswith(PROMPTS_PREFIX)}
 
     async def ensure_lane(self, topic: str) -> None:
         """Make a lane's topic if it is not there yet, or `topics gc` has removed it; other topics are there from the start."""

@@ -41,9 +41,12 @@ class LaneBacklogs:
         reader = LagReader(self._app.admin)
         while True:
             try:
-                groups = (await reader.offsets()).groups
+                reading = await reader.offsets()
+                if not reading.is_complete:  # a lane with a partition that cannot be read would look emptier than it is
+                    await asyncio.sleep(_EVERY_S)
+                    continue
                 waiting: Counter[str] = Counter()
-                for part in next(group.partitions for group in groups if group.service == GENERATION):
+                for part in next(group.partitions for group in reading.groups if group.service == GENERATION):
                     waiting[part.topic] += part.unfinished
                 full = frozenset(topic for topic, count in waiting.items() if count > self._app.settings.limits.max_lane_backlog)
                 for topic in full - self._full:

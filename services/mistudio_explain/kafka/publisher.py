@@ -1,7 +1,7 @@
 """Publishing: every record confirmed, an outage waited out."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 import stamina
 from aiokafka import AIOKafkaProducer
@@ -20,6 +20,7 @@ from mistudio_explain.errors import MalformedEvent
 from mistudio_explain.kafka.records import Outgoing
 
 _LONGEST_WAIT_S = 5.0
+_PART_BYTES = 32 << 20
 _HOPELESS = (
     MessageSizeTooLargeError,
     RecordTooLargeError,
@@ -48,7 +49,26 @@ async def publish(producer: AIOKafkaProducer, records: Iterable[Outgoing], *, be
         with attempt:
             if attempt.num > 1 and before_retry is not None:
                 await before_retry()
-            await _send(producer, kept)
+            for part in _in_parts(kept):
+                await _send(producer, part)
+
+
+def _in_parts(records: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:
+    """Cut a sequence into parts of bounded size.
+
+    aiokafka puts what is due to all partitions of a broker into one request, and a broker hangs up on one above its
+    socket.request.max.bytes (100 MB by default), however often it is sent.
+    """
+    part: list[Outgoing] = []
+    size = 0
+    for record in records:
+        if part and size + len(record.value or b"") > _PART_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(record)
+        size += len(record.value or b"")
+    if part:
+        yield part
 
 
 async def _send(producer: AIOKafkaProducer, records: list[Outgoing]) -> None:

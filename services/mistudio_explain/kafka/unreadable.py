@@ -13,6 +13,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 
 _WAIT_MS = 500
+_REFETCH_MS = 2_000
 _FETCH_BYTES = 16 << 20
 _FRAME = 12  # base offset and length, before each batch
 
@@ -63,7 +64,7 @@ class TolerantFetch:
                 await consumer.getmany(*calm, timeout_ms=0 if self._suspects else timeout_ms, max_records=max_records) if calm else {}
             )
         except UnicodeDecodeError:
-            readable = await self._each_alone(consumer, calm, timeout_ms, max_records)
+            readable = await self._each_alone(consumer, calm, max_records)
         unreadable = []
         for tp in sorted(self._suspects):
             try:
@@ -76,12 +77,15 @@ class TolerantFetch:
         return readable, unreadable
 
     async def _each_alone(
-        self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition], timeout_ms: int, max_records: int
+        self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition], max_records: int
     ) -> dict[TopicPartition, list[ConsumerRecord]]:
         readable: dict[TopicPartition, list[ConsumerRecord]] = {}
         for tp in partitions:
+            if await consumer.position(tp) >= (consumer.highwater(tp) or 0):
+                continue
             try:
-                readable |= await consumer.getmany(tp, timeout_ms=timeout_ms, max_records=max_records)
+                # what was fetched is thrown away when it raises, and the next fetch may wait for that of the idle partitions to end
+                readable |= await consumer.getmany(tp, timeout_ms=_REFETCH_MS, max_records=max_records)
             except UnicodeDecodeError:
                 self._suspects.add(tp)
         return readable
