@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from mistudio_explain.kafka.snapshot import standing
 from mistudio_explain.settings import KafkaSettings, LimitSettings
 
 LANE = "mistudio.explain.prompts.a-model"
+WAIT_S = 180.0
 FEATURE = encode(FeatureFound(target_model="m", find_job_id="find_1", feature_id="5"))
 
 
@@ -273,9 +275,10 @@ def services(command: Command, tmp_path: Path) -> Iterator[Liar]:
 
 def follow_until(command: Command, job: str, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """Watch a job, as often as it comes to an end, until its report is as it should be."""
-    for _ in range(20):
+    end = time.monotonic() + WAIT_S
+    while time.monotonic() < end:
         with command.start("watch", job, "--json") as process:
-            out, err = process.communicate(timeout=120)
+            out, err = process.communicate(timeout=WAIT_S)
         assert out, err
         report: dict[str, Any] = json.loads(out.splitlines()[-1])
         if condition(report):
