@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from mistudio_explain.cli.configured import reached, with_kafka, writing
 from mistudio_explain.cli.letter_text import as_json as letter_json
 from mistudio_explain.cli.letter_text import letter_list, moment, whole_json, whole_text
-from mistudio_explain.cli.show import console, plain, print_json, table
+from mistudio_explain.cli.show import console, fits, plain, print_json, table
 from mistudio_explain.errors import BadInput
 from mistudio_explain.events.explanation import DeadLetter
 from mistudio_explain.kafka.letter_box import Kept, Letters, Wanted, read_letters, take_back, whole_letters
@@ -81,7 +82,8 @@ def list_letters(order: LetterOrder, *, config: Path | None, profile: str | None
         return 0
     out = console()
     if pauses:
-        out.print(table("paused partitions: let them go on with `mistudio-explain dlq resume`", *_pause_table(pauses), wrap={"last error": None}))
+        out.print("paused partitions; `mistudio-explain dlq resume` lets them go on", style="bold")
+        out.print(_pause_list(pauses, out))
     if shown:
         out.print(letter_list(shown, out))
     out.print(_counted(len(letters.kept), len(found), len(shown), filtered=not wanted.is_everything))
@@ -220,8 +222,8 @@ async def _resume(settings: Settings, topic: str | None, partition: int | None, 
     return pauses, meant
 
 
-def _pause_table(pauses: Sequence[Pause]) -> tuple[Sequence[str], list[Sequence[str]]]:
-    columns = ("partition", "service", "since (UTC)", "letters", "last error")
+def _pause_list(pauses: Sequence[Pause], out: Console) -> RenderableType:
+    """A table where the terminal has room for it, else two lines for each partition."""
     rows: list[Sequence[str]] = []
     for pause in pauses:
         if (paused := pause.paused) is None:
@@ -229,7 +231,10 @@ def _pause_table(pauses: Sequence[Pause]) -> tuple[Sequence[str], list[Sequence[
         else:
             letters = f"{paused.letters} in {paused.window_s:.0f} s"
             rows.append((f"{paused.topic}/{paused.partition}", paused.service, moment(paused.at_ms), letters, paused.error))
-    return columns, rows
+    made = table(None, ("partition", "service", "since (UTC)", "letters", "last error"), rows)
+    if fits(out, made):
+        return made
+    return Group(*(Text("  ".join(plain(cell) for cell in row[:-1]) + "\n  " + plain(row[-1])) for row in rows))
 
 
 def _counted(total: int, found: int, shown: int, *, filtered: bool) -> str:

@@ -17,6 +17,7 @@ from mistudio_explain.cli.start import prepare
 from mistudio_explain.cli.summary import counts
 from mistudio_explain.errors import BadInput
 from mistudio_explain.events.job import JobEvent, JobPart, JobReport
+from mistudio_explain.events.topics import PROMPTS_PREFIX
 from mistudio_explain.kafka.orders import KnownJob, give_order, is_finished, known_job, order, read_jobs
 from mistudio_explain.kafka.topics import topic_specs
 from mistudio_explain.settings import Settings
@@ -101,7 +102,8 @@ def delete_job(name: str, *, yes: bool, who: str | None, why: str | None, config
         f"{verb} its {outcomes}, report, reviews and parts (from Kafka's disks at the topics' next compaction), its dead letters, its rows and cached answers "
         "in the store, its files, and the find job's contrast sample if no other job needs it."
     )
-    out.print(table("Copies of its texts stay in topics that forget by age, until about", ("topic", "until (UTC)"), ((t, moment(ms)) for t, ms in stays)))
+    out.print("Copies of its records stay in topics that forget by age, until about:")
+    out.print(table(None, ("topic", "until (UTC)"), ((topic, moment(ms)) for topic, ms in stays)))
     if yes:
         out.print(Text(plain(f"{name} is ordered to be deleted; `mistudio-explain job show {name}` says when it is")))
     else:
@@ -136,9 +138,10 @@ async def _delete(settings: Settings, name: str, who: str | None, why: str | Non
 
 
 def _what_stays(job: KnownJob, settings: Settings) -> list[tuple[str, int]]:
-    """Topics with retention that may hold texts of the job, and until when, milliseconds since 1970 UTC; longest first."""
-    kept = ((spec.name, spec.retention_ms) for spec in topic_specs(settings) if spec.cleanup == "delete" and spec.retention_ms is not None)
-    return sorted(((name, job.heard_ms + age) for name, age in kept), key=lambda row: (-row[1], row[0]))
+    """Topics with retention that may hold records of the job, and until when, milliseconds since 1970 UTC; longest first."""
+    specs = (spec for spec in topic_specs(settings) if spec.cleanup == "delete")
+    kept = {f"{PROMPTS_PREFIX}*" if spec.name.startswith(PROMPTS_PREFIX) else spec.name: spec.retention_ms or 0 for spec in specs}
+    return sorted(((name, job.heard_ms + age) for name, age in kept.items()), key=lambda row: (-row[1], row[0]))
 
 
 def status(job: KnownJob) -> str:
@@ -191,14 +194,14 @@ def _json(job: KnownJob) -> dict[str, object]:
 
 def _numbers(job: KnownJob) -> Iterator[str]:
     report = job.report
-    ordered = f", {job.closed}" if job.closed else ""
-    yield f"{job.explain_job_id}: {status(job)}{ordered}; revision {job.revision}, tenant {job.tenant}, last heard of {moment(job.heard_ms)} UTC"
+    standing = job.closed or f"is {status(job)}"
+    yield f"{job.explain_job_id} {standing}; revision {job.revision}, tenant {job.tenant}, last heard of {moment(job.heard_ms)} UTC"
     if report is None:
         return
     yield counts(report)
     if means := _means(report):
         yield f"on average {means}"
-    wall = f"{report.wall_s:.1f} s" if report.wall_s is not None else "no time yet"
+    wall = f"{report.wall_s:.1f} s" if report.wall_s is not None else "no time taken yet"
     estimated = f" (estimated {report.estimated_seconds:.0f} s)" if report.estimated_seconds is not None else ""
     yield f"{wall}{estimated}, {report.tokens_in} tokens in, {report.tokens_out} out, ${report.cost_usd:.2f}"
     if report.missing:

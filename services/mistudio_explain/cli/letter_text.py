@@ -19,6 +19,7 @@ from mistudio_explain.kafka.letter_box import Kept
 
 _HEAD = 256
 _PER_LINE = 16
+_SAID = 100  # characters of a message in a list
 _NOT_SHOWN = re.compile(r"[\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _COLUMNS = ("key", "when (UTC)", "service", "error", "job", "feature", "attempts", "size")
 
@@ -64,7 +65,9 @@ def _row(kept: Kept) -> tuple[str, ...]:
 def _lines(kept: Kept) -> Iterator[str]:
     key, when, service, error, job, feature, attempts, length = (plain(cell) for cell in _row(kept))
     yield key
-    yield f"  {when}  {service}  {error}  {f'{attempts} attempts, ' if attempts else ''}{length}"
+    yield f"  {when}  {service}  {f'{attempts} attempts, ' if attempts else ''}{length}"
+    said = plain(kept.letter.message if kept.letter else kept.unreadable)
+    yield f"  {error}: {said if len(said) <= _SAID else said[:_SAID] + ' ...'}"
     if job not in ("", "-"):
         yield f"  {job}  feature {feature}"
 
@@ -105,24 +108,27 @@ def whole_json(kept: Kept, letter: DeadLetter) -> dict[str, Any]:
 def whole_text(kept: Kept, letter: DeadLetter) -> str:
     """Everything of one letter, for people."""
     cut = ", the first part of it: it did not fit" if letter.truncated else ""
-    lines = [
-        f"{kept.name} (dead letter {kept.place[1]} in partition {kept.place[0]} of the dead letters)",
-        f"given up  {moment(letter.at_ms)} UTC by {letter.service}, after {letter.attempts} attempts",
-        f"error     {letter.error}: {letter.message}",
-        f"job       {letter.explain_job_id or 'cannot be told'}",
-        f"feature   {letter.feature_key or 'cannot be told'}",
-        f"key       {'none' if letter.raw_key is None else _shown(letter.raw_key)}",
-        "headers   none" if not letter.headers else "headers",
-        *(f"  {name}: {_shown(value)}" for name, value in letter.headers.items()),
+    said = [
+        plain(f"{kept.name}, offset {kept.place[1]} of partition {kept.place[0]} of the dead letters"),
+        _named("given up", f"{moment(letter.at_ms)} UTC by {letter.service}, after {letter.attempts} attempts"),
+        _named("error", f"{letter.error}: {letter.message}"),
+        _named("job", letter.explain_job_id or "cannot be told"),
+        _named("feature", letter.feature_key or "cannot be told"),
+        _named("key", "none" if letter.raw_key is None else _shown(letter.raw_key)),
+        _named("headers", "" if letter.headers else "none"),
+        *("  " + plain(f"{name}: {_shown(value)}") for name, value in letter.headers.items()),
     ]
-    said = [plain(line) if not line.startswith("  ") else f"  {plain(line)}" for line in lines]
     if letter.raw is None:
-        return "\n".join([*said, "value     none (a tombstone)"])
+        return "\n".join([*said, _named("value", "none (a tombstone)")])
     name, event, why = event_in(letter.raw)
     if event is not None:
-        return "\n".join([*said, f"value     {name}, {size(len(letter.raw))}{cut}", _escaped(orjson.dumps(event, option=orjson.OPT_INDENT_2).decode())])
-    said.append(plain(f"value     {size(len(letter.raw))}{cut}; no event that can be read: {why}"))
+        return "\n".join([*said, _named("value", f"{name}, {size(len(letter.raw))}{cut}"), _escaped(orjson.dumps(event, option=orjson.OPT_INDENT_2).decode())])
+    said.append(_named("value", f"{size(len(letter.raw))}{cut}; no event that can be read: {why}"))
     return "\n".join([*said, *_hex_lines(letter.raw[:_HEAD])])
+
+
+def _named(name: str, value: str) -> str:
+    return f"{name:<10}{plain(value)}".rstrip()
 
 
 def event_in(value: bytes | None) -> tuple[str | None, Mapping[str, Any] | None, str | None]:
