@@ -33,5 +33,6 @@ class Backlog:
                 for each in reading.topics
                 if each.topic in topics and each.end is not None
             )
-            self._records, self._read_at = waiting + unread, time.monotonic()
+            unknown = int(not reading.is_complete)  # what stands in a partition that cannot be read may wait too
+            self._records, self._read_at = waiting + unread + unknown, time.monotonic()
         return self._records

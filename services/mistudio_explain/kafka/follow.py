@@ -6,7 +6,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from mistudio_explain.errors import MalformedEvent
 from mistudio_explain.events.codec import decode
@@ -16,6 +16,7 @@ from mistudio_explain.events.topics import EXPLANATIONS, REPORTS
 from mistudio_explain.events.winner import Rank, rank
 from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.kafka.subscribers import partitions_of
+from mistudio_explain.kafka.unreadable import TolerantFetch
 
 log = structlog.get_logger(__name__)
 
@@ -49,8 +50,9 @@ async def following(clients: KafkaClients, job: str, *, revision: int = 0) -> As
 
 async def _events(consumer: AIOKafkaConsumer, job: str, revision: int) -> AsyncIterator[Followed]:
     held: JobReport | None = None
+    fetch = TolerantFetch()
     while True:
-        batches: dict[TopicPartition, list[ConsumerRecord]] = await consumer.getmany(timeout_ms=_POLL_MS)
+        batches = await fetch.readable(consumer, timeout_ms=_POLL_MS)
         for record in (record for records in batches.values() for record in records):
             try:
                 if record.value is not None and record.topic == EXPLANATIONS and (record.key or b"").startswith(f"{job}|".encode()):

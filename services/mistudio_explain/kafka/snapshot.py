@@ -1,6 +1,6 @@
 """Reads what stands in whole topics at this moment, once."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -8,6 +8,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.kafka.subscribers import partitions_of
+from mistudio_explain.kafka.unreadable import TolerantFetch
 
 _POLL_MS = 500
 _FETCH_BYTES = 1 << 20
@@ -27,8 +28,9 @@ class Snapshot:
     _left: set[TopicPartition] = field(default_factory=set)
 
     async def __aiter__(self) -> AsyncIterator[ConsumerRecord]:
+        fetch = TolerantFetch()
         while self._left:
-            batches: Mapping[TopicPartition, Sequence[ConsumerRecord]] = await self._consumer.getmany(*self._left, timeout_ms=_POLL_MS)
+            batches, _ = await fetch(self._consumer, sorted(self._left), timeout_ms=_POLL_MS, max_records=None)
             for tp, records in batches.items():
                 for record in records:
                     if record.offset < self.end[tp]:

@@ -47,7 +47,11 @@ class TolerantFetch:
     def __init__(self) -> None:
         self._suspects: set[TopicPartition] = set()
 
-    async def __call__(self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition], *, timeout_ms: int, max_records: int) -> Fetched:
+    async def readable(self, consumer: AIOKafkaConsumer, *, timeout_ms: int, max_records: int | None = None) -> dict[TopicPartition, list[ConsumerRecord]]:
+        """Fetch from all assigned partitions, for those who only look: what cannot be unpacked is for its topic's service to give up."""
+        return (await self(consumer, sorted(consumer.assignment()), timeout_ms=timeout_ms, max_records=max_records))[0]
+
+    async def __call__(self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition], *, timeout_ms: int, max_records: int | None) -> Fetched:
         """Fetch from these partitions; raises what `getmany` raises otherwise.
 
         Without any it only polls, so that a member that has no partition yet stays one.
@@ -77,7 +81,7 @@ class TolerantFetch:
         return readable, unreadable
 
     async def _each_alone(
-        self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition], max_records: int
+        self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition], max_records: int | None
     ) -> dict[TopicPartition, list[ConsumerRecord]]:
         readable: dict[TopicPartition, list[ConsumerRecord]] = {}
         for tp in partitions:
