@@ -35,7 +35,7 @@ _SAME_LOG_S = 0.5
 _LOOK_S = 3.0
 """How often the topics are compared, and the seat confirmed, when nothing is said."""
 _RETRY_S = 10.0
-_RETENTION_S = 60.0
+_RETENTION_S = 10.0
 _DAY_MS = 24 * 3_600_000
 
 
@@ -56,6 +56,7 @@ class Emitter:
         self._not_before: dict[tuple[str, str], float] = {}
         """When a job may be reported with the same status again, or looked at again."""
         self._retention_due = 0.0
+        self._speaking_of: JobStore | None = None
 
     async def keep_seat(self) -> None:
         """Confirm the seat for ever, whatever else takes its time, and look whether the topics are still the same."""
@@ -80,13 +81,15 @@ class Emitter:
             try:
                 await self._turn(store)
             except StoreLost as error:
-                self._reader.lost(error)
+                if self._seat.store is store:  # else the store was replaced, and the new one says the rest
+                    self._reader.lost(error)
             except NotNow as error:
                 log.info("emitter.waits", why=str(error))
             except (KafkaError, OSError) as error:
                 log.warning("emitter.waits", why=repr(error))
 
     async def _turn(self, store: JobStore) -> None:
+        self._speaking_of = store
         while rewrites := await asyncio.to_thread(store.outbox):
             await self._publish([_again(each) for each in rewrites])
             await asyncio.to_thread(store.sent, rewrites)
@@ -147,10 +150,11 @@ class Emitter:
             await asyncio.to_thread(store.drop, job)
 
     async def _publish(self, records: Iterable[Outgoing]) -> None:
-        """Publish, if this process still has the seat and the topics are still those that were read."""
-        if not await self._reader.is_same_log(_SAME_LOG_S):
-            raise NotNow("a topic was made again: the store is built anew first")
+        """Publish, if this process still has the seat and the topics are still those that the rows were read from."""
+        is_same_log = await self._reader.is_same_log(_SAME_LOG_S)
         await asyncio.to_thread(self._seat.confirm)
+        if not is_same_log or self._seat.is_building or self._seat.store is not self._speaking_of:
+            raise NotNow("the topics are not what they were: the store is built anew first")
         await self._app.publish(records)
 
 

@@ -44,11 +44,15 @@ class Removal:
         return _action(store, job) == "deleted"
 
     async def remove(self, store: JobStore, job: str, publish: Publish) -> None:
-        """Write tombstones, then remove rows and files, then replace the order by the record that the job was deleted."""
+        """Remove answers and write tombstones, then remove rows and files, then replace the order by the record that the job was deleted.
+
+        The answers come first: they are found by the outcomes, which the aggregator takes back as it reads the tombstones.
+        """
         state, parts = store.state(job), store.parts(job)
         if state is None or JobPart.CONTROL not in parts:
             return
         log.info("job.removed", job=job, outcomes=state.outcomes)
+        await asyncio.to_thread(self._forget_answers, job)
         taken_back = [Outgoing(topics.REPORTS, job, None), *(Outgoing(topics.JOBS, event.key, None) for part, event in parts.items() if part != "control")]
         await publish([*taken_back, *await self._letters(job), *self._background(store, job, state.tenant, state.find_job_id)])
         with reading(self._seat.settings) as rows:
@@ -71,9 +75,11 @@ class Removal:
             return []
         return [Outgoing(topics.BACKGROUNDS, background_key(tenant, find_job), None)]
 
-    def _forget(self, store: JobStore, job: str) -> None:
+    def _forget_answers(self, job: str) -> None:
         with reading(self._seat.settings) as rows, StoredAnswers.opened(self._seat.settings) as answers:
             answers.forget(job, (outcome.prompt_sha256 for outcome in rows.outcomes(job) if outcome.prompt_sha256 is not None))
+
+    def _forget(self, store: JobStore, job: str) -> None:
         shutil.rmtree(self._reports.folder(job), ignore_errors=True)
         self._seat.remove_old()
         store.forget(job)

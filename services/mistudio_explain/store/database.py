@@ -119,25 +119,26 @@ class Database(ABC):
 
 
 class Sqlite(Database):
-    """One file."""
+    """One file. Every method raises StoreLost once it is closed."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         super().__init__()
         self._connection = connection
 
     def all(self, query: str, values: Values = ()) -> list[tuple[Any, ...]]:  # noqa: D102
-        with self._turn:
+        with self._turn, _closed_or_not():
             return self._connection.execute(query, values).fetchall()
 
     def stream(self, query: str, values: Values = ()) -> Iterator[tuple[Any, ...]]:  # noqa: D102
-        yield from self._connection.execute(query, values)
+        with _closed_or_not():
+            yield from self._connection.execute(query, values)
 
     def run(self, statement: str, values: Values = ()) -> None:  # noqa: D102
-        with self._turn:
+        with self._turn, _closed_or_not():
             self._connection.execute(statement, values)
 
     def run_many(self, statement: str, rows: Iterable[Values]) -> None:  # noqa: D102
-        with self._turn:
+        with self._turn, _closed_or_not():
             self._connection.executemany(statement, rows)
 
     def make(self, table: Table) -> None:  # noqa: D102
@@ -153,7 +154,7 @@ class Sqlite(Database):
 
     @contextmanager
     def transaction(self) -> Iterator[None]:  # noqa: D102
-        with self._turn:
+        with self._turn, _closed_or_not():
             self._connection.execute("begin immediate")
             try:
                 yield
@@ -172,7 +173,7 @@ class Sqlite(Database):
         self.all("pragma wal_checkpoint(truncate)")
 
     def close(self) -> None:  # noqa: D102
-        with self._turn:
+        with self._turn, _closed_or_not():
             self._connection.close()
 
 
@@ -182,21 +183,22 @@ class Postgres(Database):
     def __init__(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
         super().__init__()
         self._connection = connection
+        self._is_retired = False
 
     def all(self, query: str, values: Values = ()) -> list[tuple[Any, ...]]:  # noqa: D102
-        with self._turn, _lost_or_not(), self._connection.cursor(binary=True) as cursor:
+        with self._turn, self._session(), self._connection.cursor(binary=True) as cursor:
             return cursor.execute(_with_percent(query), values).fetchall()
 
     def stream(self, query: str, values: Values = ()) -> Iterator[tuple[Any, ...]]:  # noqa: D102
-        with _lost_or_not(), self._connection.transaction(), self._connection.cursor("rows", binary=True) as cursor:
+        with self._session(), self._connection.transaction(), self._connection.cursor("rows", binary=True) as cursor:
             yield from cursor.execute(_with_percent(query), values)
 
     def run(self, statement: str, values: Values = ()) -> None:  # noqa: D102
-        with self._turn, _lost_or_not():
+        with self._turn, self._session():
             self._connection.execute(_with_percent(statement), values)
 
     def run_many(self, statement: str, rows: Iterable[Values]) -> None:  # noqa: D102
-        with self._turn, _lost_or_not(), self._connection.cursor() as cursor:
+        with self._turn, self._session(), self._connection.cursor() as cursor:
             cursor.executemany(_with_percent(statement), rows)
 
     def make(self, table: Table) -> None:  # noqa: D102
@@ -212,7 +214,7 @@ class Postgres(Database):
 
     @contextmanager
     def transaction(self) -> Iterator[None]:  # noqa: D102
-        with self._turn, _lost_or_not(), self._connection.transaction():
+        with self._turn, self._session(), self._connection.transaction():
             yield
 
     def among(self, column: str) -> str:  # noqa: D102
@@ -228,13 +230,28 @@ class Postgres(Database):
         with self._turn:
             self._connection.close()
 
+    def handed_over(self) -> "Postgres":
+        """The same session for whoever speaks of other tables; this one is of no use any more."""
+        with self._turn:
+            self._is_retired = True
+            return Postgres(self._connection)
+
+    @contextmanager
+    def _session(self) -> Iterator[None]:
+        if self._is_retired:
+            raise StoreLost("the store was replaced")
+        try:
+            yield
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            raise StoreLost(f"the PostgreSQL session of store.url is gone: {str(error).strip()}") from error
+
 
 @contextmanager
-def _lost_or_not() -> Iterator[None]:
+def _closed_or_not() -> Iterator[None]:
     try:
         yield
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        raise StoreLost(f"the PostgreSQL session of store.url is gone: {str(error).strip()}") from error
+    except sqlite3.ProgrammingError as error:
+        raise StoreLost(f"the store was closed or replaced: {error}") from error
 
 
 @cache

@@ -112,5 +112,7 @@ def session(settings: StoreSettings) -> Iterator["psycopg.Connection[tuple[Any, 
         raise BadSettings(f"store.url is not an address of PostgreSQL: {error}; it is postgresql://user@host:port/database") from error
     except psycopg.OperationalError as error:
         raise Unreachable(f"the PostgreSQL of store.url does not answer: {str(error).strip()}; check store.url and store.password_file") from error
-    with connection:
+    try:
         yield connection
+    finally:
+        connection.close()

@@ -56,22 +56,22 @@ class Seat:
 
     def confirm(self) -> None:
         """Make sure that the seat is still this process's. Raises StoreLost when it is not."""
-        database = self._database
-        if database is not None:
-            database.one("select 1")
+        with self._turn:
+            if self._database is not None:
+                self._database.one("select 1")
 
     def begin_anew(self) -> JobStore:
         """Go on with an empty store beside the one that stands, which others go on to read."""
         with self._turn:
             assert self._database is not None, "the seat is not taken"
+            self.is_building = True
             if isinstance(self._database, Postgres):
+                self._open(self._database.handed_over())
                 postgres.begin_anew(self._database)
-                self.store = JobStore(self._database)
             else:
                 self._database.close()
                 self._open(files.writable(files.beside(files.file_of(self.settings))))
-                assert self.store is not None
-            self.is_building = True
+            assert self.store is not None
             return self.store
 
     def finish(self) -> None:
