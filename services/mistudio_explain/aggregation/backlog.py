@@ -16,6 +16,7 @@ class Backlog:
         self._app = app
         self._read_at = -_FRESH_S
         self._records = 0
+        self._unread = 0
 
     async def read(self, store: JobStore, topics: tuple[str, ...]) -> int | None:
         """Records that wait; None on the embedded broker, which keeps no groups.
@@ -28,11 +29,16 @@ class Backlog:
             reading = await LagReader(self._app.admin).offsets()
             waiting = sum(partition.unfinished for group in reading.groups for partition in group.partitions)
             read = {(topic, part): offset for topic in topics for part, offset in store.positions(topic).items()}
-            unread = sum(
+            self._unread = sum(
                 each.end - max(each.begin or 0, read.get((each.topic, each.partition), 0))
                 for each in reading.topics
                 if each.topic in topics and each.end is not None
             )
             unknown = int(not reading.is_complete)  # what stands in a partition that cannot be read may wait too
-            self._records, self._read_at = waiting + unread + unknown, time.monotonic()
+            self._records, self._read_at = waiting + self._unread + unknown, time.monotonic()
         return self._records
+
+    async def is_read(self, store: JobStore, topics: tuple[str, ...]) -> bool:
+        """Whether the aggregator has read what stands in its topics."""
+        await self.read(store, topics)
+        return self._unread == 0

@@ -142,7 +142,10 @@ class Emitter:
     async def _order_deletions(self, store: JobStore) -> None:
         """Order the deletion of jobs that are too old, and take back the records of those that were deleted long ago."""
         kept, now_ms = self._app.settings.jobs, self._app.now_ms()
-        for job, revision, tenant in await asyncio.to_thread(store.silent_since, int(now_ms - kept.retain_days * _DAY_MS)):
+        silent = await asyncio.to_thread(store.silent_since, int(now_ms - kept.retain_days * _DAY_MS))
+        if silent and not await self._backlog.is_read(store, tuple(EVENTS)):
+            silent = []  # news of them may stand in the topics
+        for job, revision, tenant in silent:
             control = ControlPart(action="delete", who="retention", why=f"nothing was heard of it for {kept.retain_days:g} days")
             await self._publish([outgoing(JobEvent(explain_job_id=job, revision=revision, tenant=tenant, at_ms=now_ms, control=control))])
         for job in await asyncio.to_thread(store.deleted_before, int(now_ms - kept.deleted_days * _DAY_MS)):

@@ -95,7 +95,7 @@ class StoredAnswers:
         database.put(_ANSWER, [(key, prompt, job, body, int(self._clock()))])
         self._until_trim -= 1
         if self._until_trim <= 0:
-            self._until_trim = min(_TRIM_EVERY, self._settings.answers)
+            self._until_trim = min(_TRIM_EVERY, self._settings.answers // 100)
             self._trim(database)
 
     def _trim(self, database: Database) -> None:
@@ -121,15 +121,17 @@ class StoredAnswers:
     def _database(self) -> Database:
         if self._open is None:
             self._open = self._connect()
-            self._open.make(_ANSWER)
-            for column in _SOUGHT_BY:
-                self._open.run(f"create index if not exists answer_{column} on answer({column})")
+            with self._open.undisturbed():
+                if isinstance(self._open, Postgres):
+                    self._open.run(f'create schema if not exists "{SCHEMA}"')
+                self._open.make(_ANSWER)
+                for column in _SOUGHT_BY:
+                    self._open.run(f"create index if not exists answer_{column} on answer({column})")
         return self._open
 
     def _connect(self) -> Database:
         if postgres.is_postgres(self._settings):
             server = Postgres(self._held.enter_context(postgres.session(self._settings)))
-            server.run(f'create schema if not exists "{SCHEMA}"')
             server.run(f'set search_path to "{SCHEMA}"')
             return server
         path = answers_file(self._settings)

@@ -20,6 +20,8 @@ from mistudio_explain.errors import BadSettings, ExplainError
 
 Values = Sequence[Any]
 
+_MAKING = 7_304_118_956_230_415_872
+
 
 class StoreLost(ExplainError):
     """The store's server is gone, or took back the right to write; what was not confirmed did not happen."""
@@ -102,6 +104,10 @@ class Database(ABC):
         """A context in which everything happens together, or nothing."""
 
     @abstractmethod
+    def undisturbed(self) -> Any:
+        """A transaction that runs beside no other of its kind, in whatever process: for making tables."""
+
+    @abstractmethod
     def among(self, column: str) -> str:
         """The condition that a column has one of the values given by `listed`."""
 
@@ -163,6 +169,9 @@ class Sqlite(Database):
                 raise
             self._connection.execute("commit")
 
+    def undisturbed(self) -> Any:  # noqa: D102
+        return self.transaction()
+
     def among(self, column: str) -> str:  # noqa: D102
         return f"{column} in (select value from json_each(?))"  # noqa: S608
 
@@ -215,6 +224,12 @@ class Postgres(Database):
     @contextmanager
     def transaction(self) -> Iterator[None]:  # noqa: D102
         with self._turn, self._session(), self._connection.transaction():
+            yield
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:  # noqa: D102
+        with self.transaction():
+            self.run("select pg_advisory_xact_lock(?)", (_MAKING,))  # `if not exists` alone does not keep two processes apart
             yield
 
     def among(self, column: str) -> str:  # noqa: D102

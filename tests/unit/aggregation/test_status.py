@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from mistudio_explain.aggregation.stage import Counters, JobState, counters_of, report_of, status_of
+from mistudio_explain.aggregation.stage import Counters, JobState, counters_of, report_of, rests_on_silence, status_of
 from mistudio_explain.events.explanation import Accuracy, Answer, FeatureOutcome, Generation, OutcomeKind, Safety, Subject, Verification
 from mistudio_explain.events.job import JobStatus
 
@@ -40,6 +40,30 @@ def test_an_unsealed_job_is_inferred_to_be_complete_after_a_quiet_time_in_which_
     paid = replace(unsealed, counters=Counters(explained=3))
     assert status(paid, 5500) is JobStatus.RUNNING
     assert status_of(paid, now_ms=6000, quiet_ms=QUIET_MS) == (JobStatus.COMPLETED, 3, "inferred")
+
+
+def test_silence_says_nothing_while_records_wait_in_any_topic() -> None:
+    paid = replace(STATE, expected=None, counters=Counters(explained=3))
+    for state in (STATE, paid):
+        assert status_of(state, now_ms=9000, quiet_ms=QUIET_MS, backlog=1)[0] is JobStatus.RUNNING
+        assert rests_on_silence(status_of(state, now_ms=9000, quiet_ms=QUIET_MS, backlog=0))
+    assert not rests_on_silence(status_of(replace(STATE, counters=Counters(explained=3)), now_ms=5500, quiet_ms=QUIET_MS, backlog=1))
+
+
+def test_an_unsealed_job_that_owes_a_feature_is_not_complete_though_the_counts_agree() -> None:
+    paid = replace(STATE, expected=None, counters=Counters(explained=3))
+    assert status_of(paid, now_ms=9000, quiet_ms=QUIET_MS, backlog=0, is_owed=True)[0] is JobStatus.RUNNING
+
+
+def test_an_unsealed_job_whose_admissions_expired_is_complete_by_its_outcomes() -> None:
+    old = replace(STATE, expected=None, admitted=0, counters=Counters(explained=3))
+    assert status_of(old, now_ms=9000, quiet_ms=QUIET_MS, backlog=0) == (JobStatus.COMPLETED, 3, "inferred")
+
+
+def test_in_a_reopened_job_only_what_was_settled_since_or_explained_before_covers_the_expected_features() -> None:
+    done = replace(STATE, counters=Counters(explained=1, skipped=2), control="reopen", settled=1)
+    assert status(done) is JobStatus.RUNNING
+    assert status(replace(done, settled=3)) is JobStatus.COMPLETED
 
 
 def test_a_cancelled_job_is_cancelled_whatever_else() -> None:
