@@ -13,8 +13,10 @@ class Fault(StrEnum):
 
     KILL = "kill"
     """SIGKILL; the successor is started at once."""
+    TIMED_KILL = "timed kill"
+    """SIGKILL of a generation worker in a calm moment, to time how soon its successor works."""
     ABSENCE = "absence"
-    """SIGKILL of a generation worker that does not come back until another has taken over."""
+    """SIGKILL of a generation worker, in a calm moment, that does not come back until another has taken over."""
     FREEZE = "freeze"
     """SIGSTOP for longer than the session, then SIGCONT: a zombie wakes up."""
     BROKER_KILL = "broker kill"
@@ -49,6 +51,7 @@ class Scenario:
     counts: Sequence[int]
     """Features of each find job; each job has a target model of its own."""
     kills: int = 0
+    timed_kills: int = 0
     absences: int = 0
     freezes: int = 0
     broker_kills: int = 0
@@ -71,11 +74,12 @@ class Scenario:
 
 
 def draw(scenario: Scenario, seed: int, replicas: Sequence[str]) -> list[Event]:
-    """Draw a run's faults, in the order in which they happen; every replica is killed once before any is killed again."""
+    """Draw a run's faults, in the order in which they happen; each replica is killed as often as any other."""
     rng = random.Random(f"{seed} plan")
     rounds = [name for _ in range(scenario.kills // len(replicas) + 1) for name in rng.sample(replicas, len(replicas))]
     happenings: list[tuple[Fault, str, float, Sequence[Dose]]] = [(Fault.KILL, name, 0.0, ()) for name in rounds[: scenario.kills]]
     generation = [name for name in replicas if name.startswith("generation")]
+    happenings += [(Fault.TIMED_KILL, rng.choice(generation), 0.0, ()) for _ in range(scenario.timed_kills)]
     happenings += [(Fault.ABSENCE, rng.choice(generation), 0.0, ()) for _ in range(scenario.absences)]
     frozen = rng.sample(replicas, len(replicas))
     happenings += [(Fault.FREEZE, frozen[number % len(frozen)], scenario.freeze_s, ()) for number in range(scenario.freezes)]

@@ -1,5 +1,6 @@
 """Reads what the checker looks at: topics with plain aiokafka, report files with the standard library."""
 
+import asyncio
 import csv
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -7,9 +8,13 @@ from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 
 from chaos.checker import Found, JobFiles, Record, file_hash
 from chaos.wire import DEAD_LETTERS, EXPLANATIONS, REPORTS
+
+_ATTEMPTS = 3
+_READ_S = 60.0
 
 CHECKED = (EXPLANATIONS, REPORTS, DEAD_LETTERS)
 
@@ -20,6 +25,17 @@ async def read_topics(bootstrap: str, topics: Sequence[str] = CHECKED, unreadabl
     `unreadable` are coordinates, topic/partition/offset, of records that aiokafka 0.14 cannot unpack (a header's name
     that is not UTF-8); each stands in a batch of its own and is passed over.
     """
+    for attempt in range(_ATTEMPTS):
+        try:
+            async with asyncio.timeout(_READ_S):
+                return await _read_topics(bootstrap, topics, unreadable)
+        except (TimeoutError, KafkaError):  # a broker that has just come back may leave a fetch without an answer
+            if attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+async def _read_topics(bootstrap: str, topics: Sequence[str], unreadable: Collection[str]) -> list[Record]:
     records: list[Record] = []
     async with AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, max_partition_fetch_bytes=8 << 20) as consumer:
         await consumer._client.set_topics(topics)  # a consumer without a subscription knows no topic

@@ -10,7 +10,8 @@ _AWAY_S = 15 * 60 / COMPRESSED
 STORM = Scenario(
     title="storm",
     counts=(1700, 1650, 1650),
-    kills=50,
+    kills=45,
+    timed_kills=3,
     absences=2,
     freezes=10,
     broker_kills=5,
@@ -20,7 +21,7 @@ STORM = Scenario(
     bursts=12,
     publish_again=1,
     cursed=8,
-    latency_s=0.08,
+    latency_s=0.15,
 )
 
 AWAY = Scenario(
@@ -45,9 +46,8 @@ AWAY = Scenario(
 
 SHORT = Scenario(
     title="short form",
-    counts=(120, 80, 40),
+    counts=(90, 60, 30),
     kills=8,
-    absences=0,
     freezes=1,
     broker_kills=1,
     broker_restarts=1,
@@ -58,7 +58,7 @@ SHORT = Scenario(
     cursed=1,
     faulty=0.1,
     latency_s=0.2,
-    freeze_s=8.0,
+    freeze_s=7.0,
     patience_s=60.0,
     settings={"KAFKA__PARTITIONS": "3"},
 )

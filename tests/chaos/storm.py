@@ -38,20 +38,16 @@ SETTINGS = {
 _TICK_S = 0.05
 _PAUSE_S = 0.4  # between faults that are due at once: a process must have begun before it can be killed in the middle
 _TAKEOVER_S = 30.0
+_CALM_S = 45.0
 _SETTLE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Kill:
-    """The death of a worker: what it had in flight at the model, and seconds until calls came again, where any were awaited."""
+class Recovery:
+    """Seconds from the death of a worker until its successor first spoke to the model's server, and until its first call."""
 
-    name: str
-    at: float
-    in_flight: int
-    started_s: float | None
-    """Until its successor first spoke to the model's server."""
-    recovered_s: float | None
-    """Until its successor's first call."""
+    started_s: float
+    called_s: float
 
 
 @dataclass
@@ -66,9 +62,11 @@ class Result:
     poison: Mapping[str, Poison]
     fates: Mapping[Key, Fate]
     happened: Mapping[str, int]
-    generation_kills: list[Kill]
+    in_flight_at_kills: list[int]
+    """Calls that the model's server had open from each generation worker when it was killed."""
     repeats_of_kills: list[int]
     repeats_of_others: int
+    recoveries: list[Recovery]
     takeovers_s: list[float]
     exits: Mapping[str, list[int]]
     stop_codes: Mapping[str, int]
@@ -100,10 +98,10 @@ class Storm:
         self.rng = rng
         self.poison: dict[str, Poison] = {}
         self.kills: list[tuple[str, float, int]] = []
+        self.recoveries: list[Recovery] = []
         self.takeovers: list[float] = []
         self.thaw_at: dict[str, float] = {}
         self.heal_at = 0.0
-        self.troubled: list[tuple[float, float]] = []
         self.publishing: list[Publishing] = []
         with FakeLlm(Character(self.seed, self.scenario.latency_s, self.scenario.faulty, cursed)) as self.llm:
             self.world = World(self.folder, self.kafka.bootstrap, self.llm, SETTINGS | dict(self.scenario.settings), self.scenario.slots)
@@ -129,6 +127,8 @@ class Storm:
         match event.fault:
             case Fault.KILL:
                 self._kill(event.target)
+            case Fault.TIMED_KILL:
+                self._time_recovery(event.target)
             case Fault.ABSENCE:
                 self._leave_dead(event.target)
             case Fault.FREEZE:
@@ -149,8 +149,22 @@ class Storm:
         self.kills.append((name, time.monotonic(), len(self.llm.in_flight(name))))
         self.world.kill(name)
 
+    def _time_recovery(self, name: str) -> None:
+        self._wait_for_calm()
+        at = time.monotonic()
+        self._kill(name)
+        self._pass_until(lambda: self._recovered(name, at) is not None, _TAKEOVER_S)
+        if (recovered := self._recovered(name, at)) is not None:
+            self.recoveries.append(recovered)
+
+    def _recovered(self, name: str, at: float) -> Recovery | None:
+        """When the successor of a worker killed at a moment has made its first call."""
+        started = next((seen for seen in self.llm.first_seen.get(name, ()) if seen > at), None)
+        called = None if started is None else next((call.at for call in list(self.llm.calls) if call.worker == name and call.at > started), None)
+        return None if started is None or called is None else Recovery(started - at, called - at)
+
     def _leave_dead(self, name: str) -> None:
-        self.thaw_at.pop(name, None)
+        self._wait_for_calm()
         waiting, at = set(self.llm.in_flight(name)), time.monotonic()
         self.kills.append((name, at, len(waiting)))
         self.world.kill(name, comes_back=False)
@@ -158,11 +172,31 @@ class Storm:
         def taken_over() -> float | None:
             return next((call.at for call in list(self.llm.calls) if call.at > at and call.word in waiting), None)
 
-        while waiting and taken_over() is None and time.monotonic() < at + _TAKEOVER_S:
-            self._let_pass(_TICK_S)
+        if waiting:
+            self._pass_until(lambda: taken_over() is not None, _TAKEOVER_S)
         if (again := taken_over()) is not None:
             self.takeovers.append(again - at)
         self.world.bring_back(name)
+
+    def _wait_for_calm(self) -> None:
+        """Go on until nothing is frozen or away, and both workers have calls in flight; not for ever, since work may be over."""
+        workers = [replica.name for replica in self.world.replicas if replica.service == "generation"]
+
+        def is_calm() -> bool:
+            now = time.monotonic()
+            quiet = not self.thaw_at and not self.heal_at and all(replica.is_running for replica in self.world.replicas)
+            return quiet and now > self.kills_until() and all(len(self.llm.in_flight(name)) >= self.scenario.slots // 2 for name in workers)
+
+        self._pass_until(is_calm, _CALM_S)
+
+    def kills_until(self) -> float:
+        """When the successor of the process killed last has had its session's time to join."""
+        return max((at for _, at, _ in self.kills), default=0.0) + SESSION_S
+
+    def _pass_until(self, condition: Callable[[], bool], longest_s: float) -> None:
+        deadline = time.monotonic() + longest_s
+        while not condition() and time.monotonic() < deadline:
+            self._let_pass(_TICK_S)
 
     def _freeze(self, name: str, seconds: float) -> None:
         if self.world.named(name).is_running and name not in self.thaw_at:
@@ -170,10 +204,8 @@ class Storm:
             self.thaw_at[name] = time.monotonic() + seconds
 
     def _broker(self, end: Callable[[], None]) -> None:
-        since = time.monotonic()
         end()
         self.kafka.start()
-        self.troubled.append((since, time.monotonic() + SESSION_S))
 
     def _trouble(self, fault: Fault, seconds: float) -> None:
         self._until(lambda: not self.heal_at)
@@ -182,7 +214,6 @@ class Storm:
         self.llm.is_sick = fault is Fault.LLM_SICK
         self.llm.is_stuck = fault is Fault.LLM_STUCK
         self.heal_at = time.monotonic() + seconds
-        self.troubled.append((time.monotonic(), self.heal_at + 30.0))
 
     def _heal(self) -> None:
         if self.llm.is_sick or self.llm.is_stuck:
@@ -257,24 +288,16 @@ class Storm:
             poison=self.poison,
             fates=self.fates,
             happened=self.happened,
-            generation_kills=[self._recovery(found, *kill) for kill in generation],
+            in_flight_at_kills=[waiting for _, _, waiting in generation],
             repeats_of_kills=of_kills,
             repeats_of_others=of_others,
+            recoveries=self.recoveries,
             takeovers_s=self.takeovers,
             exits={replica.name: replica.exits for replica in self.world.replicas if replica.exits},
             stop_codes=codes,
             wall_s=wall_s,
             statuses=sorted(set(statuses) - {"running", "completed"}),
         )
-
-    def _recovery(self, found: Found, name: str, at: float, in_flight: int) -> Kill:
-        """How long a killed worker took to work again; unknown where it had no work, or where Kafka or the model was away too."""
-        ends = min((later for worker, later, _ in self.kills if worker == name and later > at), default=float("inf"))
-        started = next((seen for seen in sorted(self.llm.first_seen.get(name, ())) if at < seen < ends), None)
-        called = min((call.at for call in found.calls if call.worker == name and started is not None and started < call.at < ends), default=None)
-        if not in_flight or started is None or called is None or any(since < called and at < until for since, until in self.troubled):
-            return Kill(name, at, in_flight, None, None)
-        return Kill(name, at, in_flight, started - at, called - at)
 
 
 def explained_letters(result: Result) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from statistics import mean, median
+from statistics import mean
 
 from chaos.checker import DROPPED_POISON, DUPLICATED, LOSER_KEPT, LOST, STRANGER, UNASKED, UNEXPLAINED_LETTER, WRONG_COUNTER, WRONG_FILE, WRONG_OUTCOME
 from chaos.storm import Result, explained_letters
@@ -35,7 +35,7 @@ def _failed(result: Result) -> str:
 def _repeats(result: Result) -> str:
     if not result.repeats_of_kills:
         return "no kills"
-    in_flight = [kill.in_flight for kill in result.generation_kills]
+    in_flight = result.in_flight_at_kills
     return f"mean {mean(result.repeats_of_kills):.1f}, max {max(result.repeats_of_kills)} (in flight: mean {mean(in_flight):.1f}, max {max(in_flight)})"
 
 
@@ -45,15 +45,9 @@ def _letters(result: Result) -> str:
 
 
 def _recovery(result: Result) -> str:
-    known = [
-        (kill.recovered_s, kill.recovered_s - kill.started_s) for kill in result.generation_kills if kill.recovered_s is not None and kill.started_s is not None
-    ]
-    if not known:
+    if not result.recoveries:
         return "not measured"
-    whole, after_start = zip(*known, strict=True)
-    return (
-        f"median {median(whole):.1f}, max {max(whole):.1f}; after process start: median {median(after_start):.1f}, max {max(after_start):.1f} (n={len(known)})"
-    )
+    return ", ".join(f"{each.called_s:.1f} ({each.called_s - each.started_s:.1f} after process start)" for each in result.recoveries)
 
 
 def _happened(result: Result) -> str:
