@@ -62,9 +62,13 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def all_records(app: StreamApp, topic: str) -> list[ConsumerRecord]:
-    """Everything that stands in a topic now."""
-    async with app.clients.consumer() as consumer:
-        partitions = await partitions_of(consumer, (topic,))
+    """Everything that stands in a topic now; waits for one that is still being made."""
+    async with app.clients.consumer() as consumer, asyncio.timeout(WAIT_S):
+        while True:
+            with contextlib.suppress(KafkaError):
+                partitions = await partitions_of(consumer, (topic,))
+                break
+            await asyncio.sleep(0.05)
         consumer.assign(partitions)
         end = await consumer.end_offsets(partitions)
         for tp in partitions:
