@@ -18,8 +18,8 @@ import structlog
 from mistudio_explain.errors import MalformedEvent, Unreachable
 from mistudio_explain.llm.answers_cache import KeptAnswer
 from mistudio_explain.settings import StoreSettings
-from mistudio_explain.store import files, postgres
-from mistudio_explain.store.database import Database, Postgres, Sqlite, StoreLost, Table
+from mistudio_explain.store import files
+from mistudio_explain.store.database import Database, Sqlite, StoreLost, Table
 
 log = structlog.get_logger(__name__)
 
@@ -122,7 +122,7 @@ class StoredAnswers:
         if self._open is None:
             self._open = self._connect()
             with self._open.undisturbed():
-                if isinstance(self._open, Postgres):
+                if not files.is_file(self._settings):
                     self._open.run(f'create schema if not exists "{SCHEMA}"')
                 self._open.make(_ANSWER)
                 for column in _SOUGHT_BY:
@@ -130,16 +130,18 @@ class StoredAnswers:
         return self._open
 
     def _connect(self) -> Database:
-        if postgres.is_postgres(self._settings):
-            server = Postgres(self._held.enter_context(postgres.session(self._settings)))
-            server.run(f'set search_path to "{SCHEMA}"')
-            return server
-        path = answers_file(self._settings)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
-        self._held.callback(connection.close)
-        connection.executescript("pragma journal_mode=wal; pragma synchronous=normal; pragma secure_delete=on")
-        return Sqlite(connection)
+        if files.is_file(self._settings):
+            path = answers_file(self._settings)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+            self._held.callback(connection.close)
+            connection.executescript("pragma journal_mode=wal; pragma synchronous=normal; pragma secure_delete=on")
+            return Sqlite(connection)
+        from mistudio_explain.store import postgres  # here, because a file needs no client of a server
+
+        server = postgres.Postgres(self._held.enter_context(postgres.session(self._settings)))
+        server.run(f'set search_path to "{SCHEMA}"')
+        return server
 
 
 def answers_file(settings: StoreSettings) -> Path:

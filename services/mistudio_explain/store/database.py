@@ -10,17 +10,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import orjson
-import psycopg
 
 from mistudio_explain.errors import BadSettings, ExplainError
 
 Values = Sequence[Any]
-
-_MAKING = 7_304_118_956_230_415_872
 
 
 class StoreLost(ExplainError):
@@ -69,7 +66,7 @@ class Database(ABC):
     """A connection, and how its kind of database says a few things."""
 
     def __init__(self) -> None:
-        self._turn = threading.RLock()
+        self.turn = threading.RLock()
 
     def one(self, query: str, values: Values = ()) -> tuple[Any, ...] | None:
         """The first row."""
@@ -132,7 +129,7 @@ class Sqlite(Database):
         self._connection = connection
 
     def all(self, query: str, values: Values = ()) -> list[tuple[Any, ...]]:  # noqa: D102
-        with self._turn, _closed_or_not():
+        with self.turn, _closed_or_not():
             return self._connection.execute(query, values).fetchall()
 
     def stream(self, query: str, values: Values = ()) -> Iterator[tuple[Any, ...]]:  # noqa: D102
@@ -140,11 +137,11 @@ class Sqlite(Database):
             yield from self._connection.execute(query, values)
 
     def run(self, statement: str, values: Values = ()) -> None:  # noqa: D102
-        with self._turn, _closed_or_not():
+        with self.turn, _closed_or_not():
             self._connection.execute(statement, values)
 
     def run_many(self, statement: str, rows: Iterable[Values]) -> None:  # noqa: D102
-        with self._turn, _closed_or_not():
+        with self.turn, _closed_or_not():
             self._connection.executemany(statement, rows)
 
     def make(self, table: Table) -> None:  # noqa: D102
@@ -160,7 +157,7 @@ class Sqlite(Database):
 
     @contextmanager
     def transaction(self) -> Iterator[None]:  # noqa: D102
-        with self._turn, _closed_or_not():
+        with self.turn, _closed_or_not():
             self._connection.execute("begin immediate")
             try:
                 yield
@@ -182,83 +179,8 @@ class Sqlite(Database):
         self.all("pragma wal_checkpoint(truncate)")
 
     def close(self) -> None:  # noqa: D102
-        with self._turn, _closed_or_not():
+        with self.turn, _closed_or_not():
             self._connection.close()
-
-
-class Postgres(Database):
-    """A session with a PostgreSQL server. Every method raises StoreLost when the session is gone."""
-
-    def __init__(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
-        super().__init__()
-        self._connection = connection
-        self._is_retired = False
-
-    def all(self, query: str, values: Values = ()) -> list[tuple[Any, ...]]:  # noqa: D102
-        with self._turn, self._session(), self._connection.cursor(binary=True) as cursor:
-            return cursor.execute(_with_percent(query), values).fetchall()
-
-    def stream(self, query: str, values: Values = ()) -> Iterator[tuple[Any, ...]]:  # noqa: D102
-        with self._session(), self._connection.transaction(), self._connection.cursor("rows", binary=True) as cursor:
-            yield from cursor.execute(_with_percent(query), values)
-
-    def run(self, statement: str, values: Values = ()) -> None:  # noqa: D102
-        with self._turn, self._session():
-            self._connection.execute(_with_percent(statement), values)
-
-    def run_many(self, statement: str, rows: Iterable[Values]) -> None:  # noqa: D102
-        with self._turn, self._session(), self._connection.cursor() as cursor:
-            cursor.executemany(_with_percent(statement), rows)
-
-    def make(self, table: Table) -> None:  # noqa: D102
-        columns = ", ".join(table.definitions).replace(" text", ' text collate "C"')
-        self.run(f"create table if not exists {table.name}({columns}, primary key({', '.join(table.key)}))")
-
-    def put(self, table: Table, rows: Sequence[Values], *, kept: Sequence[str] = ()) -> None:  # noqa: D102
-        if not rows:
-            return
-        arrays = ", ".join(f"%b::{table.type_of(column)}[]" for column in table.columns)  # one statement for all, its values as they are
-        statement = f"insert into {table.name}({', '.join(table.columns)}) select * from unnest({arrays}) {table.on_conflict(kept)}"  # noqa: S608
-        self.run(statement, [list(column) for column in zip(*rows, strict=True)])
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:  # noqa: D102
-        with self._turn, self._session(), self._connection.transaction():
-            yield
-
-    @contextmanager
-    def undisturbed(self) -> Iterator[None]:  # noqa: D102
-        with self.transaction():
-            self.run("select pg_advisory_xact_lock(?)", (_MAKING,))  # `if not exists` alone does not keep two processes apart
-            yield
-
-    def among(self, column: str) -> str:  # noqa: D102
-        return f"{column} = any(?)"
-
-    def listed(self, values: Iterable[str]) -> Any:  # noqa: D102
-        return list(values)
-
-    def tidy(self, *tables: str) -> None:  # noqa: D102
-        self.run(f"vacuum {', '.join(tables)}")
-
-    def close(self) -> None:  # noqa: D102
-        with self._turn:
-            self._connection.close()
-
-    def handed_over(self) -> "Postgres":
-        """The same session for whoever speaks of other tables; this one is of no use any more."""
-        with self._turn:
-            self._is_retired = True
-            return Postgres(self._connection)
-
-    @contextmanager
-    def _session(self) -> Iterator[None]:
-        if self._is_retired:
-            raise StoreLost("the store was replaced")
-        try:
-            yield
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            raise StoreLost(f"the PostgreSQL session of store.url is gone: {str(error).strip()}") from error
 
 
 @contextmanager
@@ -267,8 +189,3 @@ def _closed_or_not() -> Iterator[None]:
         yield
     except sqlite3.ProgrammingError as error:
         raise StoreLost(f"the store was closed or replaced: {error}") from error
-
-
-@cache
-def _with_percent(query: str) -> Any:
-    return query.replace("?", "%s")

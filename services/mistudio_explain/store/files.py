@@ -15,6 +15,11 @@ _SCHEME = "sqlite:///"
 _WAL = ("-wal", "-shm")
 
 
+def is_file(settings: StoreSettings) -> bool:
+    """Whether the store is a SQLite file, and not on a PostgreSQL server."""
+    return not settings.url.startswith(("postgresql://", "postgres://"))
+
+
 def file_of(settings: StoreSettings) -> Path:
     """The file of a SQLite store; raises BadSettings for another kind of address."""
     if not settings.url.startswith(_SCHEME):

@@ -5,7 +5,7 @@ from contextlib import closing, contextmanager
 
 from mistudio_explain.events.explanation import FeatureOutcome
 from mistudio_explain.settings import StoreSettings
-from mistudio_explain.store import files, postgres
+from mistudio_explain.store import files
 from mistudio_explain.store.job_store import JobStore
 from mistudio_explain.store.rows import Change
 
@@ -19,29 +19,37 @@ def open_store(settings: StoreSettings) -> Iterator[JobStore]:
     Raises Elsewhere when another process has it open, BadSettings for another kind of store or a damaged one,
     Unreachable for a server that does not answer.
     """
-    if postgres.is_postgres(settings):
-        with postgres.elected(settings) as database:
-            yield JobStore(database)
+    if files.is_file(settings):
+        path = files.file_of(settings)
+        with files.locked(path), closing(files.writable(path)) as file:
+            yield JobStore(file)
         return
-    path = files.file_of(settings)
-    with files.locked(path), closing(files.writable(path)) as database:
-        yield JobStore(database)
+    from mistudio_explain.store import postgres  # here, because a file needs no client of a server
+
+    with postgres.elected(settings) as server:
+        yield JobStore(server)
 
 
 def store_exists(settings: StoreSettings) -> bool:
     """Whether an aggregator has made this store already."""
-    return postgres.exists(settings) if postgres.is_postgres(settings) else files.file_of(settings).is_file()
+    if files.is_file(settings):
+        return files.file_of(settings).is_file()
+    from mistudio_explain.store import postgres
+
+    return postgres.exists(settings)
 
 
 @contextmanager
 def reading(settings: StoreSettings) -> Iterator[JobStore]:
     """Open a store only to read it, beside its writer. Raises BadInput when there is none."""
-    if postgres.is_postgres(settings):
-        with postgres.reading(settings) as server:
-            yield JobStore(server)
+    if files.is_file(settings):
+        with files.read_only(files.file_of(settings)) as file:
+            yield JobStore(file)
         return
-    with files.read_only(files.file_of(settings)) as file:
-        yield JobStore(file)
+    from mistudio_explain.store import postgres
+
+    with postgres.reading(settings) as server:
+        yield JobStore(server)
 
 
 def read_outcomes(settings: StoreSettings, job: str) -> Iterator[FeatureOutcome]:

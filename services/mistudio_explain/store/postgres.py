@@ -5,8 +5,9 @@ is silent for longer than `LEASE_S` is ended by the server. An aggregator that w
 statement refused, and another one in its place.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import psycopg
@@ -14,7 +15,7 @@ from psycopg import sql
 
 from mistudio_explain.errors import BadInput, BadSettings, Unreachable
 from mistudio_explain.settings import StoreSettings, read_secret
-from mistudio_explain.store.database import Elsewhere, Postgres
+from mistudio_explain.store.database import Database, Elsewhere, StoreLost, Table, Values
 from mistudio_explain.store.tables import make_tables
 
 SCHEMA = "mistudio_explain"
@@ -22,12 +23,82 @@ _ANEW = f"{SCHEMA}_anew"
 _BEFORE = f"{SCHEMA}_before_"
 LEASE_S = 10
 _LOCK = 7_304_118_956_230_415_871  # any number that no other program takes for a lock in the same database
+_MAKING = _LOCK + 1
 _CONNECT_TIMEOUT_S = 5
 
 
-def is_postgres(settings: StoreSettings) -> bool:
-    """Whether the settings name a PostgreSQL server."""
-    return settings.url.startswith(("postgresql://", "postgres://"))
+class Postgres(Database):
+    """A session with a PostgreSQL server. Every method raises StoreLost when the session is gone."""
+
+    def __init__(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
+        super().__init__()
+        self.connection = connection
+        self.is_retired = False
+
+    def all(self, query: str, values: Values = ()) -> list[tuple[Any, ...]]:  # noqa: D102
+        with self.turn, self._session(), self.connection.cursor(binary=True) as cursor:
+            return cursor.execute(_with_percent(query), values).fetchall()
+
+    def stream(self, query: str, values: Values = ()) -> Iterator[tuple[Any, ...]]:  # noqa: D102
+        with self._session(), self.connection.transaction(), self.connection.cursor("rows", binary=True) as cursor:
+            yield from cursor.execute(_with_percent(query), values)
+
+    def run(self, statement: str, values: Values = ()) -> None:  # noqa: D102
+        with self.turn, self._session():
+            self.connection.execute(_with_percent(statement), values)
+
+    def run_many(self, statement: str, rows: Iterable[Values]) -> None:  # noqa: D102
+        with self.turn, self._session(), self.connection.cursor() as cursor:
+            cursor.executemany(_with_percent(statement), rows)
+
+    def make(self, table: Table) -> None:  # noqa: D102
+        columns = ", ".join(table.definitions).replace(" text", ' text collate "C"')
+        self.run(f"create table if not exists {table.name}({columns}, primary key({', '.join(table.key)}))")
+
+    def put(self, table: Table, rows: Sequence[Values], *, kept: Sequence[str] = ()) -> None:  # noqa: D102
+        if not rows:
+            return
+        arrays = ", ".join(f"%b::{table.type_of(column)}[]" for column in table.columns)  # one statement for all, its values as they are
+        statement = f"insert into {table.name}({', '.join(table.columns)}) select * from unnest({arrays}) {table.on_conflict(kept)}"  # noqa: S608
+        self.run(statement, [list(column) for column in zip(*rows, strict=True)])
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:  # noqa: D102
+        with self.turn, self._session(), self.connection.transaction():
+            yield
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:  # noqa: D102
+        with self.transaction():
+            self.run("select pg_advisory_xact_lock(?)", (_MAKING,))  # `if not exists` alone does not keep two processes apart
+            yield
+
+    def among(self, column: str) -> str:  # noqa: D102
+        return f"{column} = any(?)"
+
+    def listed(self, values: Iterable[str]) -> Any:  # noqa: D102
+        return list(values)
+
+    def tidy(self, *tables: str) -> None:  # noqa: D102
+        self.run(f"vacuum {', '.join(tables)}")
+
+    def close(self) -> None:  # noqa: D102
+        with self.turn:
+            self.connection.close()
+
+    @contextmanager
+    def _session(self) -> Iterator[None]:
+        if self.is_retired:
+            raise StoreLost("the store was replaced")
+        try:
+            yield
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            raise StoreLost(f"the PostgreSQL session of store.url is gone: {str(error).strip()}") from error
+
+
+@cache
+def _with_percent(query: str) -> Any:
+    return query.replace("?", "%s")
 
 
 @contextmanager
@@ -44,7 +115,7 @@ def elected(settings: StoreSettings) -> Iterator[Postgres]:
         yield database
 
 
-def prepare_schema(database: Postgres, schema: str) -> None:
+def prepare_schema(database: Database, schema: str) -> None:
     """Let the session speak of the tables of a schema, which are made when they are not there."""
     database.run(f'create schema if not exists "{schema}"')
     database.run(f'set search_path to "{schema}"')
@@ -52,13 +123,21 @@ def prepare_schema(database: Postgres, schema: str) -> None:
     database.run("alter table body alter column body set storage external")  # compressing a body costs more than writing it
 
 
-def begin_anew(database: Postgres) -> None:
+def handed_over(database: Database) -> Postgres:
+    """The same session for whoever speaks of other tables; `database` is of no use any more."""
+    assert isinstance(database, Postgres)
+    with database.turn:
+        database.is_retired = True
+        return Postgres(database.connection)
+
+
+def begin_anew(database: Database) -> None:
     """Let the session speak of empty tables in a schema beside, which is made anew."""
     database.run(f'drop schema if exists "{_ANEW}" cascade')
     prepare_schema(database, _ANEW)
 
 
-def swap(database: Postgres) -> str:
+def swap(database: Database) -> str:
     """Put the schema built beside in the place of the other, at once; returns the name under which the old one is kept."""
     taken = {name for (name,) in database.all("select nspname from pg_namespace where nspname like ?", (_BEFORE + "%",))}
     number = next(number for number in range(1, len(taken) + 2) if f"{_BEFORE}{number}" not in taken)
@@ -69,7 +148,7 @@ def swap(database: Postgres) -> str:
     return f"{_BEFORE}{number}"
 
 
-def remove_old(database: Postgres) -> None:
+def remove_old(database: Database) -> None:
     """Remove the schemas that were replaced."""
     for (name,) in database.all("select nspname from pg_namespace where nspname like ?", (_BEFORE + "%",)):
         database.run(f'drop schema "{name}" cascade')

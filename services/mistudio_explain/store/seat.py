@@ -6,8 +6,8 @@ from contextlib import ExitStack
 import structlog
 
 from mistudio_explain.settings import StoreSettings
-from mistudio_explain.store import files, postgres
-from mistudio_explain.store.database import Database, Postgres
+from mistudio_explain.store import files
+from mistudio_explain.store.database import Database
 from mistudio_explain.store.job_store import JobStore
 
 log = structlog.get_logger(__name__)
@@ -29,7 +29,7 @@ class Seat:
     @property
     def is_shared(self) -> bool:
         """Whether several processes may wait for it."""
-        return postgres.is_postgres(self.settings)
+        return not files.is_file(self.settings)
 
     def take(self) -> JobStore:
         """Take the seat, or keep it. Raises Elsewhere when another process has it, Unreachable when the server is away, BadSettings."""
@@ -37,6 +37,8 @@ class Seat:
             if self.store is not None:
                 return self.store
             if self.is_shared:
+                from mistudio_explain.store import postgres  # here, because a file needs no client of a server
+
                 self._open(self._held.enter_context(postgres.elected(self.settings)))
             else:
                 path = files.file_of(self.settings)
@@ -65,8 +67,10 @@ class Seat:
         with self._turn:
             assert self._database is not None, "the seat is not taken"
             self.is_building = True
-            if isinstance(self._database, Postgres):
-                self._open(self._database.handed_over())
+            if self.is_shared:
+                from mistudio_explain.store import postgres
+
+                self._open(postgres.handed_over(self._database))
                 postgres.begin_anew(self._database)
             else:
                 self._database.close()
@@ -78,7 +82,9 @@ class Seat:
         """Put the store that was built beside in the place of the old one, which is kept."""
         with self._turn:
             assert self._database is not None, "the seat is not taken"
-            if isinstance(self._database, Postgres):
+            if self.is_shared:
+                from mistudio_explain.store import postgres
+
                 kept = postgres.swap(self._database)
             else:
                 path = files.file_of(self.settings)
@@ -92,7 +98,10 @@ class Seat:
     def remove_old(self) -> None:
         """Remove the stores that were replaced."""
         with self._turn:
-            if isinstance(self._database, Postgres):
+            assert self._database is not None, "the seat is not taken"
+            if self.is_shared:
+                from mistudio_explain.store import postgres
+
                 postgres.remove_old(self._database)
             else:
                 files.remove_old(files.file_of(self.settings))
