@@ -60,6 +60,8 @@ class FakeLlm:
         """While set, every request fails with 500."""
         self.is_stuck = False
         """While set, no request is answered."""
+        self.slowness = 1.0
+        """So many times longer than its character says it takes for an answer."""
         self.port = 0
         self._nth: Counter[str] = Counter()
         self._open: dict[asyncio.Task[Any], tuple[str, str]] = {}
@@ -156,7 +158,7 @@ class FakeLlm:
         ending = self.character.ending(word, self._nth[word])
         self._nth[word] += 1
         try:
-            seconds = HANG_S if ending == HUNG else self.character.latency_s * self._jitter.lognormvariate(0, 0.5)
+            seconds = HANG_S if ending == HUNG else self.slowness * self.character.latency_s * self._jitter.lognormvariate(0, 0.5)
             if await self._wait_for(reader, seconds):
                 ending = ending if ending in FAULTS else CUT
             elif ending == FAILED:

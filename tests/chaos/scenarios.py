@@ -21,7 +21,7 @@ STORM = Scenario(
     bursts=12,
     publish_again=1,
     cursed=8,
-    latency_s=0.15,
+    latency_s=0.12,
 )
 
 AWAY = Scenario(

@@ -5,7 +5,8 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,6 +40,7 @@ _TICK_S = 0.05
 _PAUSE_S = 0.4  # between faults that are due at once: a process must have begun before it can be killed in the middle
 _TAKEOVER_S = 30.0
 _CALM_S = 45.0
+_CALM_SLOWNESS = 10.0
 _SETTLE_S = 60.0
 
 
@@ -150,10 +152,13 @@ class Storm:
         self.world.kill(name)
 
     def _time_recovery(self, name: str) -> None:
-        self._wait_for_calm()
+        with self._calm():
+            self._kill_timed(name)
+
+    def _kill_timed(self, name: str) -> None:
         at = time.monotonic()
         self._kill(name)
-        self._pass_until(lambda: self._recovered(name, at) is not None, _TAKEOVER_S)
+        self._pass_until(lambda: self._recovered(name, at) is not None or self.llm.answered >= self.wanted, _TAKEOVER_S)
         if (recovered := self._recovered(name, at)) is not None:
             self.recoveries.append(recovered)
 
@@ -164,7 +169,10 @@ class Storm:
         return None if started is None or called is None else Recovery(started - at, called - at)
 
     def _leave_dead(self, name: str) -> None:
-        self._wait_for_calm()
+        with self._calm():
+            self._kill_for_good(name)
+
+    def _kill_for_good(self, name: str) -> None:
         waiting, at = set(self.llm.in_flight(name)), time.monotonic()
         self.kills.append((name, at, len(waiting)))
         self.world.kill(name, comes_back=False)
@@ -178,20 +186,22 @@ class Storm:
             self.takeovers.append(again - at)
         self.world.bring_back(name)
 
-    def _wait_for_calm(self) -> None:
-        """Go on until nothing is frozen or away, and both workers have calls in flight; not for ever, since work may be over."""
+    @contextmanager
+    def _calm(self) -> Iterator[None]:
+        """A moment in which nothing is frozen or away and every worker has calls in flight; the model is slow, so that work is left for it."""
         workers = [replica.name for replica in self.world.replicas if replica.service == "generation"]
 
         def is_calm() -> bool:
-            now = time.monotonic()
             quiet = not self.thaw_at and not self.heal_at and all(replica.is_running for replica in self.world.replicas)
-            return quiet and now > self.kills_until() and all(len(self.llm.in_flight(name)) >= self.scenario.slots // 2 for name in workers)
+            joined = time.monotonic() > max((at for _, at, _ in self.kills), default=0.0) + SESSION_S
+            return quiet and joined and all(len(self.llm.in_flight(name)) >= self.scenario.slots // 2 for name in workers)
 
-        self._pass_until(is_calm, _CALM_S)
-
-    def kills_until(self) -> float:
-        """When the successor of the process killed last has had its session's time to join."""
-        return max((at for _, at, _ in self.kills), default=0.0) + SESSION_S
+        self.llm.slowness = _CALM_SLOWNESS
+        try:
+            self._pass_until(lambda: is_calm() or self.llm.answered >= self.wanted, _CALM_S)
+            yield
+        finally:
+            self.llm.slowness = 1.0
 
     def _pass_until(self, condition: Callable[[], bool], longest_s: float) -> None:
         deadline = time.monotonic() + longest_s
