@@ -155,6 +155,44 @@ async def test_records_whose_header_names_are_not_utf8_are_dead_letters_and_hold
     assert found == {(topic, n): (b"bad" + bytes([n]), b"m", {r"\xff\xfe": b"x"}) for topic in (topics.FEATURES, LANE, topics.ADMISSIONS) for n in (3, 4, 9)}
 
 
+async def test_what_was_at_hand_of_other_partitions_when_one_could_not_be_unpacked_is_not_lost(make_app: MakeApp) -> None:
+    """aiokafka throws it away and moves on."""
+    filler, app = make_app(), make_app()
+    batches: set[str] = set()
+    lanes: set[str] = set()
+    whole: set[bytes] = set()
+    topics_read = (topics.FEATURES, LANE, topics.ADMISSIONS)
+    async with filler.running():
+        await filler.ensure_lane(LANE)
+        for topic in topics_read:
+            for number in range(90):
+                await filler.producer.send(topic, encode(feature(number)), key=b"m", partition=number % 6)
+                if number in (20, 51):
+                    await filler.producer.flush()
+                    await send_with_foreign_header(filler.producer, topic, number % 6, b"m", b"bad")
+        await filler.producer.flush()
+
+    @app.batches(topics.FEATURES, service="context", read=received_feature)
+    async def context(batch: list[Received[FeatureFound]]) -> None:
+        batches.update(each.event.feature_id for each in batch)
+
+    @app.lanes("^" + LANE.replace(".", r"\."), service="generation", read=partial(received, FeatureFound), in_flight=64)
+    async def generation(each: Received[FeatureFound]) -> list[FeatureOutcome]:
+        lanes.add(each.event.feature_id)
+        return []
+
+    @app.whole(topics.ADMISSIONS, service="aggregator")
+    async def aggregator(records: Sequence[ConsumerRecord]) -> None:
+        whole.update(record.value for record in records)
+
+    async with app.running():
+        await until(lambda: min(len(batches), len(lanes), len(whole)) == 90)
+        letters: list[ConsumerRecord] = []
+        while len(letters) < 6:
+            letters = await all_records(app, topics.DEAD_LETTERS)
+    assert {decode(DeadLetter, record.value).source.topic for record in letters} == set(topics_read)
+
+
 async def test_a_record_whose_core_fails_is_tried_three_times_over_the_retry_topics_and_given_up_alone(make_app: MakeApp) -> None:
     app = make_app()
     handled: list[str] = []

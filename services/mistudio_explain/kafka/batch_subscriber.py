@@ -82,16 +82,16 @@ class GroupBatchSubscriber(Raw, BatchSubscriber):
                 await asyncio.sleep(LONGEST_BACKOFF_S)
 
     async def _meet(self, consumer: AIOKafkaConsumer) -> None:
-        """Look at newly assigned partitions: say what expired unread, and commit where they begin, so that lag tools see them."""
+        """Look at newly assigned partitions: go to where they stand, say what expired unread, and commit that place, so that lag tools see them."""
         held = consumer.assignment()
         fresh = held - self._met
         self._met &= held
-        if fresh and self.group_id is not None:
+        if fresh:
             found = await standings(consumer, self._subscription.admin(), self.group_id, fresh, service=self._subscription.title)
-            for tp, standing in found.items():
-                self._uncommitted.setdefault(tp, standing.offset)
-        for tp in fresh:
-            self._expected.pop(tp, None)
+            for tp in fresh & consumer.assignment():
+                consumer.seek(tp, found[tp].offset)
+                self._uncommitted.setdefault(tp, found[tp].offset)
+                self._expected.pop(tp, None)
         self._met |= fresh
 
     def _keep_holding(self, consumer: AIOKafkaConsumer) -> None:

@@ -4,13 +4,18 @@ Kafka takes such records, so one of them would stop its partition for ever. Here
 for the dead letter, and stepped over.
 """
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, SupportsIndex, overload
 
+import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import IllegalStateError, KafkaError, for_code
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.default_records import _DefaultRecordBatchPy
+
+log = structlog.get_logger(__name__)
 
 _WAIT_MS = 500
 _REFETCH_MS = 2_000
@@ -52,47 +57,75 @@ class TolerantFetch:
         return (await self(consumer, sorted(consumer.assignment()), timeout_ms=timeout_ms, max_records=max_records))[0]
 
     async def __call__(self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition], *, timeout_ms: int, max_records: int | None) -> Fetched:
-        """Fetch from these partitions; raises what `getmany` raises otherwise.
+        """Fetch from these partitions; raises what `getmany` raises otherwise, with every position as it was.
 
-        Without any it only polls, so that a member that has no partition yet stays one.
+        Without any it only polls, so that a member that has no partition yet stays one; what comes then is thrown away,
+        so whoever is given a partition seeks to where it is to be read from.
         """
-        self._suspects.intersection_update(partitions)
-        calm = [tp for tp in partitions if tp not in self._suspects]
         if not partitions:
-            try:
-                return await consumer.getmany(timeout_ms=timeout_ms, max_records=max_records), []
-            except UnicodeDecodeError:  # of a partition that has just come; it is among those asked for next time
-                return {}, []
+            with suppress(UnicodeDecodeError):
+                await consumer.getmany(timeout_ms=timeout_ms, max_records=max_records)
+            return {}, []
+        self._suspects.intersection_update(partitions)
+        before = _positions(consumer, [tp for tp in partitions if tp not in self._suspects])
+        if not before and not self._suspects:  # nobody knows yet where they stand
+            await asyncio.sleep(timeout_ms / 1000)
+            return {}, []
+        readable: dict[TopicPartition, list[ConsumerRecord]] = {}
         try:
-            readable: dict[TopicPartition, list[ConsumerRecord]] = (
-                await consumer.getmany(*calm, timeout_ms=0 if self._suspects else timeout_ms, max_records=max_records) if calm else {}
-            )
-        except UnicodeDecodeError:
-            readable = await self._each_alone(consumer, calm, max_records)
+            if before:
+                readable = await consumer.getmany(*before, timeout_ms=0 if self._suspects else timeout_ms, max_records=max_records)
+        except Exception as error:
+            # aiokafka has moved on in the partitions whose records it had at hand when it raised, and thrown these away
+            for tp, offset in before.items():
+                if tp in consumer.assignment() and _positions(consumer, [tp]).get(tp) != offset:
+                    consumer.seek(tp, offset)
+            if not isinstance(error, UnicodeDecodeError):
+                raise
+            await self._each_alone(consumer, list(before), readable, max_records)
+        return readable, await self._beyond_suspects(consumer, readable, timeout_ms)
+
+    async def _each_alone(
+        self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition], readable: dict[TopicPartition, list[ConsumerRecord]], max_records: int | None
+    ) -> None:
+        """Ask each partition alone; add what it gives to `readable`, and suspect it when it raises."""
+        for tp in partitions:
+            try:
+                if await consumer.position(tp) < (consumer.highwater(tp) or 0):
+                    # what was fetched is thrown away when it raises, and the next fetch may wait for that of the idle partitions to end
+                    readable |= await consumer.getmany(tp, timeout_ms=_REFETCH_MS, max_records=max_records)
+            except UnicodeDecodeError:
+                self._suspects.add(tp)
+            except (KafkaError, IllegalStateError) as error:  # what was read until now must be handed over; the rest is asked again next time
+                log.warning("fetch.broken_off", topic=tp.topic, partition=tp.partition, error=repr(error))
+                return
+
+    async def _beyond_suspects(self, consumer: AIOKafkaConsumer, readable: dict[TopicPartition, list[ConsumerRecord]], timeout_ms: int) -> list[ConsumerRecord]:
+        """Read one more record of each suspect into `readable`; returns the culprits that were stepped over."""
         unreadable = []
         for tp in sorted(self._suspects):
             try:
                 readable |= await consumer.getmany(tp, timeout_ms=timeout_ms, max_records=1)
             except UnicodeDecodeError:
-                record = await raw_record(consumer, tp, await consumer.position(tp))
-                consumer.seek(tp, record.offset + 1)
+                try:
+                    record = await raw_record(consumer, tp, await consumer.position(tp))
+                    consumer.seek(tp, record.offset + 1)
+                except (KafkaError, IllegalStateError) as error:
+                    log.warning("fetch.broken_off", topic=tp.topic, partition=tp.partition, error=repr(error))
+                    continue
                 self._suspects.discard(tp)
                 unreadable.append(record)
-        return readable, unreadable
+            except (KafkaError, IllegalStateError) as error:
+                log.warning("fetch.broken_off", topic=tp.topic, partition=tp.partition, error=repr(error))
+        return unreadable
 
-    async def _each_alone(
-        self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition], max_records: int | None
-    ) -> dict[TopicPartition, list[ConsumerRecord]]:
-        readable: dict[TopicPartition, list[ConsumerRecord]] = {}
-        for tp in partitions:
-            if await consumer.position(tp) >= (consumer.highwater(tp) or 0):
-                continue
-            try:
-                # what was fetched is thrown away when it raises, and the next fetch may wait for that of the idle partitions to end
-                readable |= await consumer.getmany(tp, timeout_ms=_REFETCH_MS, max_records=max_records)
-            except UnicodeDecodeError:
-                self._suspects.add(tp)
-        return readable
+
+def _positions(consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+    """Where the consumer stands in those partitions of which that is known; the public call would wait for the others."""
+    subscription = consumer._subscription.subscription  # noqa: SLF001
+    assignment = None if subscription is None else subscription.assignment
+    states = {} if assignment is None else {tp: assignment.state_value(tp) for tp in partitions}
+    return {tp: state.position for tp, state in states.items() if state is not None and state.has_valid_position}
 
 
 async def raw_record(consumer: AIOKafkaConsumer, tp: TopicPartition, offset: int) -> ConsumerRecord:
