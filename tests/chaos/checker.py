@@ -65,12 +65,13 @@ class JobFiles:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call that came to the model: when (monotonic seconds), from which worker, about which word, and how it ended.
+    """A call that came to the model: from when until when (monotonic seconds), from which worker, about which word, and how it ended.
 
     `answered` with a good answer; `cut` when the caller went away before; anything else is a fault that the model played.
     """
 
     at: float
+    until: float
     worker: str
     word: str
     ending: str
@@ -139,12 +140,18 @@ def repeats(calls: Sequence[Call], kills: Sequence[tuple[str, float]]) -> tuple[
     of_kill, others = [0] * len(kills), 0
     for made in by_word.values():
         for first, again in pairwise(made):
-            blamed = next((n for n, (worker, at) in enumerate(kills) if worker == first.worker and first.at <= at <= again.at), None)
+            blamed = next((number for number, kill in enumerate(kills) if _explains(kill, first, again)), None)
             if blamed is None:
                 others += 1
             else:
                 of_kill[blamed] += 1
     return of_kill, others
+
+
+def _explains(kill: tuple[str, float], first: Call, again: Call) -> bool:
+    """Whether a worker's death lies between two calls; not when the first was cut off before, which had another reason."""
+    worker, at = kill
+    return worker == first.worker and first.at <= at <= again.at and (first.ending != "cut" or at <= first.until)
 
 
 def _read_outcomes(records: Iterable[Record], poison: Mapping[str, Poison]) -> tuple[_Outcomes, list[Finding]]:

@@ -169,7 +169,7 @@ class FakeLlm:
             ending = DROPPED  # the server goes away: a fault of its own
             raise
         finally:
-            self.calls.append(Call(at, worker, word, ending))
+            self.calls.append(Call(at, time.monotonic(), worker, word, ending))
             if ending == ANSWERED and word:
                 self._answered.add(word)
 

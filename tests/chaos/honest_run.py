@@ -106,7 +106,7 @@ def honest_run() -> Run:
             DEAD_LETTERS: [(POISONED.encode(), letter_value(POISONED, b"junk")), (failed.encode(), letter_value(failed, b"raw", about=key_of(4)))],
         },
         {JOB: files()},
-        [Call(float(n), "g1", word_of(n), "answered") for n, kind in enumerate(KINDS) if kind == "explained"],
+        [Call(float(n), n + 0.1, "g1", word_of(n), "answered") for n, kind in enumerate(KINDS) if kind == "explained"],
         {POISONED: Poison("bad Avro", b"junk", must_die=True)},
         {key_of(n): Fate(kind, word_of(n)) for n, kind in enumerate(KINDS)},
     )

@@ -81,6 +81,17 @@ async def topics_that_begin(bootstrap: str, prefix: str) -> list[str]:
         await admin.close()
 
 
+async def members(bootstrap: str, group: str) -> int:
+    """How many members a consumer group has that is not rebalancing; 0 while it is."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        await admin.start()
+        ((_, _, state, _, _, found, *_),) = (await admin.describe_consumer_groups([group]))[0].groups
+        return len(found) if state == "Stable" else 0
+    finally:
+        await admin.close()
+
+
 def read_files(directory: Path, jobs: Collection[str]) -> Mapping[str, JobFiles]:
     """Read the files of those jobs that have any."""
     return {job: _read_job(directory / job) for job in jobs if (directory / job / "explanations.csv").is_file()}

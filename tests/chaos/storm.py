@@ -15,7 +15,7 @@ from chaos.fake_llm import Character, FakeLlm
 from chaos.inputs import Fate, Job, Key, fates, make_jobs
 from chaos.plan import Event, Fault, Scenario, draw
 from chaos.poison import Kind, administer
-from chaos.readings import read_all, read_topics, topics_that_begin
+from chaos.readings import members, read_all, read_topics, topics_that_begin
 from chaos.wire import LANES, REPORTS, decode
 from chaos.world import Publishing, World
 from integration.real_kafka import RealKafka
@@ -36,6 +36,7 @@ SETTINGS = {
     "LIMITS__DEAD_LETTER_BYTES": str(4 << 20),  # an oversized record does not fit into its dead letter whole
     "REPORTS__INTERVAL_S": "1",
 }
+GENERATION = "mistudio-explain.generation"
 _TICK_S = 0.05
 _PAUSE_S = 0.4  # between faults that are due at once: a process must have begun before it can be killed in the middle
 _TAKEOVER_S = 30.0
@@ -49,6 +50,17 @@ class Recovery:
     """Seconds from the death of a worker until its successor first spoke to the model's server, and until its first call."""
 
     started_s: float
+    called_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """Seconds from the death of a worker until another had its partitions, and until that one called for a feature the dead one had in flight.
+
+    Between the two, it goes on with what it had waiting in front; its slots are busy all the time.
+    """
+
+    owned_s: float
     called_s: float
 
 
@@ -69,7 +81,7 @@ class Result:
     repeats_of_kills: list[int]
     repeats_of_others: int
     recoveries: list[Recovery]
-    takeovers_s: list[float]
+    takeovers: list[Takeover]
     exits: Mapping[str, list[int]]
     stop_codes: Mapping[str, int]
     wall_s: float
@@ -101,7 +113,7 @@ class Storm:
         self.poison: dict[str, Poison] = {}
         self.kills: list[tuple[str, float, int]] = []
         self.recoveries: list[Recovery] = []
-        self.takeovers: list[float] = []
+        self.takeovers: list[Takeover] = []
         self.thaw_at: dict[str, float] = {}
         self.heal_at = 0.0
         self.publishing: list[Publishing] = []
@@ -170,20 +182,25 @@ class Storm:
 
     def _leave_dead(self, name: str) -> None:
         with self._calm():
-            self._kill_for_good(name)
-
-    def _kill_for_good(self, name: str) -> None:
+            pass  # from now on at its usual speed: the one that takes over has its own work in front
         waiting, at = set(self.llm.in_flight(name)), time.monotonic()
         self.kills.append((name, at, len(waiting)))
         self.world.kill(name, comes_back=False)
 
-        def taken_over() -> float | None:
+        def called_again() -> float | None:
             return next((call.at for call in list(self.llm.calls) if call.at > at and call.word in waiting), None)
 
+        owned: list[float] = []
+
+        def is_over() -> bool:
+            if not owned and asyncio.run(members(self.kafka.bootstrap, GENERATION)) == 1:
+                owned.append(time.monotonic())
+            return bool(owned) and called_again() is not None
+
         if waiting:
-            self._pass_until(lambda: taken_over() is not None, _TAKEOVER_S)
-        if (again := taken_over()) is not None:
-            self.takeovers.append(again - at)
+            self._pass_until(is_over, _TAKEOVER_S)
+        if owned and (again := called_again()) is not None:
+            self.takeovers.append(Takeover(owned[0] - at, again - at))
         self.world.bring_back(name)
 
     @contextmanager
@@ -302,7 +319,7 @@ class Storm:
             repeats_of_kills=of_kills,
             repeats_of_others=of_others,
             recoveries=self.recoveries,
-            takeovers_s=self.takeovers,
+            takeovers=self.takeovers,
             exits={replica.name: replica.exits for replica in self.world.replicas if replica.exits},
             stop_codes=codes,
             wall_s=wall_s,

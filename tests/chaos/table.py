@@ -71,7 +71,10 @@ _ROWS: tuple[tuple[str, Callable[[Result], str]], ...] = (
     ("calls repeated per generation kill", _repeats),
     ("calls repeated otherwise", lambda result: str(result.repeats_of_others)),
     ("recovery after SIGKILL, s", _recovery),
-    ("takeover from a dead worker, s", lambda result: ", ".join(f"{seconds:.1f}" for seconds in result.takeovers_s) or "not measured"),
+    (
+        "takeover from a dead worker, s",
+        lambda result: ", ".join(f"{each.owned_s:.1f} (called again after {each.called_s:.1f})" for each in result.takeovers) or "not measured",
+    ),
     ("services that ended by themselves", lambda result: ", ".join(f"{name} {codes}" for name, codes in result.exits.items()) or "none"),
     ("codes on SIGTERM other than 0", lambda result: ", ".join(f"{name} {code}" for name, code in result.stop_codes.items() if code) or "none"),
     ("job statuses on the way", lambda result: ", ".join(result.statuses) or "running, completed"),

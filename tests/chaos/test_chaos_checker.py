@@ -150,23 +150,25 @@ def test_a_file_that_is_not_the_one_that_the_report_names_is_found(run: Run) -> 
 
 
 def test_an_explanation_without_a_call_and_a_call_for_a_skipped_feature_are_found(run: Run) -> None:
-    run.calls = [*run.calls[1:], Call(9.0, "g1", word_of(3), "answered")]
+    run.calls = [*run.calls[1:], Call(9.0, 9.1, "g1", word_of(3), "answered")]
     assert [finding.about for finding in run.findings()] == [feature(0).decode(), feature(3).decode()]
     assert run.kinds() == {UNASKED}
 
 
 def test_calls_made_again_are_put_down_to_the_death_of_the_worker_that_made_the_first() -> None:
     calls = [
-        Call(1, "g1", "a", "answered"),
-        Call(2, "g1", "b", "cut"),
-        Call(2, "g2", "c", "answered"),
-        Call(4, "g2", "a", "answered"),
-        Call(4, "g1", "b", "answered"),
-        Call(5, "g2", "c", "answered"),  # g2 was never killed
-        Call(6, "g1", "d", "failed"),
-        Call(7, "g1", "d", "answered"),  # the first was no work that counts
+        Call(1, 1.1, "g1", "a", "answered"),
+        Call(2, 3.1, "g1", "b", "cut"),
+        Call(2, 2.1, "g2", "c", "answered"),
+        Call(2, 2.1, "g1", "e", "cut"),
+        Call(4, 4.1, "g1", "e", "answered"),  # a rebalance had cut the first off
+        Call(4, 4.1, "g2", "a", "answered"),
+        Call(4, 4.1, "g1", "b", "answered"),
+        Call(5, 5.1, "g2", "c", "answered"),  # g2 was never killed
+        Call(6, 6.1, "g1", "d", "failed"),
+        Call(7, 7.1, "g1", "d", "answered"),  # the first was no work that counts
     ]
-    assert repeats(calls, [("g1", 3.0), ("g1", 9.0)]) == ([2, 0], 1)
+    assert repeats(calls, [("g1", 3.0), ("g1", 9.0)]) == ([2, 0], 2)
 
 
 def test_the_wire_is_read_as_its_documentation_says() -> None:
