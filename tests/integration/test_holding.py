@@ -13,7 +13,7 @@ from aiokafka import ConsumerRecord
 
 from integration.real_kafka import RealKafka
 from integration.test_lanes_on_kafka import members_of
-from integration.test_stream_app import MakeApp, all_records, feature, make_app, until
+from integration.test_stream_app import MakeApp, all_records, feature, make_app, records_of, until
 from mistudio_explain.context import service as context_service
 from mistudio_explain.events import topics
 from mistudio_explain.events.codec import decode, encode
@@ -194,17 +194,14 @@ async def test_a_full_lane_gets_no_new_prompts_until_generation_has_caught_up(cl
     context_service.register(app, JobControls(app), family="")
     lane = topics.PROMPTS_PREFIX + "m"
     async with app.running():
-        for number in range(20):
-            await app.publish([outgoing(feature(number))])
-        while len(await all_records(app, lane)) < 20:
-            pass
+        await app.publish([outgoing(feature(number)) for number in range(20)])
+        await records_of(app, lane, 11)
         await asyncio.sleep(1)  # the lane's backlog was read at least once since
         await app.publish([outgoing(feature(number)) for number in range(20, 50)])
         await app.publish([outgoing(feature(100).model_copy(update={"target_model": "other"}))])
         await until(lambda: topics.PROMPTS_PREFIX + "other" in app.known_lanes)
-        while not await all_records(app, topics.PROMPTS_PREFIX + "other"):
-            pass
-        assert len(await all_records(app, lane)) == 20
+        await records_of(app, topics.PROMPTS_PREFIX + "other", 1)
+        assert len(await all_records(app, lane)) <= 20
         done: list[str] = []
         worker = new_app(clean_kafka)
 
@@ -236,11 +233,9 @@ async def test_a_cancelled_job_ends_as_skipped_its_running_calls_are_closed_and_
         await app.publish([outgoing(other), outgoing(again)])
         await until(lambda: explainer.cut_off == 4)
         explainer.let.set()
-        while len(found := await outcomes_in(app)) < 400:
-            pass
-        drafts = [decode(ExplanationDrafted, record.value).subject.feature_key for record in await all_records(app, topics.DRAFTS)]
-        while len(drafts) < 2:
-            drafts = [decode(ExplanationDrafted, record.value).subject.feature_key for record in await all_records(app, topics.DRAFTS)]
+        await records_of(app, topics.EXPLANATIONS, 400)
+        found = await outcomes_in(app)
+        drafts = [decode(ExplanationDrafted, record.value).subject.feature_key for record in await records_of(app, topics.DRAFTS, 2)]
     assert set(found) == {str(number) for number in range(400)}
     assert {outcome.outcome for outcome in found.values()} == {OutcomeKind.SKIPPED}
     assert all((outcome.reason or "").startswith("cancelled") for outcome in found.values())
@@ -253,12 +248,10 @@ async def test_drafts_in_flight_of_a_deleted_job_resurrect_nothing(clean_kafka: 
     explainer, controls = Explainer(), JobControls(app)
     context_service.register(app, controls, family="")
     generation_service.register(app, controls, await endpoints_of(explainer, 4), MemoryAnswers(), Random(0))
-    drafts: list[bytes] = []
     async with app.running():
         await app.publish([outgoing(feature(number)) for number in range(3)])
         explainer.let.set()
-        while len(drafts) < 3:
-            drafts = [record.value for record in await all_records(app, topics.DRAFTS)]
+        drafts = [record.value for record in await records_of(app, topics.DRAFTS, 3)]
         await order(app, "delete")
         await until(lambda: controls.is_deleted("explain_1", 0))
         await app.publish([outgoing(feature(number)) for number in range(3, 6)])
@@ -270,11 +263,10 @@ async def test_drafts_in_flight_of_a_deleted_job_resurrect_nothing(clean_kafka: 
         other = decode(ExplanationDrafted, drafts[0])
         kept = other.model_copy(update={"subject": other.subject.model_copy(update={"explain_job_id": "explain_2"})})
         await late.publish([outgoing(kept)])
-        while not (found := await all_records(late, topics.EXPLANATIONS)):
-            pass
-        await until(lambda: len(drafts) == 3)
-    assert [record.key for record in found] == [b"explain_2|0"]
-    assert await _keys(clean_kafka, topics.EXPLANATIONS) == {b"explain_2|0"}
+        found = await records_of(late, topics.EXPLANATIONS, 1)
+    expected = outcome_key("explain_2", kept.subject.feature_key).encode()
+    assert [record.key for record in found] == [expected]
+    assert await _keys(clean_kafka, topics.EXPLANATIONS) == {expected}
     assert await _keys(clean_kafka, topics.ADMISSIONS) == {f"explain_1|{n}".encode() for n in range(3)}
 
 

@@ -50,6 +50,14 @@ def feature(number: int, **changes: Any) -> FeatureFound:
     return FeatureFound(target_model="m", find_job_id="find_1", feature_id=str(number), top_activations=[Activation(text="some text")], **changes)
 
 
+async def records_of(app: StreamApp, topic: str, count: int) -> list[ConsumerRecord]:
+    """Everything that stands in a topic once there are so many records."""
+    async with asyncio.timeout(WAIT_S):
+        while len(records := await all_records(app, topic)) < count:
+            await asyncio.sleep(0.05)
+    return records
+
+
 def without_waiting(settings: Settings) -> Settings:
     """Settings whose retry topics hold nothing up."""
     return settings.model_copy(update={"retry": RetrySettings(short_s=0, long_s=0)})
@@ -102,9 +110,7 @@ async def test_malformed_records_of_every_kind_become_dead_letters_and_the_rest_
     async with app.running():
         await app.publish([outgoing(feature(1)), *bad.values(), outgoing(feature(2))])
         await until(lambda: {"1", "2"} <= set(handled))
-        letters = [decode(DeadLetter, record.value) for record in await all_records(app, topics.DEAD_LETTERS)]
-        while len(letters) < len(bad):
-            letters = [decode(DeadLetter, record.value) for record in await all_records(app, topics.DEAD_LETTERS)]
+        letters = [decode(DeadLetter, record.value) for record in await records_of(app, topics.DEAD_LETTERS, len(bad))]
         failed = [decode(FeatureOutcome, record.value) for record in await all_records(app, topics.EXPLANATIONS)]
 
     assert sorted(handled) == ["1", "2"]
@@ -144,9 +150,7 @@ async def test_records_whose_header_names_are_not_utf8_are_dead_letters_and_hold
                 else:
                     await app.producer.send_and_wait(topic, encode(feature(number)), key=b"m", partition=0)
         await until(lambda: min(len(batches), len(lanes), len(whole)) >= 9)
-        letters: list[DeadLetter] = []
-        while len(letters) < 9:
-            letters = [decode(DeadLetter, record.value) for record in await all_records(app, topics.DEAD_LETTERS)]
+        letters = [decode(DeadLetter, record.value) for record in await records_of(app, topics.DEAD_LETTERS, 9)]
     expected = sorted((str(n) for n in range(12) if n not in (3, 4, 9)), key=int)
     assert sorted(set(batches), key=int) == expected
     assert sorted(lanes, key=int) == expected
@@ -187,9 +191,7 @@ async def test_what_was_at_hand_of_other_partitions_when_one_could_not_be_unpack
 
     async with app.running():
         await until(lambda: min(len(batches), len(lanes), len(whole)) == 90)
-        letters: list[ConsumerRecord] = []
-        while len(letters) < 6:
-            letters = await all_records(app, topics.DEAD_LETTERS)
+        letters = await records_of(app, topics.DEAD_LETTERS, 6)
     assert {decode(DeadLetter, record.value).source.topic for record in letters} == set(topics_read)
 
 
@@ -213,8 +215,7 @@ async def test_a_record_whose_core_fails_is_tried_three_times_over_the_retry_top
     async with app.running():
         await app.publish([outgoing(feature(number)) for number in (1, 2, 3)])
         await until(lambda: {"1", "3"} <= set(handled))
-        while not (found := await all_records(app, topics.EXPLANATIONS)):
-            pass
+        found = await records_of(app, topics.EXPLANATIONS, 1)
         (failed,) = [decode(FeatureOutcome, record.value) for record in found]
         (kept,) = await all_records(app, topics.DEAD_LETTERS)
         waited = [(await all_records(app, topic))[0] for topic in (topics.RETRY_SHORT, topics.RETRY_LONG)]
@@ -270,8 +271,7 @@ async def test_lanes_keep_their_records_in_flight_and_give_up_those_that_fail(ma
         await app.ensure_lane(LANE)
         await app.publish(Outgoing(LANE, str(number), encode(feature(number))) for number in range(40))
         await until(lambda: len(handled) == 39)
-        while not (letters := await all_records(app, topics.DEAD_LETTERS)):
-            pass
+        letters = await records_of(app, topics.DEAD_LETTERS, 1)
     assert most == 5
     (letter,) = [decode(DeadLetter, record.value) for record in letters]
     assert (letter.error, letter.feature_key, letter.attempts) == ("RuntimeError", "7", 3)
