@@ -16,7 +16,6 @@ from mistudio_explain.events.topics import REPLAYS
 from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.kafka.records import HEADER_EVENT, HEADER_FEATURE, HEADER_JOB, HEADER_REQUEST, HEADER_SOURCE
 from mistudio_explain.kafka.subscribers import partitions_of
-from mistudio_explain.kafka.unreadable import TolerantFetch
 from mistudio_explain.replay.stage import Place, Run, Selection, Tally, identity_of, is_within, runs
 
 CLOCKS_APART_MS = 600_000
@@ -52,9 +51,8 @@ async def copied_already(clients: KafkaClients, order: JobEvent) -> set[Place]:
             consumer.assign(list(left))
         for tp in left:
             consumer.seek(tp, since[tp].offset)
-        fetch = TolerantFetch()
         while left:
-            for records in (await fetch.readable(consumer, timeout_ms=_POLL_MS, max_records=_TAKEN)).values():
+            for records in (await consumer.getmany(timeout_ms=_POLL_MS, max_records=_TAKEN)).values():
                 found |= {place for record in records if (place := _copied_for(record, order, names)) is not None}
             left = {tp: offset for tp, offset in left.items() if await consumer.position(tp) < offset}
     return found
@@ -159,10 +157,10 @@ class Copy:
         async with clients.consumer(**clients.fetching | {"max_partition_fetch_bytes": _fetch_bytes(wanted), "fetch_max_wait_ms": 50}) as consumer:
             cursors = await _cursors(consumer, wanted, tally)
             unconfirmed = _Unconfirmed(tally, told)
-            fetch, idle_since = TolerantFetch(), time.monotonic()
+            idle_since = time.monotonic()
             while cursors:
                 await held()
-                batches = await fetch.readable(consumer, timeout_ms=_POLL_MS, max_records=_TAKEN)
+                batches = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_TAKEN)
                 for tp, records in batches.items():
                     if tp in cursors:
                         await self._send(producer, cursors[tp], records, unconfirmed)

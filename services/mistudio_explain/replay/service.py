@@ -19,7 +19,6 @@ from mistudio_explain.events.topics import JOBS, REPLAYS
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.committed import committed_offsets
 from mistudio_explain.kafka.records import outgoing
-from mistudio_explain.kafka.unreadable import TolerantFetch
 from mistudio_explain.observability.metrics import EVENTS_OUT
 from mistudio_explain.replay.copying import Copy, copied_already
 from mistudio_explain.replay.selection import selection_of
@@ -73,7 +72,6 @@ class Replayer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is 
         self._group = group
         self._orders = Orders()
         self._leads = False
-        self._fetch = TolerantFetch()
         self._goal: int | None = None
         """Where the topic ended when this process began to lead: before that is read, nothing is known for certain."""
         self._copying: tuple[Order, asyncio.Task[None]] | None = None
@@ -93,7 +91,7 @@ class Replayer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is 
             self._consumer.assign([_ORDERS])
             await self.on_partitions_assigned([_ORDERS])
         while True:
-            for records in (await self._fetch.readable(self._consumer, timeout_ms=_POLL_MS)).values():
+            for records in (await self._consumer.getmany(timeout_ms=_POLL_MS)).values():
                 self._take(records)
             if self._leads and await self._has_caught_up():
                 await self._turn()
