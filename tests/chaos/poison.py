@@ -19,7 +19,7 @@ FOREIGN_JOB = "explain_poison"
 
 TOPICS = (FEATURES, LANES, DRAFTS, EXPLANATIONS, JOBS)
 _READ_WITH_HEADERS = (FEATURES, LANES, DRAFTS)
-_PLACEHOLDER = "mse-XXXXXXXX"
+_PLACEHOLDER = "mse-replaced"
 _NOT_UTF8 = b"mse-\xff\xfe\xfa\xf5\xc0\xc1\x80\xbf"
 _MIB = 1 << 20
 
