@@ -2,18 +2,20 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from integration.aggregating import JOB, SOON, WAIT_S, Aggregating, admitted, explained, failed, requested, sealed, settled
+from integration.foreign_headers import send_with_foreign_header
 from integration.real_kafka import RealKafka
 from integration.real_postgres import RealPostgres
 from mistudio_explain.events import topics
 from mistudio_explain.events.codec import encode
 from mistudio_explain.events.explanation import DeadLetter, ExplanationDrafted, Generation
 from mistudio_explain.events.job import ControlPart, Coordinates, JobBackground, JobEvent, JobReport, JobStatus
-from mistudio_explain.kafka.records import Outgoing, outgoing
+from mistudio_explain.kafka.records import HEADER_FEATURE, HEADER_JOB, Outgoing, outgoing
 from mistudio_explain.llm.answers_cache import KeptAnswer
 from mistudio_explain.settings import JobSettings, KafkaSettings, LimitSettings, ReportSettings, Settings, StoreSettings
 from mistudio_explain.store.answers import StoredAnswers, answers_file
@@ -99,6 +101,33 @@ async def test_a_store_that_is_lost_is_rebuilt_from_compacted_topics_with_the_sa
 def _is_silent(at_work: Aggregating) -> bool:
     with reading(at_work.settings.store) as rows:
         return rows.outbox() == [] and all(dirty == 0 for _, dirty, _ in rows.due())
+
+
+async def test_whatever_covers_a_result_or_a_part_of_a_job_in_its_compacted_topic_it_is_written_again(at_work: Aggregating) -> None:
+    """Junk whose headers name another feature, another feature's outcome, and a record that no client in Python can unpack."""
+    await at_work.make_topics()
+    winners = {f"{JOB}|{n}": encode(explained(n)) for n in range(3)}
+    request = requested()
+    async with at_work.aggregator():
+        await at_work.write(request, *(explained(n) for n in range(4)), sealed(4))
+        await at_work.until_reported(is_complete)
+        await at_work.write(
+            Outgoing(topics.EXPLANATIONS, f"{JOB}|0", b"junk", headers=((HEADER_JOB, JOB.encode()), (HEADER_FEATURE, b"3"))),
+            replace(outgoing(explained(3)), key=f"{JOB}|1"),
+            Outgoing(topics.JOBS, request.key, b"junk"),
+        )
+        (record,) = [each for each in await at_work.read(topics.EXPLANATIONS) if each.key == f"{JOB}|2".encode()]
+        async with at_work.clients.producer({topics.EXPLANATIONS}) as producer:
+            await send_with_foreign_header(producer, topics.EXPLANATIONS, record.partition, record.key, b"junk")
+        async with asyncio.timeout(WAIT_S):
+            while (last := {each.key.decode(): each.value for each in await at_work.read(topics.EXPLANATIONS, topics.JOBS)}) and not (
+                last.items() >= winners.items() and last[request.key] == encode(request)
+            ):
+                await asyncio.sleep(0.1)
+        await settled(lambda: _is_silent(at_work))
+    letters = await at_work.read(topics.DEAD_LETTERS)
+    assert len(letters) == 4
+    assert is_complete((await at_work.reports())[-1])
 
 
 async def test_a_topic_that_was_made_again_while_the_aggregator_was_away_is_noticed(at_work: Aggregating) -> None:

@@ -14,9 +14,10 @@ from mistudio_explain.errors import BadSettings
 from mistudio_explain.events.codec import encode
 from mistudio_explain.events.explanation import Accuracy, Answer, Category, FeatureOutcome, OutcomeKind, Subject, Tier, Verification
 from mistudio_explain.events.job import Admission, JobEvent, RequestPart, SealedPart
-from mistudio_explain.events.topics import EXPLANATIONS
+from mistudio_explain.events.topics import EXPLANATIONS, JOBS
 from mistudio_explain.settings import StoreSettings
 from mistudio_explain.store.jobs import Change, JobStore, open_store, read_outcomes
+from mistudio_explain.store.rows import Foreign
 
 JOB = "explain_1"
 
@@ -86,6 +87,15 @@ def test_a_loser_that_lands_last_makes_the_winner_go_out_again(store: JobStore) 
     assert (again.topic, again.key, again.body, again.at_ms) == (EXPLANATIONS, "explain_1|1", encode(winner), 1000)
     store.sent([again])
     assert store.outbox() == []
+
+
+def test_what_covers_a_record_in_a_compacted_topic_makes_it_go_out_again_if_it_is_known(store: JobStore) -> None:
+    winner = outcome(1, OutcomeKind.EXPLAINED, 0, 0.9)
+    store.apply([change(winner), Change(Foreign(), None, f"{JOB}|2", 2000)], {})
+    assert store.outbox() == []
+    store.apply([Change(Foreign(), None, f"{JOB}|1", 3000), Change(Foreign(), None, f"{JOB}|request", 3000, JOBS)], {})
+    (again,) = store.outbox()
+    assert (again.topic, again.key, again.body, again.at_ms) == (EXPLANATIONS, f"{JOB}|1", encode(winner), 1000)
 
 
 def test_a_batch_that_fails_leaves_neither_rows_nor_offsets(store: JobStore) -> None:

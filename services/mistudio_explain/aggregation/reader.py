@@ -8,10 +8,11 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from mistudio_explain.aggregation.mirror import Place, judge
-from mistudio_explain.errors import Unreachable
+from mistudio_explain.errors import MalformedEvent, Unreachable
 from mistudio_explain.events import topics
 from mistudio_explain.events.codec import decode
 from mistudio_explain.events.explanation import FeatureOutcome
+from mistudio_explain.events.identity import outcome_key
 from mistudio_explain.events.job import Admission, JobEvent
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.standing import say_expired
@@ -20,7 +21,7 @@ from mistudio_explain.kafka.topic_ids import topic_ids
 from mistudio_explain.store.database import Elsewhere, StoreLost
 from mistudio_explain.store.job_store import JobStore
 from mistudio_explain.store.jobs import Change
-from mistudio_explain.store.rows import Counted
+from mistudio_explain.store.rows import Counted, Foreign
 from mistudio_explain.store.seat import Seat
 
 log = structlog.get_logger(__name__)
@@ -46,7 +47,7 @@ class MirrorReader:
         """While the store is built beside: the partitions that were not read to the end that stood when it was begun."""
         self._said = ""
 
-        @app.whole(*EVENTS, service=SERVICE, positions=self._positions)
+        @app.whole(*EVENTS, service=SERVICE, positions=self._positions, stepped_over=self._cover)
         async def aggregate(records: Sequence[ConsumerRecord]) -> None:
             await self._apply(records)
 
@@ -124,14 +125,31 @@ class MirrorReader:
         if store is None:
             self._subscriber.attach_again()
             return
-        changes = await self._app.readable([record for record in records if _is_ours(record)], _change, service=SERVICE)
+        foreign: list[Change] = []
+
+        def read(record: ConsumerRecord) -> Change:
+            try:
+                return _change(record)
+            except MalformedEvent:
+                foreign.append(_foreign(record))
+                raise
+
+        changes = await self._app.readable([record for record in records if _is_ours(record)], read, service=SERVICE)
         ends = {(record.topic, record.partition): record.offset + 1 for record in records}
         try:
-            await asyncio.to_thread(store.apply, changes, ends)
+            await asyncio.to_thread(store.apply, [*changes, *foreign], ends)
             self._left = {place: end for place, end in self._left.items() if ends.get(place, 0) < end}
             await self._finish_when_read()
         except StoreLost as error:
             self.lost(error)
+
+    async def _cover(self, record: ConsumerRecord) -> None:
+        """Take note of a record that could not even be handed over: what stood under its key is written again."""
+        if (store := self._seat.store) is not None and record.topic != topics.ADMISSIONS:
+            try:
+                await asyncio.to_thread(store.apply, [_foreign(record)], {})
+            except StoreLost as error:
+                self.lost(error)
 
     async def _finish_when_read(self) -> None:
         if self._seat.is_building and not self._left:
@@ -144,8 +162,25 @@ def _is_ours(record: ConsumerRecord) -> bool:
 
 
 def _change(record: ConsumerRecord) -> Change:
-    key = (record.key or b"").decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
+    """What a record changes. Raises MalformedEvent for one that cannot be read or stands under the key of something else."""
+    key = _key(record)
     event = None if record.value is None else decode(EVENTS[record.topic], record.value)
     if isinstance(event, FeatureOutcome):
+        _must_stand_under(outcome_key(event.subject.explain_job_id, event.subject.feature_key), record)
         return Change(Counted.of(event, record.value), record.value, key, record.timestamp)  # not to hold whole batches of outcomes
+    if isinstance(event, JobEvent):
+        _must_stand_under(event.key, record)
     return Change(event=event, body=record.value, key=key, timestamp_ms=record.timestamp, topic=record.topic)
+
+
+def _foreign(record: ConsumerRecord) -> Change:
+    return Change(event=Foreign(), body=None, key=_key(record), timestamp_ms=record.timestamp, topic=record.topic)
+
+
+def _must_stand_under(own: str, record: ConsumerRecord) -> None:
+    if record.key != own.encode():
+        raise MalformedEvent(f"a record of {own} stands under the key {_key(record)}: in a compacted topic it would take the place of what belongs there")
+
+
+def _key(record: ConsumerRecord) -> str:
+    return (record.key or b"").decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -100,14 +100,21 @@ class StreamApp:
         return register
 
     def whole(
-        self, *topics: str, service: str, positions: subscribers.Positions | None = None
+        self,
+        *topics: str,
+        service: str,
+        positions: subscribers.Positions | None = None,
+        stepped_over: Callable[[ConsumerRecord], Awaitable[None]] | None = None,
     ) -> Callable[[Callable[[Sequence[ConsumerRecord]], Awaitable[None]]], WholeTopicSubscriber]:
-        """Handle all records of whole topics without a group, from `positions` (absent: from their beginning)."""
+        """Handle all records of whole topics without a group, from `positions` (absent: from their beginning).
+
+        `stepped_over` is told of records that cannot be handed over, after their dead letters are confirmed.
+        """
 
         def register(handle: Callable[[Sequence[ConsumerRecord]], Awaitable[None]]) -> WholeTopicSubscriber:
             title = f"{service}: {', '.join(topics)}"
             arguments = self.clients.fetching | {"max_partition_fetch_bytes": _WHOLE_FETCH_BYTES, "auto_offset_reset": "none"}  # a reader knows where it stands
-            subscription = self._subscription(topics, None, title, service, arguments)
+            subscription = self._subscription(topics, None, title, service, arguments, stepped_over=stepped_over)
             reader = subscribers.read_whole(
                 self._broker, subscription, handle, positions=positions or _from_the_beginning, max_records=self.settings.limits.batch_records
             )
@@ -276,13 +283,23 @@ class StreamApp:
             self._pauses = self.whole(PAUSES, service="pauses")(self._faults.follow)
         self._services.add(service)
         arguments = self.clients.fetching | self.clients.membership
-        return self._subscription(topics, self.clients.group(group or service), group or service, service, arguments, pattern)
+        return self._subscription(topics, self.clients.group(group or service), group or service, service, arguments, pattern=pattern)
 
     def _subscription(
-        self, topics: Sequence[str], group: str | None, title: str, service: str, arguments: Mapping[str, Any], pattern: str | None = None
+        self,
+        topics: Sequence[str],
+        group: str | None,
+        title: str,
+        service: str,
+        arguments: Mapping[str, Any],
+        *,
+        pattern: str | None = None,
+        stepped_over: Callable[[ConsumerRecord], Awaitable[None]] | None = None,
     ) -> Subscription:
         async def on_unreadable(record: ConsumerRecord) -> None:
             await self._faults.failed(record, MalformedEvent("the name of a header is not UTF-8"), service=service)
+            if stepped_over is not None:
+                await stepped_over(record)
 
         return Subscription(
             topics=topics,

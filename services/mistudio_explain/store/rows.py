@@ -49,10 +49,15 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """One record to apply: its event and bytes, none for a tombstone, its key, when it was written (ms since 1970 UTC), and its topic for a tombstone."""
+class Foreign:
+    """In the place of an event: what cannot be read, or tells of something else than its key. Compaction would keep it under that key."""
 
-    event: FeatureOutcome | Counted | Admission | JobEvent | None
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One record to apply: its event (none: a tombstone) and bytes, its key, when it was written (ms since 1970 UTC), its topic where no event tells it."""
+
+    event: FeatureOutcome | Counted | Admission | JobEvent | Foreign | None
     body: bytes | None
     key: str
     timestamp_ms: int
@@ -139,6 +144,8 @@ class Rows:
                 self._admission(change.event, change.timestamp_ms)
             case JobEvent():
                 self._part(change.event, change.body or b"", change.timestamp_ms)
+            case Foreign():
+                self._covered(change.topic, change.key)
             case None if change.topic == EXPLANATIONS:
                 self._outcome_gone(change.key)
             case None:
@@ -219,6 +226,12 @@ class Rows:
             self.shrunk.add(name)
             self._touched(name, job, None)
 
+    def _covered(self, topic: str, key: str) -> None:
+        job, _, name = key.partition("|")
+        row = self.outcomes.get((job, place_of(name))) if topic == EXPLANATIONS else self.parts.get((job, name))
+        if row is not None:
+            self._again(topic, key)
+
     def _job(self, name: str, tenant: str) -> JobRow:
         return self.jobs.setdefault(name, JobRow(tenant))
 
@@ -258,7 +271,7 @@ def keys_of(changes: list[Change]) -> Mapping[str, set[Key]]:
                 keys["admission"].add((change.event.explain_job_id, place_of(change.event.feature_key)))
             case JobEvent():
                 keys["part"].add((change.event.explain_job_id, change.event.part.value))
-            case None:
+            case Foreign() | None:
                 job, _, name = change.key.partition("|")
                 if change.topic == EXPLANATIONS:
                     keys["outcome"].add((job, place_of(name)))
