@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing import Pipe, get_context
+from multiprocessing.connection import Connection
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
@@ -35,6 +37,7 @@ LANE = topics.PROMPTS_PREFIX + "m"
 LANES = "^" + topics.PROMPTS_PREFIX.replace(".", r"\.") + ".*"
 GROUP = GROUP_PREFIX + "generation"
 FIRST = TopicPartition(LANE, 0)
+SESSION_S = 6
 
 Handle = Callable[[str], Awaitable[None]]
 
@@ -48,9 +51,12 @@ class Worker:
 
 
 def settings_of(kafka: RealKafka, *, limits: LimitSettings | None = None, **more: object) -> Settings:
-    return Settings(
-        kafka=KafkaSettings.model_validate({"bootstrap_servers": kafka.bootstrap, "session_timeout_ms": 6000, **more}), limits=limits or LimitSettings()
-    )
+    return settings_at(kafka.bootstrap, limits=limits, **more)
+
+
+def settings_at(bootstrap: str, *, limits: LimitSettings | None = None, **more: object) -> Settings:
+    addressed = {"bootstrap_servers": bootstrap, "session_timeout_ms": SESSION_S * 1000, **more}
+    return Settings(kafka=KafkaSettings.model_validate(addressed), limits=limits or LimitSettings())
 
 
 @asynccontextmanager
@@ -252,9 +258,9 @@ async def test_bytes_that_wait_are_bounded_when_records_are_large(clean_kafka: R
     most = 0
 
     class Watched(FairQueue[ConsumerRecord]):
-        def offer(self, lane: str, record: ConsumerRecord, size: int) -> None:
+        def offer(self, lane: str, partition: int, record: ConsumerRecord, size: int) -> None:
             nonlocal most
-            super().offer(lane, record, size)
+            super().offer(lane, partition, record, size)
             most = max(most, self.queued_bytes)
 
     monkeypatch.setattr(lane_subscriber, "FairQueue", Watched)
@@ -294,6 +300,47 @@ async def test_the_express_lane_goes_before_a_long_backlog(clean_kafka: RealKafk
         await until(lambda: sum(int(number) >= 1000 for number in worker.handled) == 20)
         assert len(worker.handled) < 200
     assert most_express == 2
+
+
+def work_that_never_ends(bootstrap: str, started: Connection) -> None:
+    """A worker of another process: takes four records, says which, and finishes none."""
+
+    async def run() -> None:
+        async def handle(number: str) -> None:
+            started.send(int(number))
+            await asyncio.Event().wait()
+
+        async with working(settings_at(bootstrap), in_flight=4, handle=handle):
+            await asyncio.Event().wait()
+
+    asyncio.run(run())
+
+
+async def test_what_a_dead_worker_had_in_flight_goes_before_what_waits_at_the_one_that_takes_over(clean_kafka: RealKafka, filler: StreamApp) -> None:
+    started: dict[int, float] = {}
+    loop = asyncio.get_running_loop()
+
+    async def handle(number: str) -> None:
+        started.setdefault(int(number), loop.time())
+        await asyncio.sleep(1.0)
+
+    for partition in range(6):
+        await put(filler, range(partition * 100, partition * 100 + 40), partition=partition)
+    of_the_dead, says = Pipe(duplex=False)
+    async with working(settings_of(clean_kafka), in_flight=4, handle=handle):
+        await until(lambda: len(started) > 4)
+        doomed = get_context("spawn").Process(target=work_that_never_ends, args=(clean_kafka.bootstrap, says), daemon=True)
+        doomed.start()
+        try:
+            in_flight = {await asyncio.to_thread(of_the_dead.recv) for _ in range(4)}
+        finally:
+            doomed.kill()
+        killed = loop.time()
+        for number in in_flight & started.keys():  # taken at first by the one that lives, and lost to the other
+            del started[number]
+        await until(lambda: in_flight <= started.keys())
+    # 48 wait at the one that takes over, four at a time for a second each: behind them it would be 12 s
+    assert max(started[number] for number in in_flight) - killed < SESSION_S + 5
 
 
 @pytest.mark.slow

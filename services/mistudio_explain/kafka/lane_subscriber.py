@@ -62,7 +62,7 @@ def read_lanes(broker: KafkaBroker, subscription: Subscription, handler: Handler
 
 
 class LaneSubscriber(Raw, DefaultSubscriber):
-    """Keeps many records in flight, fair between topics (lanes), and commits only the finished prefix.
+    """Keeps many records in flight, fair between topics (lanes) and their partitions, and commits only the finished prefix.
 
     Three tasks: fetch (bounded by window, bytes and free places), dispatch, commit. A record whose handler raises
     goes to `on_failure`, which must leave it somewhere safe; only then it counts as finished.
@@ -146,7 +146,7 @@ class LaneSubscriber(Raw, DefaultSubscriber):
         expected, came = offsets.expected, records[0].offset
         for record in records:
             if offsets.take(record.offset):
-                self._queue.offer(record.topic, record, len(record.value or b""))
+                self._queue.offer(tp.topic, tp.partition, record, len(record.value or b""))
         self._changed.set()
         return (expected, came) if expected is not None and came > expected else None
 
@@ -236,7 +236,7 @@ class LaneSubscriber(Raw, DefaultSubscriber):
             return
         for tp in partitions:
             del self._offsets[tp]
-        self._queue.discard(lambda record: TopicPartition(record.topic, record.partition) in partitions)
+            self._queue.discard(tp.topic, tp.partition)
         for task, tp in self._running_tasks.items():
             if tp in partitions:
                 task.cancel()

@@ -1,7 +1,6 @@
 """Whose turn it is: records of many lanes shared fairly among a bounded number in flight. Pure, no I/O."""
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -9,6 +8,10 @@ T = TypeVar("T")
 
 class FairQueue(Generic[T]):
     """Serves lanes round-robin, at most `per_lane` records of one lane and `in_flight` of all at once.
+
+    Within a lane its partitions take turns, and within a partition records keep their order. So what a dead consumer
+    left unfinished, which is the first that its partitions give to whoever takes them over, waits for one turn of each
+    partition, however much of the other partitions waited there before.
 
     The `express` lane goes before all others. It has `express_in_flight` places of its own on top, so that it never waits
     for theirs, and no more than these while another lane has work; when none has, it takes all places.
@@ -20,7 +23,7 @@ class FairQueue(Generic[T]):
         self._per_lane = per_lane
         self._express = express
         self._express_in_flight = express_in_flight
-        self._waiting: OrderedDict[str, deque[tuple[T, int]]] = OrderedDict()
+        self._waiting: OrderedDict[str, OrderedDict[int, deque[tuple[T, int]]]] = OrderedDict()  # by lane, then by partition; whose turn it is stands first
         self._busy: dict[str, int] = {}
         self.queued_bytes = 0
 
@@ -32,11 +35,11 @@ class FairQueue(Generic[T]):
     @property
     def queued(self) -> int:
         """Records that wait."""
-        return sum(len(queue) for queue in self._waiting.values())
+        return sum(len(records) for partitions in self._waiting.values() for records in partitions.values())
 
-    def offer(self, lane: str, record: T, size: int) -> None:
+    def offer(self, lane: str, partition: int, record: T, size: int) -> None:
         """Let a record of `size` bytes wait for its turn."""
-        self._waiting.setdefault(lane, deque()).append((record, size))
+        self._waiting.setdefault(lane, OrderedDict()).setdefault(partition, deque()).append((record, size))
         self.queued_bytes += size
 
     def next(self) -> tuple[str, T] | None:
@@ -62,22 +65,24 @@ class FairQueue(Generic[T]):
         else:
             del self._busy[lane]
 
-    def discard(self, unwanted: Callable[[T], bool]) -> None:
-        """Forget waiting records, as when their partition went to another consumer."""
-        for lane, queue in list(self._waiting.items()):
-            kept = deque(entry for entry in queue if not unwanted(entry[0]))
-            self.queued_bytes -= sum(size for _, size in queue) - sum(size for _, size in kept)
-            if kept:
-                self._waiting[lane] = kept
-            else:
-                del self._waiting[lane]
+    def discard(self, lane: str, partition: int) -> None:
+        """Forget the waiting records of a partition, as when it went to another consumer."""
+        partitions = self._waiting.get(lane, OrderedDict())
+        self.queued_bytes -= sum(size for _, size in partitions.pop(partition, ()))
+        if not partitions:
+            self._waiting.pop(lane, None)
 
     def _pop(self, lane: str) -> T:
-        queue = self._waiting[lane]
-        record, size = queue.popleft()
+        partitions = self._waiting[lane]
+        partition, records = next(iter(partitions.items()))
+        record, size = records.popleft()
         self.queued_bytes -= size
         self._busy[lane] = self._busy.get(lane, 0) + 1
-        if queue:
+        if records:
+            partitions.move_to_end(partition)
+        else:
+            del partitions[partition]
+        if partitions:
             self._waiting.move_to_end(lane)
         else:
             del self._waiting[lane]
