@@ -1,10 +1,14 @@
 """Writes a record whose header has a name that is not UTF-8, as a client in another language may: aiokafka's producer refuses to."""
 
+import asyncio
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import NotLeaderForPartitionError
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
+
+_WAIT_S = 10.0
 
 
 class _Name:
@@ -20,9 +24,13 @@ async def send_with_foreign_header(producer: AIOKafkaProducer, topic: str, parti
     batch = _DefaultRecordBatchBuilderPy(2, 0, 0, -1, -1, -1, 1 << 20)
     assert batch.append(0, 1_700_000_000_000, key, value, [(name, b"x")]) is not None
     client = producer.client
-    answer = await client.send(
-        client.cluster.leader_for_partition(TopicPartition(topic, partition)), ProduceRequest(None, -1, 10_000, [(topic, [(partition, bytes(batch.build()))])])
-    )
-    ((_, ((_, error, offset, *_),)),) = answer.topics
+    request = ProduceRequest(None, -1, 10_000, [(topic, [(partition, bytes(batch.build()))])])
+    async with asyncio.timeout(_WAIT_S):
+        while True:
+            answer = await client.send(client.cluster.leader_for_partition(TopicPartition(topic, partition)), request)
+            ((_, ((_, error, offset, *_),)),) = answer.topics
+            if error != NotLeaderForPartitionError.errno:  # said of a topic that was made a moment ago
+                break
+            await asyncio.sleep(0.05)
     assert error == 0, error
     return int(offset)

@@ -19,6 +19,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
+from integration.foreign_headers import send_with_foreign_header
 from integration.real_kafka import RealKafka
 from integration.slow_llm import SlowLlm
 from mistudio_explain.cli.replay_order import ReplayOrder, plan
@@ -35,6 +36,7 @@ from mistudio_explain.kafka.publisher import publish
 from mistudio_explain.kafka.records import outgoing, received_feature
 from mistudio_explain.kafka.subscribers import partitions_of
 from mistudio_explain.kafka.topics import topic_specs
+from mistudio_explain.kafka.unreadable import TolerantFetch
 from mistudio_explain.replay import service as replay
 from mistudio_explain.settings import KafkaSettings, Settings, StoreSettings
 from mistudio_explain.store.jobs import Change, open_store
@@ -98,9 +100,10 @@ async def standing(settings: Settings, topic: str) -> list[ConsumerRecord]:
         left = {tp for tp in partitions if end[tp] > 0}
         await consumer.seek_to_beginning(*partitions)
         found: list[ConsumerRecord] = []
+        fetch = TolerantFetch()
         async with asyncio.timeout(WAIT_S):
             while left:
-                for records in (await consumer.getmany(*left, timeout_ms=200)).values():
+                for records in (await fetch.readable(consumer, timeout_ms=200)).values():
                     found += records
                 left = {tp for tp in left if await consumer.position(tp) < end[tp]}
         return found
@@ -226,6 +229,23 @@ async def test_a_topic_that_was_made_again_gives_no_wrong_feature(settings: Sett
     assert seal.expected == 1
     (note,) = seal.notes
     assert note.startswith("5 of 6 features do not stand where they were read from")
+
+
+async def test_records_that_no_client_in_python_can_unpack_stop_neither_orders_nor_copies(settings: Settings) -> None:
+    places = await send(settings, [feature(0)])
+    async with clients_of(settings).producer([topics.FEATURES, topics.JOBS, topics.REPLAYS]) as producer:
+        foreign = await send_with_foreign_header(producer, topics.FEATURES, places[0].partition, b"m", encode(feature(1)))
+        await send_with_foreign_header(producer, topics.JOBS, 0, b"nobody|request", b"junk")
+        for partition in range(settings.kafka.partitions):
+            await send_with_foreign_header(producer, topics.REPLAYS, partition, b"m", b"junk")
+    places += [places[0].model_copy(update={"offset": foreign}), *await send(settings, [feature(2)])]
+    admit(settings, [(str(n), place) for n, place in enumerate(places)])
+    await order(settings, ReplayPart(from_job="find_1", of="explain_1"))
+    async with replayer(settings):
+        seal = await until_sealed(settings)
+    assert seal.expected == 2
+    (note,) = seal.notes
+    assert note.startswith("1 of 3 features do not stand where they were read from")
 
 
 async def test_a_period_is_of_when_features_were_published(settings: Settings) -> None:

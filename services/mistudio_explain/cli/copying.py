@@ -20,6 +20,7 @@ from mistudio_explain.events.topics import JOBS, REPLAYS
 from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.kafka.records import HEADER_JOB, header_of
 from mistudio_explain.kafka.subscribers import partitions_of
+from mistudio_explain.kafka.unreadable import TolerantFetch
 from mistudio_explain.replay.service import SERVICE
 
 _POLL_MS = 200
@@ -43,10 +44,11 @@ async def follow_copies(clients: KafkaClients, job: str) -> AsyncIterator[AsyncI
 
 async def _copies(consumer: AIOKafkaConsumer, job: str) -> AsyncIterator[int | SealedPart]:
     keys, name = {f"{job}|{part}".encode() for part in (JobPart.SEALED, JobPart.CONTROL)}, job.encode()
+    fetch = TolerantFetch()
     while True:
         seal: SealedPart | None = None
         copied = 0
-        for tp, records in (await consumer.getmany(timeout_ms=_POLL_MS)).items():
+        for tp, records in (await fetch.readable(consumer, timeout_ms=_POLL_MS)).items():
             if tp.topic == REPLAYS:
                 copied += sum(header_of(record, HEADER_JOB) == name for record in records)
                 continue

@@ -54,9 +54,6 @@ class TolerantFetch:
 
     async def readable(self, consumer: AIOKafkaConsumer, *, timeout_ms: int, max_records: int | None = None) -> dict[TopicPartition, list[ConsumerRecord]]:
         """Fetch from all assigned partitions, for those who only look: what cannot be unpacked is for its topic's service to give up."""
-        if not consumer.assignment():  # what comes with the first assignment is theirs
-            found: dict[TopicPartition, list[ConsumerRecord]] = await consumer.getmany(timeout_ms=timeout_ms, max_records=max_records)
-            return found
         return (await self(consumer, sorted(consumer.assignment()), timeout_ms=timeout_ms, max_records=max_records))[0]
 
     async def __call__(self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition], *, timeout_ms: int, max_records: int | None) -> Fetched:

@@ -16,6 +16,7 @@ from mistudio_explain.events.topics import REPLAYS
 from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.kafka.records import HEADER_EVENT, HEADER_FEATURE, HEADER_JOB, HEADER_REQUEST, HEADER_SOURCE
 from mistudio_explain.kafka.subscribers import partitions_of
+from mistudio_explain.kafka.unreadable import TolerantFetch
 from mistudio_explain.replay.stage import Place, Run, Selection, Tally, identity_of, is_within, runs
 
 CLOCKS_APART_MS = 600_000
@@ -51,8 +52,9 @@ async def copied_already(clients: KafkaClients, order: JobEvent) -> set[Place]:
             consumer.assign(list(left))
         for tp in left:
             consumer.seek(tp, since[tp].offset)
+        fetch = TolerantFetch()
         while left:
-            for records in (await consumer.getmany(timeout_ms=_POLL_MS, max_records=_TAKEN)).values():
+            for records in (await fetch.readable(consumer, timeout_ms=_POLL_MS, max_records=_TAKEN)).values():
                 found |= {place for record in records if (place := _copied_for(record, order, names)) is not None}
             left = {tp: offset for tp, offset in left.items() if await consumer.position(tp) < offset}
     return found
@@ -158,9 +160,14 @@ class Copy:
             cursors = await _cursors(consumer, wanted, tally)
             unconfirmed = _Unconfirmed(tally, told)
             idle_since = time.monotonic()
+            fetch = TolerantFetch()
             while cursors:
                 await held()
-                batches = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_TAKEN)
+                batches, unreadable = await fetch(consumer, list(cursors), timeout_ms=_POLL_MS, max_records=_TAKEN)
+                for record in unreadable:
+                    tp = TopicPartition(record.topic, record.partition)
+                    tally.strangers += record.offset in cursors[tp].wanted
+                    _go_on(consumer, cursors, tp, record.offset + 1)
                 for tp, records in batches.items():
                     if tp in cursors:
                         await self._send(producer, cursors[tp], records, unconfirmed)

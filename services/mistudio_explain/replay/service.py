@@ -19,6 +19,7 @@ from mistudio_explain.events.topics import JOBS, REPLAYS
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.committed import committed_offsets
 from mistudio_explain.kafka.records import outgoing
+from mistudio_explain.kafka.unreadable import TolerantFetch
 from mistudio_explain.observability.metrics import EVENTS_OUT
 from mistudio_explain.replay.copying import Copy, copied_already
 from mistudio_explain.replay.selection import selection_of
@@ -70,6 +71,7 @@ class Replayer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is 
         self._app = app
         self._consumer = consumer
         self._group = group
+        self._fetch = TolerantFetch()
         self._orders = Orders()
         self._leads = False
         self._goal: int | None = None
@@ -91,9 +93,17 @@ class Replayer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is 
             self._consumer.assign([_ORDERS])
             await self.on_partitions_assigned([_ORDERS])
         while True:
-            for records in (await self._consumer.getmany(timeout_ms=_POLL_MS)).values():
+            if self._leads and self._goal is None:
+                await self._read_anew()
+            was_reading = self._goal is not None
+            fetched, unreadable = await self._fetch(self._consumer, sorted(self._consumer.assignment()), timeout_ms=_POLL_MS, max_records=None)
+            if not was_reading or self._goal is None:  # it began to lead just now, and reads from the first order on
+                continue
+            for record in unreadable:
+                _say_unreadable(record, "the name of a header is not UTF-8")
+            for records in fetched.values():
                 self._take(records)
-            if self._leads and await self._has_caught_up():
+            if self._leads and await self._consumer.position(_ORDERS) >= self._goal:
                 await self._turn()
                 await self._commit_when_due()
 
@@ -113,29 +123,28 @@ class Replayer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is 
             self._copying[1].cancel()
 
     async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
-        """Begin to lead: read everything anew."""
-        if _ORDERS not in assigned:
-            return
-        self._orders, self._goal, self._leads = Orders(), None, True
-        self._seen_alive = time.monotonic()
-        self._consumer.seek(_ORDERS, 0)
+        """Begin to lead, once everything is read anew."""
+        if _ORDERS in assigned:
+            self._orders, self._goal, self._leads = Orders(), None, True
+            self._seen_alive = time.monotonic()
+
+    async def _read_anew(self) -> None:
+        if self._group is not None:
+            stored = await committed_offsets(self._app.admin, self._group, [_ORDERS])
+            self._begun = stored[_ORDERS][1] if _ORDERS in stored else None
+        goal: int = (await self._consumer.end_offsets([_ORDERS]))[_ORDERS]
+        if _ORDERS in self._consumer.assignment():
+            self._consumer.seek(_ORDERS, 0)
+            self._goal = goal
 
     def _take(self, records: Sequence[ConsumerRecord]) -> None:
         for record in records:
             try:
                 event = None if record.value is None else decode(JobEvent, record.value)
             except MalformedEvent as error:
-                log.error("replayer.unreadable", topic=record.topic, partition=record.partition, offset=record.offset, error=str(error))
+                _say_unreadable(record, str(error))
                 continue
             self._orders.take((record.key or b"").decode("utf-8", "replace"), event, record.offset)
-
-    async def _has_caught_up(self) -> bool:
-        if self._goal is None:
-            if self._group is not None:
-                stored = await committed_offsets(self._app.admin, self._group, [_ORDERS])
-                self._begun = stored[_ORDERS][1] if _ORDERS in stored else None
-            self._goal = (await self._consumer.end_offsets([_ORDERS]))[_ORDERS]
-        return bool(await self._consumer.position(_ORDERS) >= self._goal)
 
     async def _turn(self) -> None:
         """Look after the order that is being run, or begin the next."""
@@ -231,3 +240,7 @@ class Replayer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is 
 
     async def _done_before(self) -> int:
         return next((order.offset for order in self._orders.open()), int(await self._consumer.position(_ORDERS)))
+
+
+def _say_unreadable(record: ConsumerRecord, error: str) -> None:
+    log.error("replayer.unreadable", topic=record.topic, partition=record.partition, offset=record.offset, error=error)
