@@ -31,11 +31,10 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """What must become of a feature, and the word that is in its texts alone; a bare one has no text that says anything."""
+    """What must become of a feature, and the word that is in its texts alone."""
 
     outcome: str
     word: str
-    is_bare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ def fates(jobs: Sequence[Job], cursed: frozenset[str] = frozenset()) -> Mapping[
                 outcome = "failed"
             else:
                 outcome = "explained"
-            expected[job.explain_job_id, f"{feature['source_id']}/{feature['feature_id']}"] = Fate(outcome, word, is_bare)
+            expected[job.explain_job_id, f"{feature['source_id']}/{feature['feature_id']}"] = Fate(outcome, word)
     return expected
 
 
@@ -80,7 +79,7 @@ def _make_job(folder: Path, letter: str, model: str, count: int) -> Job:
 
 def _feature(real: Mapping[str, Any], letter: str, number: int) -> dict[str, Any]:
     word = f"zq{letter}{number:05}q"
-    has_text = number % _WITHOUT_TEXT_OF != _WITHOUT_TEXT_OF // 4
+    has_text = number % _WITHOUT_TEXT_OF != _WITHOUT_TEXT_OF // 10
     texts = [{**activation, "text": f"{activation['text']} {word}" if has_text else _NO_TEXT} for activation in real["top_activations"]]
     return {
         **real,

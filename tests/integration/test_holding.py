@@ -26,6 +26,7 @@ from mistudio_explain.kafka import lane_backlog
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.kafka.controls import JobControls
+from mistudio_explain.kafka.letters import redelivered, revision_of
 from mistudio_explain.kafka.records import HEADER_ATTEMPT, HEADER_NOT_BEFORE, Outgoing, Received, outgoing, received, received_feature
 from mistudio_explain.llm.answers_cache import MemoryAnswers
 from mistudio_explain.llm.endpoint import Endpoint
@@ -241,6 +242,46 @@ async def test_a_cancelled_job_ends_as_skipped_its_running_calls_are_closed_and_
     assert all((outcome.reason or "").startswith("cancelled") for outcome in found.values())
     assert sorted(drafts) == ["1000", "1001"]
     assert explainer.started <= 4 + 2  # the last two have the same prompt
+
+
+def retried(number: int) -> Outgoing:
+    """A feature that failed in its job's first revision, as `dlq retry` sends it."""
+    letter = DeadLetter(
+        source=Coordinates(topic=topics.FEATURES, partition=0, offset=number),
+        raw=encode(feature(number)),
+        raw_key=b"m",
+        service="context",
+        error="Error",
+        message="",
+        attempts=3,
+        at_ms=0,
+    )
+    return redelivered(letter, attempt=0, revision=revision_of(letter) + 1)
+
+
+async def test_retries_in_flight_end_with_their_cancelled_job_and_what_is_sent_to_the_reopened_job_goes_on(clean_kafka: RealKafka) -> None:
+    app = new_app(clean_kafka, quality=QualitySettings(explain_poor=True))
+    explainer, controls = Explainer(), JobControls(app)
+    context_service.register(app, controls, family="")
+    generation_service.register(app, controls, await endpoints_of(explainer, 4), MemoryAnswers(), Random(0))
+    async with app.running():
+        await app.publish(retried(number) for number in range(40))
+        await until(lambda: explainer.started == 4)
+        (lane,) = app.known_lanes - {topics.EXPRESS, topics.SHARED}
+        await records_of(app, lane, 40)
+        await order(app, "cancel")
+        await until(lambda: controls.is_stopped("explain_1", 0))
+        await app.publish(retried(number) for number in range(40, 50))
+        await until(lambda: explainer.cut_off == 4)
+        await records_of(app, topics.EXPLANATIONS, 50)
+        await order(app, "reopen", revision=1)
+        await app.publish([outgoing(feature(1000, request=JobRequest(explain_job_id="explain_1", revision=1)))])
+        explainer.let.set()
+        drafts = [decode(ExplanationDrafted, record.value).subject.feature_key for record in await records_of(app, topics.DRAFTS, 1)]
+        found = await outcomes_in(app)
+    assert drafts == ["1000"]
+    assert set(found) == {str(number) for number in range(50)}
+    assert {(outcome.outcome, (outcome.reason or "")[:9], outcome.subject.revision) for outcome in found.values()} == {(OutcomeKind.SKIPPED, "cancelled", 0)}
 
 
 async def test_drafts_in_flight_of_a_deleted_job_resurrect_nothing(clean_kafka: RealKafka) -> None:

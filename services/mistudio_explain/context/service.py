@@ -35,24 +35,30 @@ def register(app: StreamApp, controls: JobControls, *, family: str) -> None:
     samples = Samples(backgrounds.of)
     backlogs = LaneBacklogs(app)
 
+    def entered(taken: list[Received[FeatureFound]], feature: Received[FeatureFound]) -> list[Outgoing]:
+        """That a feature entered its job; it is added to those that are taken. Nothing enters a deleted job."""
+        if controls.is_deleted(feature.event.effective_request.explain_job_id, feature.job_revision):
+            PASSED_OVER.labels(service=_SERVICE, why="deleted").inc()
+            return []
+        admitted = outgoing(admission(feature.event, feature.source).model_copy(update={"revision": feature.job_revision}))
+        taken.append(feature)
+        return [admitted]
+
     def about(lanes: set[str], feature: Received[FeatureFound]) -> list[Outgoing]:
         """What a feature becomes; a lane that it needs is added to those that exist or will be made for its batch."""
         source = feature.source
-        asked = feature.event.effective_request
-        if controls.is_deleted(asked.explain_job_id, asked.revision):
-            PASSED_OVER.labels(service=_SERVICE, why="deleted").inc()
-            return []
-        entered = outgoing(admission(feature.event, source))
+        asked = feature.event.effective_request.model_copy(update={"revision": feature.job_revision})
         if controls.is_stopped(asked.explain_job_id, asked.revision):
-            PASSED_OVER.labels(service=_SERVICE, why="cancelled").inc()
-            return [entered, outgoing(cancelled(Subject.of(feature.event, source)))]
+            is_deleted = controls.is_deleted(asked.explain_job_id, asked.revision)  # since it entered
+            PASSED_OVER.labels(service=_SERVICE, why="deleted" if is_deleted else "cancelled").inc()
+            return [] if is_deleted else [outgoing(cancelled(Subject.of(feature.event, source), revision=asked.revision))]
         made = build(feature.event, policy, templates, source)
         if isinstance(made, ExplanationRequested):
             topic = lane_for(made, lanes, express_features=settings.limits.express_features, max_lanes=settings.limits.max_lanes)
             lanes.add(topic)
-            return [entered, outgoing(made, topic=topic)]
+            return [outgoing(made.model_copy(update={"request": asked}), topic=topic)]
         OUTCOMES.labels(outcome=made.outcome.value, verification="none").inc()
-        return [entered, outgoing(made)]
+        return [outgoing(made)]
 
     async def publish_samples(changed: list[JobBackground]) -> None:
         await app.publish(outgoing(background) for background in changed)
@@ -73,7 +79,9 @@ def register(app: StreamApp, controls: JobControls, *, family: str) -> None:
         await controls.complete()
         if not {own_lane(feature.event.target_model) for feature in features} <= app.known_lanes:
             await app.look_for_lanes()
-        made = await app.each(features, partial(about, set(app.known_lanes)), service=_SERVICE)
+        taken: list[Received[FeatureFound]] = []
+        await app.publish(await app.each(features, partial(entered, taken), service=_SERVICE))  # also of those that fail from here on
+        made = await app.each(taken, partial(about, set(app.known_lanes)), service=_SERVICE)
         for topic in {record.topic for record in made}:
             await app.ensure_lane(topic)
         await app.publish(made)

@@ -68,7 +68,7 @@ class JobRequest(Record):
     """What each stage must know of the explain job; it travels with the feature, so that no stage has to look it up."""
 
     explain_job_id: Id = Field(description="The job that the outcome belongs to.")
-    revision: int = Field(default=0, ge=0, description="0 at first; +1 by a dead-letter retry, re-score, second pass or reopening.")
+    revision: int = Field(default=0, ge=0, description="The job's revision: 0 at first; +1 by each reopening. A retry raises that of the outcome alone.")
     tenant: Tenant = Field(default="default", description="The organisation that the job belongs to.")
     route: str | None = Field(default=None, description="Explainer model to use instead of what the routing policy says.")
     prompt_version: str | None = Field(default=None, description="Prompt template to use, `name@version`; absent: the service's default.")

@@ -25,6 +25,7 @@ def register(app: StreamApp, controls: JobControls, endpoints: Endpoints, answer
     The express lane has its own places, as many as its share of the slots, and takes the next slot that falls free.
     """
     settings = app.settings
+    app.unready_while(endpoints.unready_because)
     in_flight = math.ceil(endpoints.slots * settings.generation.in_flight_per_slot)
 
     express_in_flight = max(1, math.floor(endpoints.slots * settings.limits.express_share))
@@ -40,14 +41,15 @@ def register(app: StreamApp, controls: JobControls, endpoints: Endpoints, answer
     async def generation(request: Received[ExplanationRequested]) -> list[Record]:
         await controls.complete()
         subject, is_urgent = request.event.subject, request.record.topic == EXPRESS
+        job, revision = subject.explain_job_id, request.event.request.revision
         explaining = explain(request.event, endpoints, answers, llm=settings.llm, generation=settings.generation, rng=rng, is_urgent=is_urgent)
-        draft = await controls.unless_stopped(subject.explain_job_id, subject.revision, explaining)
+        draft = await controls.unless_stopped(job, revision, explaining)
         if draft is not None:
             _count(draft)
             return [draft]
-        is_deleted = controls.is_deleted(subject.explain_job_id, subject.revision)
+        is_deleted = controls.is_deleted(job, revision)
         PASSED_OVER.labels(service=_SERVICE, why="deleted" if is_deleted else "cancelled").inc()
-        return [] if is_deleted else [cancelled(subject)]
+        return [] if is_deleted else [cancelled(subject, revision=revision)]
 
 
 def _count(draft: ExplanationDrafted) -> None:

@@ -26,12 +26,16 @@ _STOPPED = frozenset({"cancel", *_DELETED})
 class JobControls:
     """The newest order about each job; an order is about all records of its revision and of earlier ones.
 
+    That is the job's revision, which only a reopening raises, and not the outcome's: a dead letter's retry raises that
+    one too, and would escape an order that was given while it was on its way.
+
     One for a process: the topic is read whole, to its end before a service takes its first record.
     """
 
     def __init__(self, app: StreamApp) -> None:
         self._orders: dict[str, tuple[str, int]] = {}
-        self._running: dict[str, set[asyncio.Task[Any]]] = defaultdict(set)
+        self._running: dict[str, dict[asyncio.Task[Any], int]] = defaultdict(dict)
+        """By job: what runs, and of which revision."""
 
         @app.whole(JOBS, service="controls")
         async def follow(records: Sequence[ConsumerRecord]) -> None:
@@ -60,7 +64,7 @@ class JobControls:
             work.close()
             return None
         task = asyncio.ensure_future(work)
-        self._running[job].add(task)
+        self._running[job][task] = revision
         try:
             return await task
         except asyncio.CancelledError:
@@ -68,7 +72,7 @@ class JobControls:
                 return None
             raise
         finally:
-            self._running[job].discard(task)
+            self._running[job].pop(task)
             if not self._running[job]:
                 del self._running[job]
 
@@ -88,8 +92,9 @@ class JobControls:
             return
         self._orders[job] = (event.control.action, event.revision)
         if event.control.action in _STOPPED:
-            for task in self._running.get(job, ()):
-                task.cancel()
+            for task, revision in self._running.get(job, {}).items():
+                if revision <= event.revision:
+                    task.cancel()
 
 
 def _is_cancelled_itself() -> bool:
@@ -97,6 +102,10 @@ def _is_cancelled_itself() -> bool:
     return this is not None and this.cancelling() > 0
 
 
-def cancelled(subject: Subject) -> FeatureOutcome:
-    """The outcome of a feature whose job was cancelled before it was explained."""
-    return FeatureOutcome(outcome=OutcomeKind.SKIPPED, reason="cancelled: the job was cancelled before this feature was explained", subject=subject)
+def cancelled(subject: Subject, *, revision: int) -> FeatureOutcome:
+    """The outcome of a feature whose job was cancelled before it was explained.
+
+    It has the job's `revision`, also when it was a retry that was cut off: none of it counts as settled once the job is reopened.
+    """
+    reason = "cancelled: the job was cancelled before this feature was explained"
+    return FeatureOutcome(outcome=OutcomeKind.SKIPPED, reason=reason, subject=subject.model_copy(update={"revision": revision}))

@@ -46,6 +46,8 @@ class Received(Generic[E]):
 
     event: E
     record: ConsumerRecord
+    job_revision: int = 0
+    """Of a feature: the revision of its job that it was sent for; a retry raises the outcome's revision and not this one."""
 
     @property
     def source(self) -> Coordinates:
@@ -117,10 +119,10 @@ def received_feature(record: ConsumerRecord) -> Received[FeatureFound]:
     raw = header_of(record, HEADER_REQUEST)
     if raw is not None:
         feature = feature.model_copy(update={"request": decode(JobRequest, raw)})
-    revision = number_in(record, HEADER_REVISION)
-    if revision is not None and revision != feature.effective_request.revision:
-        feature = feature.model_copy(update={"request": feature.effective_request.model_copy(update={"revision": revision})})
-    return Received(feature, record)
+    asked, revision = feature.effective_request, number_in(record, HEADER_REVISION)
+    if revision is not None and revision != asked.revision:
+        feature = feature.model_copy(update={"request": asked.model_copy(update={"revision": revision})})
+    return Received(feature, record, asked.revision)
 
 
 def outgoing(event: Record, *, topic: str | None = None) -> Outgoing:

@@ -97,6 +97,20 @@ async def test_work_of_a_job_is_cut_off_when_it_is_cancelled_and_other_work_is_n
     assert await controls.unless_stopped(JOB, 1, work()) == "done"
 
 
+async def test_an_order_cuts_off_no_work_of_a_later_revision(topic: Topic, controls: JobControls) -> None:
+    let = asyncio.Event()
+
+    async def work() -> str:
+        await let.wait()
+        return "done"
+
+    reopened = asyncio.create_task(controls.unless_stopped(JOB, 1, work()))
+    await asyncio.sleep(0)
+    await topic.order("cancel", revision=0)  # it is read late
+    let.set()
+    assert await reopened == "done"
+
+
 async def test_a_worker_that_loses_its_partition_is_no_cancelled_job(topic: Topic, controls: JobControls) -> None:
     async def work() -> None:
         await asyncio.Event().wait()
