@@ -7,8 +7,10 @@ The rows of the million are written into the store directly, about 0.6 KB each; 
 import asyncio
 import gc
 import io
-import multiprocessing
+import os
 import sqlite3
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -37,6 +39,7 @@ from mistudio_explain.kafka.topics import topic_specs
 from mistudio_explain.settings import KafkaSettings, LimitSettings, ReportSettings, Settings, StoreSettings
 from mistudio_explain.store.jobs import Change, open_store, reading
 
+PROGRAM = Path(sys.executable).with_name("mistudio-explain")
 EVENTS = 10_000
 SIZE = 4_000
 ROWS = (100_000, 1_000_000)
@@ -166,48 +169,55 @@ def prefill(settings: StoreSettings, rows: int) -> None:
         store.reported("explain_before", store.due()[0][1], "incomplete")
 
 
-def restarted(settings: Settings, started: float, answer: "multiprocessing.Queue[tuple[float, float, float]]") -> None:
-    """A new process of the aggregator: seconds until its modules are loaded, until the first new event is in the store, and its memory in the end, MiB."""
-    loaded = time.time() - started
+def restarted(settings: Settings, before: int, log: Path) -> tuple[float, float, float]:
+    """`serve aggregator` with new events waiting, as operations start it.
 
-    gc.set_threshold(*COLLECT_AFTER)
-
-    async def run() -> None:
-        clients = KafkaClients(settings.kafka, settings.limits)
-        async with assembled(settings, clients, ["aggregator"]) as assembly, assembly.app.running():
-            first = 0.0
-            while (done := applied(settings)) < NEW:
-                first = first or (time.time() - started if done else 0.0)
-                await asyncio.sleep(0.01)
-            await asyncio.sleep(1.0)
-            answer.put((loaded, first or time.time() - started, psutil.Process().memory_info().rss / (1 << 20)))
-
-    asyncio.run(run())
+    Seconds until it says that it serves, and until the first event beyond `before` is in its store; its memory after the last, MiB.
+    """
+    environment = os.environ | {
+        "MISTUDIO_EXPLAIN_KAFKA__BOOTSTRAP_SERVERS": str(settings.kafka.bootstrap_servers),
+        "MISTUDIO_EXPLAIN_STORE__URL": settings.store.url,
+        "MISTUDIO_EXPLAIN_REPORTS__DIRECTORY": str(settings.reports.directory),
+    }
+    with log.open("wb") as out:
+        started = time.perf_counter()
+        process = subprocess.Popen([str(PROGRAM), "serve", "aggregator"], env=environment, cwd=log.parent, stdout=out, stderr=out)
+    try:
+        serving = first = 0.0
+        while (done := applied(settings)) < before + NEW or not serving:
+            if process.poll() is not None:
+                raise RuntimeError(f"the aggregator ended with {process.returncode}:\n{log.read_text()}")
+            if not serving and b'"serving"' in log.read_bytes():
+                serving = time.perf_counter() - started
+            if not first and done > before:
+                first = time.perf_counter() - started
+            time.sleep(0.01)
+        time.sleep(1.0)
+        return serving, first or time.perf_counter() - started, psutil.Process(process.pid).memory_info().rss / (1 << 20)
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def restarts(kafka: RealKafka, folder: Path) -> None:
     """Print restart and memory with many rows."""
-    spawn = multiprocessing.get_context("spawn")
     rows, memory = [], []
     for count in ROWS:
         kafka.delete_topics("mistudio.")
         store = StoreSettings(url=f"sqlite:///{folder}/{count}.db")
         prefill(store, count)
-        settings = Settings(
-            kafka=KafkaSettings(bootstrap_servers=kafka.bootstrap), store=store, reports=ReportSettings(directory=folder / "out")
-        )  # fmt: skip
-        asyncio.run(fill(settings, outcomes(NEW, SIZE, 20, "explain_new")))
-        answer: multiprocessing.Queue[tuple[float, float, float]] = spawn.Queue()
-        process = spawn.Process(target=restarted, args=(settings, time.time(), answer))
-        process.start()
-        loaded, first, mib = answer.get(timeout=300)
-        process.join()
-        memory.append(mib)
-        rows.append([f"{count:,}", f"{first:.2f}", f"{loaded:.2f}", f"{mib:.0f}", f"{(folder / f'{count}.db').stat().st_size / 1e9:.2f}"])
+        settings = Settings(kafka=KafkaSettings(bootstrap_servers=kafka.bootstrap), store=store, reports=ReportSettings(directory=folder / "out"))
+        starts = []
+        for run in range(RUNS):
+            asyncio.run(fill(settings, outcomes(NEW, SIZE, 20, f"explain_new_{run}")))
+            starts.append(restarted(settings, run * NEW, folder / "aggregator.log"))
+        serving, first, mib = zip(*starts, strict=True)
+        memory.append(mib[-1])
+        rows.append([f"{count:,}", spread(first), spread(serving), f"{mib[-1]:.0f}", f"{(folder / f'{count}.db').stat().st_size / 1e9:.2f}"])
     columns = (
         "rows in the store",
         "process start to first new event, s (goal < 2)",
-        "of these, until its modules are loaded",
+        "to `serving`, s",
         f"RSS after {NEW:,} new events, MiB",
         "file, GB",
     )

@@ -1,4 +1,8 @@
-"""Puts the services of a process together out of its settings."""
+"""Puts the services of a process together out of its settings.
+
+A service's modules are loaded where it is put together, so that a process starts without what only others need: the
+aggregator, which people wait for after a restart, without numpy, templates of prompts and parsers of answers.
+"""
 
 import random
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -6,24 +10,17 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from mistudio_explain.aggregation import service as aggregation
 from mistudio_explain.aggregation.reports import JobReports
-from mistudio_explain.context import service as context
 from mistudio_explain.context.policy import DEMONSTRATION
 from mistudio_explain.errors import BadSettings
-from mistudio_explain.generation import service as generation
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.kafka.controls import JobControls
 from mistudio_explain.kafka.lag_refresh import refresh_lag
 from mistudio_explain.llm.endpoints import Endpoints
-from mistudio_explain.redelivery import service as redelivery
-from mistudio_explain.replay import service as replay
 from mistudio_explain.settings import Settings
 from mistudio_explain.store.answers import StoredAnswers
 from mistudio_explain.store.seat import Seat
-from mistudio_explain.validation import service as validation
-from mistudio_explain.validation.validator import Validator
 
 SERVICES = ("context", "generation", "validation", "aggregator", "redelivery", "replayer")
 _CONTROLLED = frozenset({"context", "generation", "validation"})
@@ -54,21 +51,34 @@ async def assembled(settings: Settings, clients: KafkaClients, services: Sequenc
             endpoints = await stack.enter_async_context(opened_endpoints(settings, rng))
         controls = JobControls(app) if _CONTROLLED & set(services) else None
         if "context" in services and controls is not None:
+            from mistudio_explain.context import service as context
+
             context.register(app, controls, family=_family(settings, endpoints))
         if "generation" in services and controls is not None and endpoints is not None:
+            from mistudio_explain.generation import service as generation
+
             answers = stack.enter_context(StoredAnswers.opened(settings.store))
             generation.register(app, controls, endpoints, answers, rng)
         if "validation" in services and controls is not None:
+            from mistudio_explain.validation import service as validation
+            from mistudio_explain.validation.validator import Validator
+
             validation.register(app, controls, Validator.load(settings.quality))
         if "replayer" in services:
+            from mistudio_explain.replay import service as replay
+
             replay.register(app)
         if "aggregator" in services:
+            from mistudio_explain.aggregation import service as aggregation
+
             seat = stack.enter_context(_seat(settings))
             reports = JobReports(lambda: seat.store, settings)
             aggregation.register(app, seat, reports)
             if not clients.is_embedded:  # which keeps no groups
                 app.task("lag metrics", partial(refresh_lag, clients))
         if "redelivery" in services:
+            from mistudio_explain.redelivery import service as redelivery
+
             redelivery.register(app)
         yield Assembly(app, reports)
 

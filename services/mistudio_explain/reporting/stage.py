@@ -9,7 +9,6 @@ from mistudio_explain.events.explanation import FeatureOutcome
 from mistudio_explain.events.job import Artefact, JobReport
 from mistudio_explain.reporting.atomic import PendingFiles
 from mistudio_explain.reporting.json_files import write_explanation_results, write_feature_explanations
-from mistudio_explain.reporting.page import write_page
 from mistudio_explain.reporting.survey import survey
 from mistudio_explain.reporting.table import write_table
 
@@ -27,6 +26,8 @@ def write_reports(report: JobReport, outcomes: Callable[[], Iterable[FeatureOutc
     the same ones give the same bytes. The files of an earlier call are replaced together at the end; when anything
     fails, OSError for a full disk for instance, they stay as they were.
     """
+    from mistudio_explain.reporting.page import write_page  # here, because an aggregator counts long before it writes its first page
+
     figures = survey(outcomes())
     with PendingFiles(directory) as files:
         write_feature_explanations(files.create(FEATURE_EXPLANATIONS), report, figures, outcomes())
