@@ -23,6 +23,7 @@ from mistudio_explain.events.explanation import (
     FeatureOutcome,
     FeatureReviewed,
     Generation,
+    Header,
     Message,
     OutcomeKind,
     Prompt,
@@ -292,6 +293,7 @@ _RICH: tuple[Record, ...] = (
         explain_job_id="explain_7",
         feature_key="layer 12/5",
         at_ms=MOMENT_MS,
+        further_headers=[Header(name="other", value=b"\x00")],
     ),
     PartitionPaused(
         service="context", topic="mistudio.find.features", partition=3, letters=101, window_s=60.0, error="MalformedEvent: not Avro", at_ms=MOMENT_MS

@@ -98,6 +98,7 @@ def whole_json(kept: Kept, letter: DeadLetter) -> dict[str, Any]:
     return as_json(kept) | {
         "record_key": None if letter.raw_key is None else _text_or_hex(letter.raw_key),
         "headers": {header: _text_or_hex(value) for header, value in letter.headers.items()},
+        "further_headers": [[header.name, _text_or_hex(header.value)] for header in letter.further_headers],
         "event_name": name,
         "value": event,
         "value_unreadable": why,
@@ -116,7 +117,7 @@ def whole_text(kept: Kept, letter: DeadLetter) -> str:
         _named("feature", letter.feature_key or "cannot be told"),
         _named("key", "none" if letter.raw_key is None else _shown(letter.raw_key)),
         _named("headers", "" if letter.headers else "none"),
-        *("  " + plain(f"{name}: {_shown(value)}") for name, value in letter.headers.items()),
+        *("  " + plain(f"{name}: {_shown(value)}") for name, value in letter.all_headers),
     ]
     if letter.raw is None:
         return "\n".join([*said, _named("value", "none (a tombstone)")])

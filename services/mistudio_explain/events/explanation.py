@@ -282,6 +282,13 @@ class TokenChunk(Event):
     last: bool = Field(default=False, description="Whether it is the last one.")
 
 
+class Header(Record):
+    """One header of a record."""
+
+    name: str = Field(description="Its name.")
+    value: bytes = Field(description="Its value as it was.")
+
+
 class DeadLetter(Event):
     """A record that could not be handled (topic explain.dlq, key source topic/partition/offset)."""
 
@@ -289,7 +296,9 @@ class DeadLetter(Event):
     service: str = Field(description="The service that gave up.")
     raw: bytes | None = Field(default=None, description="The record's value as it was; absent when it had none.")
     raw_key: bytes | None = Field(default=None, description="The record's key as it was.")
-    headers: dict[str, bytes] = Field(default={}, description="The record's headers as they were.")
+    headers: dict[str, bytes] = Field(
+        default={}, description="The record's headers as they were; of those with one name the first, which is the one that counts."
+    )
     truncated: bool = Field(default=False, description="Whether `raw` was cut to fit.")
     error: str = Field(description="Class of the error.")
     message: str = Field(description="What it said.")
@@ -297,3 +306,9 @@ class DeadLetter(Event):
     explain_job_id: str | None = Field(default=None, description="The job, when it could be read.")
     feature_key: str | None = Field(default=None, description="The feature, when it could be read.")
     at_ms: int = Field(ge=0, description="When it was given up, milliseconds since 1970 UTC.")
+    further_headers: list[Header] = Field(default=[], description="The record's headers whose name `headers` holds already, in their order.")
+
+    @property
+    def all_headers(self) -> list[tuple[str, bytes]]:
+        """Names and values of all headers; those of one name in their order."""
+        return [*self.headers.items(), *((header.name, header.value) for header in self.further_headers)]

@@ -6,7 +6,7 @@ from aiokafka import ConsumerRecord
 
 from mistudio_explain.errors import MalformedEvent
 from mistudio_explain.events.codec import event_name
-from mistudio_explain.events.explanation import DeadLetter, ExplanationDrafted, ExplanationRequested, FeatureOutcome, OutcomeKind, Subject
+from mistudio_explain.events.explanation import DeadLetter, ExplanationDrafted, ExplanationRequested, FeatureOutcome, Header, OutcomeKind, Subject
 from mistudio_explain.events.job import Coordinates
 from mistudio_explain.events.topics import ADMISSIONS, DEAD_LETTERS, DRAFTS, ESCALATIONS, EXPLANATIONS
 from mistudio_explain.kafka.records import (
@@ -64,12 +64,20 @@ def attempt_of(record: ConsumerRecord) -> int:
 def _letter(record: ConsumerRecord, error: Exception, subject: Subject | None, *, service: str, now_ms: int, limit_bytes: int) -> DeadLetter:
     room = max(0, limit_bytes - _ENVELOPE_BYTES)
     tries: int = getattr(error, "attempts", 1)
+    headers: dict[str, bytes] = {}
+    further: list[Header] = []
+    for name, value in record.headers:
+        if name in headers:
+            further.append(Header(name=name, value=value or b""))
+        else:
+            headers[name] = value or b""
     return DeadLetter(
         source=_origin_of(record),
         service=service,
         raw=None if record.value is None else record.value[:room],
         raw_key=record.key,
-        headers={name: value or b"" for name, value in record.headers},
+        headers=headers,
+        further_headers=further,
         truncated=len(record.value or b"") > room,
         error=type(error).__name__,
         message=str(error).encode("utf-8", "replace").decode()[:_MESSAGE_LENGTH],

@@ -19,14 +19,14 @@ def redelivered(letter: DeadLetter, *, attempt: int, revision: int | None) -> Ou
     stood, so that a next letter about it takes this one's place; a feature's `mse-source` stays what it was.
     """
     first = f"{letter.source.topic}/{letter.source.partition}/{letter.source.offset}".encode()
-    headers = {name: value for name, value in letter.headers.items() if name != HEADER_NOT_BEFORE}
-    headers |= {HEADER_ATTEMPT: str(attempt).encode(), HEADER_ORIGIN: first}
+    news = {HEADER_ATTEMPT: str(attempt).encode(), HEADER_ORIGIN: first}
     if revision is not None:
-        headers[HEADER_REVISION] = str(revision).encode()
-    if letter.source.topic in _OF_FEATURES:
-        headers.setdefault(HEADER_SOURCE, first)
+        news[HEADER_REVISION] = str(revision).encode()
+    if letter.source.topic in _OF_FEATURES and HEADER_SOURCE not in letter.headers:
+        news[HEADER_SOURCE] = first
+    kept = [(name, value) for name, value in letter.all_headers if name != HEADER_NOT_BEFORE and name not in news]
     topic = topics.REPLAYS if letter.source.topic in _NOT_OURS else letter.source.topic
-    return Outgoing(topic, letter.raw_key, letter.raw, tuple(headers.items()))
+    return Outgoing(topic, letter.raw_key, letter.raw, (*kept, *news.items()))
 
 
 def revision_of(letter: DeadLetter) -> int:

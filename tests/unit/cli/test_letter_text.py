@@ -12,7 +12,7 @@ from rich.console import Console
 
 from mistudio_explain.cli.letter_text import event_in, letter_list, moment, size, whole_json, whole_text
 from mistudio_explain.events.codec import encode
-from mistudio_explain.events.explanation import DeadLetter
+from mistudio_explain.events.explanation import DeadLetter, Header
 from mistudio_explain.events.feature import Activation, FeatureFound, JobRequest
 from mistudio_explain.events.job import Coordinates, JobBackground
 from mistudio_explain.kafka.letter_box import Kept
@@ -70,6 +70,12 @@ def test_headers_are_text_the_event_that_they_hold_or_hex() -> None:
     assert "  x: hex ff 00\n" in shown
     assert "  esc: hex 1b 5b 32 4a\n" in shown
     assert '  mse-request: JobRequest {"explain_job_id":"explain_9"' in shown
+
+
+def test_every_header_of_a_name_is_shown() -> None:
+    kept, whole = letter(headers={"x": b"1"}, further_headers=[Header(name="x", value=b"2"), Header(name="x", value=b"\xff")])
+    assert "  x: 1\n  x: 2\n  x: hex ff\n" in whole_text(kept, whole)
+    assert whole_json(kept, whole)["further_headers"] == [["x", "2"], ["x", {"hex": "ff"}]]
 
 
 def test_scripts_get_everything_as_json_whatever_the_bytes_are() -> None:

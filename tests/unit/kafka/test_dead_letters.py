@@ -88,6 +88,15 @@ def test_however_often_a_record_is_redelivered_it_stays_the_same_and_its_letter_
     assert letter.attempts == 9
 
 
+def test_headers_of_one_name_are_kept_in_their_order_however_often_the_record_is_redelivered() -> None:
+    headers = (("x", b"1"), ("trace", b"a"), ("x", b"2"), ("trace", b"b"), ("trace", b"a"))
+    letter, _ = left_behind(record(topics.DRAFTS, b"?", b"k", headers))
+    assert (letter.headers, letter.all_headers[2:]) == ({"x": b"1", "trace": b"a"}, list(headers[2:]))
+    again = redelivery_of(redelivery_of(record(topics.DRAFTS, b"?", b"k", headers)))
+    for name in ("x", "trace"):
+        assert [value for each, value in again.headers if each == name] == [value for each, value in headers if each == name]
+
+
 def test_a_record_that_does_not_fit_into_a_retry_topic_whole_does_not_wait_there() -> None:
     large = record(topics.FEATURES, b"x" * 200_000)
     assert try_later(large, ThirdTime("why"), topic=topics.RETRY_SHORT, service="c", not_before_ms=0, now_ms=0, limit_bytes=100_000) is None
