@@ -310,7 +310,7 @@ class Storm:
             scenario=self.scenario,
             seed=self.seed,
             features=len(self.fates),
-            findings=findings,
+            findings=[*findings, *self.world.ended_by_themselves()],
             found=found,
             poison=self.poison,
             fates=self.fates,

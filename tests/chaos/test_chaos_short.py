@@ -14,6 +14,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from chaos.checker import DUPLICATED, LOST, UNEXPLAINED_LETTER, WRONG_COUNTER, Finding, check
+from chaos.fake_llm import Character, FakeLlm
 from chaos.honest_run import letter_value
 from chaos.inputs import Key
 from chaos.plan import Fault, draw
@@ -23,6 +24,7 @@ from chaos.scenarios import SHORT, STORM
 from chaos.storm import Result, run
 from chaos.table import table
 from chaos.wire import DEAD_LETTERS, EXPLANATIONS, FEATURES, REPORTS, decode, encode
+from chaos.world import ENDED_BY_ITSELF, Replica, World
 from integration.real_kafka import RealKafka
 
 SEED = int(os.environ.get("MISTUDIO_EXPLAIN_CHAOS_SEED", "1"))
@@ -48,6 +50,19 @@ def test_the_storm_is_of_the_size_that_is_promised() -> None:
     assert len(STORM.counts) == 3
     assert sum(event.fault in {Fault.KILL, *TIMED} for event in events) == 50
     assert sum(event.fault in {Fault.BROKER_KILL, Fault.BROKER_RESTART} for event in events) == 10
+
+
+def test_a_service_that_ends_by_itself_is_found_although_it_is_started_again(tmp_path: Path) -> None:
+    ended, killed = (Replica("validation", f"validation-{number}", {}, tmp_path) for number in (1, 2))
+    world = World(tmp_path, "127.0.0.1:9", FakeLlm(Character(1)), {}, slots=1)
+    world.replicas = [ended, killed]
+    for replica in world.replicas:
+        replica.start()  # without a Kafka in its settings it ends with 2
+    killed.kill()
+    assert ended.process is not None
+    ended.process.wait()
+    world.tend()
+    assert [(finding.kind, finding.about) for finding in world.ended_by_themselves()] == [(ENDED_BY_ITSELF, "validation-1")]
 
 
 class Aftermath:

@@ -10,11 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from chaos.checker import Finding
 from chaos.fake_llm import MODEL, FakeLlm
 
 PROGRAM = Path(sys.executable).with_name("mistudio-explain")
 REPLICAS = {"context": 2, "generation": 2, "validation": 2, "aggregator": 1, "redelivery": 1, "replayer": 0}
 """One aggregator, because its store is SQLite."""
+
+ENDED_BY_ITSELF = "service that ended by itself"
 
 _STOP_S = 30.0
 _RESTART_PAUSE_S = 1.0
@@ -160,6 +163,12 @@ class World:
                 self._restart_at[replica.name] = time.monotonic() + _RESTART_PAUSE_S
             elif time.monotonic() >= self._restart_at.get(replica.name, 0.0):
                 replica.start()
+
+    def ended_by_themselves(self) -> list[Finding]:
+        """A service waits for whatever is away: one that ended without being killed or told to is a finding, although it was started again."""
+        return [
+            Finding(ENDED_BY_ITSELF, replica.name, f"it ended with code {code}; {replica.log} says why") for replica in self.replicas for code in replica.exits
+        ]
 
     def publish(self, path: Path) -> Publishing:
         """Publish a find job as its upstream would."""
