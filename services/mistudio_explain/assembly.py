@@ -38,8 +38,9 @@ class Assembly:
 async def assembled(settings: Settings, clients: KafkaClients, services: Sequence[str], *, endpoints: Endpoints | None = None) -> AsyncIterator[Assembly]:
     """Open what the named services need and register them; nothing runs until `app.running()` is entered.
 
-    `endpoints` are those already open, for a caller that had to look at them first. Raises BadSettings for an
-    unknown service, Unreachable for an LLM endpoint that does not answer.
+    `endpoints` are those already open, for a caller that had to look at them first; else generation holds its records
+    while one is away. Raises BadSettings for an unknown service or a model that is not there, Unreachable for an LLM
+    endpoint that refuses its key.
     """
     if unknown := sorted(set(services) - set(SERVICES)):
         raise BadSettings(f"there is no service {', '.join(unknown)}; there are {', '.join(SERVICES)}")
@@ -48,7 +49,8 @@ async def assembled(settings: Settings, clients: KafkaClients, services: Sequenc
     async with AsyncExitStack() as stack:
         rng = random.Random()  # noqa: S311  (spreads retries in time)
         if endpoints is None and "generation" in services:
-            endpoints = await stack.enter_async_context(opened_endpoints(settings, rng))
+            endpoints = await Endpoints.open_though_away(settings.llm, rng=rng)
+            stack.push_async_callback(endpoints.close)
         controls = JobControls(app) if _CONTROLLED & set(services) else None
         if "context" in services and controls is not None:
             from mistudio_explain.context import service as context

@@ -40,7 +40,7 @@ class KafkaSettings(_Group):
     session_timeout_ms: int = Field(default=10_000, ge=1_000, description="After this silence a dead consumer's partitions go to others.")
     max_poll_interval_ms: int = Field(default=300_000, ge=1_000, description="A consumer that takes nothing for so long leaves its group; ours polls in time.")
     metadata_max_age_ms: int = Field(default=2_000, ge=100, description="Delay until a new lane is noticed; 15000 suits a cluster.")
-    start_timeout_s: float = Field(default=30.0, ge=0, description="How long to wait for the broker at start; a service waits for ever when 0.")
+    start_timeout_s: float = Field(default=30.0, ge=0, description="Wait for the broker at start, seconds; 0: services wait for ever, other commands try once.")
 
 
 class EndpointSettings(_Group):

@@ -138,6 +138,13 @@ def test_a_kafka_that_does_not_answer_is_said(command: Command, slow_llm: SlowLl
     assert f"127.0.0.1:{port}" in said
 
 
+def test_without_a_time_to_wait_a_command_tries_kafka_once(command: Command) -> None:
+    (port,) = free_ports(1)
+    command.settings = {"MISTUDIO_EXPLAIN_KAFKA__BOOTSTRAP_SERVERS": f"127.0.0.1:{port}", "MISTUDIO_EXPLAIN_KAFKA__START_TIMEOUT_S": "0"}
+    said = one_message(command.run("publish", str(EXAMPLE), "--explain-poor", expect=3))
+    assert f"127.0.0.1:{port}" in said
+
+
 def test_a_dry_run_estimates_and_starts_nothing(command: Command, tmp_path: Path, slow_llm: SlowLlm) -> None:
     command.settings = with_llm(slow_llm.url)
     done = command.run("run", str(EXAMPLE), "--explain-poor", "--dry-run", "--out", "out")

@@ -14,8 +14,10 @@ from mistudio_explain.assembly import SERVICES, assembled
 from mistudio_explain.cli.show import console
 from mistudio_explain.cli.start import prepare
 from mistudio_explain.errors import BadSettings
+from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.kafka.embedded import EmbeddedBroker, embedded_broker
+from mistudio_explain.kafka.patience import Patience
 from mistudio_explain.settings import Settings, StoreSettings
 
 log = structlog.get_logger(__name__)
@@ -57,8 +59,7 @@ async def _serve(settings: Settings, services: Sequence[str], health_host: str, 
                 from mistudio_explain.observability.health import health_server  # here, because `run` needs no web server
 
                 await stack.enter_async_context(health_server(assembly.app, health_host, health_port))
-            await clients.wait_until_reachable(settings.kafka.start_timeout_s or None)
-            await stack.enter_async_context(assembly.app.running())
+            await stack.enter_async_context(_running(assembly.app, clients, settings))
             log.info("serving", services=list(services), kafka=clients.bootstrap_servers)
             await asyncio.Event().wait()
 
@@ -68,9 +69,9 @@ async def _serve(settings: Settings, services: Sequence[str], health_host: str, 
 async def _up(settings: Settings) -> None:
     async def everything() -> None:
         async with AsyncExitStack() as stack:
-            clients, broker = await stack.enter_async_context(kafka_or_embedded(settings))
+            clients, broker = await stack.enter_async_context(clients_or_embedded(settings))
             assembly = await stack.enter_async_context(assembled(settings, clients, SERVICES))
-            await stack.enter_async_context(assembly.app.running())
+            await stack.enter_async_context(_running(assembly.app, clients, settings))
             console().print(f"all services run; Kafka at {clients.bootstrap_servers}{' (embedded, in memory)' if broker else ''}; stop with Ctrl-C")
             await (broker.died() if broker else asyncio.Event().wait())
 
@@ -89,12 +90,28 @@ async def _until_stopped(running: Coroutine[Any, Any, None]) -> None:
 
 
 @asynccontextmanager
+async def _running(app: StreamApp, clients: KafkaClients, settings: Settings) -> AsyncIterator[None]:
+    """The application, as soon as Kafka answers: services wait for it, for ever where no time is set."""
+    patience = Patience.of(settings.kafka.start_timeout_s or None)
+    await clients.wait_until_reachable(settings.kafka.start_timeout_s or None)
+    async with app.running(patience):
+        yield
+
+
+@asynccontextmanager
 async def kafka_or_embedded(settings: Settings) -> AsyncIterator[tuple[KafkaClients, EmbeddedBroker | None]]:
-    """Clients of the configured Kafka, seen to answer, or of an embedded broker started for the occasion."""
+    """`clients_or_embedded`, seen to answer."""
+    async with clients_or_embedded(settings) as (clients, broker):
+        if broker is None:
+            await clients.wait_until_reachable(settings.kafka.start_timeout_s)
+        yield clients, broker
+
+
+@asynccontextmanager
+async def clients_or_embedded(settings: Settings) -> AsyncIterator[tuple[KafkaClients, EmbeddedBroker | None]]:
+    """Clients of the configured Kafka, or of an embedded broker started for the occasion."""
     if settings.kafka.bootstrap_servers is not None:
-        clients = KafkaClients(settings.kafka, settings.limits)
-        await clients.wait_until_reachable(settings.kafka.start_timeout_s)
-        yield clients, None
+        yield KafkaClients(settings.kafka, settings.limits), None
         return
     async with embedded_broker() as broker:
         yield KafkaClients(settings.kafka, settings.limits, embedded=broker.address), broker

@@ -27,7 +27,8 @@ class Difference:
 async def create_topics(admin: AIOKafkaAdminClient, specs: Iterable[TopicSpec], replication: int | None) -> list[str]:
     """Make the topics that are missing; returns the names of those made.
 
-    `replication` None: 3, or as many as there are brokers. Raises Unreachable when the broker refuses one.
+    `replication` None: 3, or as many as there are brokers. Raises Unreachable when the broker refuses one,
+    KafkaError when it is away or not ready yet.
     """
     existing = set(await admin.list_topics())
     missing = [spec for spec in specs if spec.name not in existing]
@@ -42,6 +43,8 @@ async def create_topics(admin: AIOKafkaAdminClient, specs: Iterable[TopicSpec], 
         for name, code, message in (row[:3] for row in answer.topic_errors)
         if code and for_code(code) is not TopicAlreadyExistsError
     ]
+    if passing := [error(f"making {name}: {message or ''}") for name, error, message in refused if error.retriable]:
+        raise passing[0]
     if refused:
         raise Unreachable(
             "the broker refuses to make topics: " + "; ".join(f"{name}: {error.__name__} {message or ''}".strip() for name, error, message in refused)

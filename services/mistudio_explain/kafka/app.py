@@ -21,6 +21,7 @@ from mistudio_explain.kafka.batch_subscriber import Wait, read_batches
 from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.kafka.faults import Faults
 from mistudio_explain.kafka.lane_subscriber import InFlight, read_lanes
+from mistudio_explain.kafka.patience import AT_ONCE, Patience
 from mistudio_explain.kafka.publisher import publish
 from mistudio_explain.kafka.records import Outgoing, Received, outgoing
 from mistudio_explain.kafka.subscribers import Subscription, WholeTopicSubscriber
@@ -69,6 +70,8 @@ class StreamApp:
             pauses=not clients.is_embedded,
         )
         self._publishing = 0
+        self._obstacles: list[Callable[[], str | None]] = []
+        self._has_started = False
         self._is_connected = False
         self._has_lost_task = False
 
@@ -79,6 +82,10 @@ class StreamApp:
     def task(self, name: str, run: Task) -> None:
         """Run something for as long as the application runs."""
         self._tasks.append((name, run))
+
+    def unready_while(self, because: Callable[[], str | None]) -> None:
+        """Count as unready while something beside Kafka says why nothing can be done."""
+        self._obstacles.append(because)
 
     def batches(
         self, *topics: str, service: str, read: Reader[R], group: str | None = None, wait: Wait = lambda _: 0.0
@@ -198,7 +205,7 @@ class StreamApp:
 
     async def look_for_lanes(self) -> None:
         """Learn which lanes there are: others make them, and `topics gc` removes them."""
-        self._lanes = {topic for topic in await self.admin.list_topics() if topic.startswith(PROMPTS_PREFIX)}
+        self._lanes = await _lanes(self.admin)
 
     async def ensure_lane(self, topic: str) -> None:
         """Make a lane's topic if it is not there yet, or `topics gc` has removed it; other topics are there from the start."""
@@ -221,17 +228,22 @@ class StreamApp:
         self._grace_s = 0.0
 
     def is_alive(self) -> bool:
-        """Whether every consuming loop turns, or waits for Kafka to confirm what it publishes, and no task has ended.
+        """Whether every consuming loop turns, or waits for Kafka to come or to confirm what it publishes, and no task has ended.
 
-        A loop that waits for Kafka is alive however long that takes: killing the process would bring nothing back.
+        What waits for Kafka is alive however long that takes: killing the process would bring nothing back.
         """
-        turns = all(time.monotonic() - turned < ALIVE_WITHIN_S for turned in self._turns.values())
+        turns = not self._has_started or all(time.monotonic() - turned < ALIVE_WITHIN_S for turned in self._turns.values())
         return not self._has_lost_task and (turns or self._publishing > 0)
 
     def unready_because(self) -> str | None:
-        """Why it cannot do its work now: Kafka does not answer, a reader has not read to the end, a partition is paused; None when it can."""
+        """Why it cannot do its work now: Kafka or all LLM endpoints are away, a reader has not read to the end, a partition is paused; None when it can."""
         if not self._is_connected:
-            return "Kafka does not answer"
+            return f"Kafka at {self.clients.bootstrap_servers} does not answer"
+        if not self._has_started:
+            return f"still starting with Kafka at {self.clients.bootstrap_servers}"
+        for obstacle in self._obstacles:
+            if (why := obstacle()) is not None:
+                return why
         if behind := [reader.title for reader in self._whole if not reader.caught_up.is_set()]:
             return f"still reading what stood in the topics at the start: {'; '.join(behind)}"
         if paused := self._faults.paused(self._services):
@@ -258,25 +270,38 @@ class StreamApp:
             self._has_lost_task = True
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Make missing topics, start everything, and stop it gracefully at the end."""
+    async def running(self, patience: Patience = AT_ONCE) -> AsyncIterator[None]:
+        """Make missing topics, start everything, and stop it gracefully at the end.
+
+        A Kafka that is away, or goes away in the middle, is waited for with `patience`; what is started already goes
+        on. Raises Unreachable.
+        """
         async with AsyncExitStack() as stack:
-            self._admin = admin = await stack.enter_async_context(self.clients.admin())
-            await create_topics(admin, topic_specs(self.settings), self.settings.kafka.replication)
-            await self.look_for_lanes()
+            self._admin = await self.clients.started(lambda: self._opened_admin(stack), patience)
             written = {spec.name for spec in topic_specs(self.settings)} | self._lanes
-            self._producer = await stack.enter_async_context(self.clients.producer(written))
+            self._producer = await self.clients.started(lambda: stack.enter_async_context(self.clients.producer(written)), patience)
             tasks = [asyncio.create_task(run(), name=name) for name, run in (("connection", self._watch_connection), *self._tasks)]
             for task in tasks:
                 task.add_done_callback(self._ended)
             try:
-                await subscribers.start_concurrently(self._broker)
+                await subscribers.start_concurrently(self._broker, lambda start: self.clients.started(start, patience))
+                self._turns = dict.fromkeys(self._turns, time.monotonic())
+                self._has_started = True
                 yield
             finally:
                 await self._broker.stop()
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _opened_admin(self, stack: AsyncExitStack) -> AIOKafkaAdminClient:
+        """An admin client, left to `stack` once the topics are made and the lanes are known."""
+        async with AsyncExitStack() as opening:
+            admin = await opening.enter_async_context(self.clients.admin())
+            await create_topics(admin, topic_specs(self.settings), self.settings.kafka.replication)
+            self._lanes = await _lanes(admin)
+            stack.push_async_exit(opening.pop_all())
+            return admin
 
     def _of_group(self, topics: Sequence[str], service: str, *, group: str | None = None, pattern: str | None = None) -> Subscription:
         if self._pauses is None and not self.clients.is_embedded:
@@ -334,6 +359,10 @@ class StreamApp:
         """The process's admin client; only while the application runs."""
         assert self._admin is not None, "the application is not running"
         return self._admin
+
+
+async def _lanes(admin: AIOKafkaAdminClient) -> set[str]:
+    return {topic for topic in await admin.list_topics() if topic.startswith(PROMPTS_PREFIX)}
 
 
 async def _from_the_beginning(consumer: object, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:  # noqa: ARG001

@@ -2,11 +2,10 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
-import stamina
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.conn import create_conn
@@ -15,8 +14,11 @@ from faststream.kafka import KafkaBroker
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
 from mistudio_explain.errors import BadSettings, Unreachable
+from mistudio_explain.kafka.patience import Patience, is_outage
 from mistudio_explain.kafka.topics import ENVELOPE_BYTES
 from mistudio_explain.settings import KafkaSettings, LimitSettings, read_secret
+
+T = TypeVar("T")
 
 GROUP_PREFIX = "mistudio-explain."
 _CLIENT_ID = "mistudio-explain"
@@ -140,22 +142,39 @@ class KafkaClients:
         return {"auto_offset_reset": "earliest", "max_partition_fetch_bytes": _FETCH_BYTES, "fetch_max_wait_ms": 50 if self.is_embedded else 500}
 
     async def wait_until_reachable(self, timeout_s: float | None) -> None:
-        """Wait until a broker answers and accepts the credentials.
+        """Wait until a broker answers and accepts the credentials; `timeout_s` None waits for ever, 0 tries once.
 
-        `timeout_s` None waits for ever. Raises Unreachable, at once when the broker refuses the credentials
-        (aiokafka itself would report only "unable to bootstrap", and try again).
+        Raises Unreachable, at once when the broker refuses the credentials (aiokafka itself would report only "unable
+        to bootstrap", and try again).
         """
+        await self._reached(self._probe, Patience.of(timeout_s))
+
+    async def started(self, start: Callable[[], Awaitable[T]], patience: Patience) -> T:
+        """Start something that needs Kafka, again and again while Kafka is away.
+
+        Raises Unreachable when patience is at its end, and at once when the broker refuses the credentials or a permission.
+        """
+        has_failed = False
+
+        async def attempt() -> T:
+            nonlocal has_failed
+            if has_failed:
+                await self._probe()
+            has_failed = True
+            return await start()
+
+        return await self._reached(attempt, patience)
+
+    async def _reached(self, attempt: Callable[[], Awaitable[T]], patience: Patience) -> T:
         try:
-            async for attempt in stamina.retry_context(
-                on=(OSError, KafkaError, asyncio.TimeoutError), attempts=None, timeout=timeout_s, wait_initial=0.1, wait_max=2.0
-            ):
-                with attempt:
-                    await self._probe()
-        except (TimeoutError, OSError, KafkaError) as error:
-            raise Unreachable(
-                f"no Kafka broker answers at {self.bootstrap_servers} after {timeout_s:.0f} s ({type(error).__name__}: {error}); "
-                "check kafka.bootstrap_servers, and that the broker runs"
-            ) from error
+            return await patience.wait_for(attempt)
+        except (OSError, KafkaError) as error:
+            said = f"{type(error).__name__}: {error}"
+            if is_outage(error):
+                raise Unreachable(
+                    f"no Kafka broker answers at {self.bootstrap_servers} ({said}); check kafka.bootstrap_servers, and that the broker runs"
+                ) from error
+            raise Unreachable(f'Kafka at {self.bootstrap_servers} refuses ({said}); grant what docs/operations.md lists under "Access rules"') from error
 
     async def _probe(self) -> None:
         refusals = []

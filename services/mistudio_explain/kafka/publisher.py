@@ -5,36 +5,14 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 import stamina
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import (
-    ClusterAuthorizationFailedError,
-    InvalidTopicError,
-    KafkaError,
-    MessageSizeTooLargeError,
-    ProducerClosed,
-    RecordTooLargeError,
-    TopicAuthorizationFailedError,
-    UnsupportedVersionError,
-)
+from aiokafka.errors import MessageSizeTooLargeError, RecordTooLargeError
 
 from mistudio_explain.errors import MalformedEvent
+from mistudio_explain.kafka.patience import is_outage
 from mistudio_explain.kafka.records import Outgoing
 
 _LONGEST_WAIT_S = 5.0
 _PART_BYTES = 32 << 20
-_HOPELESS = (
-    MessageSizeTooLargeError,
-    RecordTooLargeError,
-    TopicAuthorizationFailedError,
-    ClusterAuthorizationFailedError,
-    InvalidTopicError,
-    UnsupportedVersionError,
-    ProducerClosed,
-)
-
-
-def is_outage(error: Exception) -> bool:
-    """Whether waiting helps: the broker is away, as opposed to a record that is wrong or a permission that is missing."""
-    return isinstance(error, KafkaError | OSError | asyncio.TimeoutError) and not isinstance(error, _HOPELESS)
 
 
 async def publish(producer: AIOKafkaProducer, records: Iterable[Outgoing], *, before_retry: Callable[[], Awaitable[None]] | None = None) -> None:

@@ -214,10 +214,28 @@ async def work_done(subscriber: Any, timeout_s: float) -> None:
         await subscriber.lock.wait_release(timeout_s)
 
 
-async def start_concurrently(broker: KafkaBroker) -> None:
+Started = Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
+"""Starts something that needs Kafka, again while Kafka is away."""
+
+
+async def start_concurrently(broker: KafkaBroker, started: Started) -> None:
     """Start all subscribers of a broker at once; FastStream's own start joins one group after another, a session each."""
     await broker.connect()
-    async with asyncio.TaskGroup() as tasks:
-        for subscriber in broker.subscribers:
-            tasks.create_task(subscriber.start())
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for subscriber in broker.subscribers:
+                tasks.create_task(_started(subscriber, started))
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from failed  # the first to fail stopped the others; where several failed, it was by the same cause
     broker.running = True
+
+
+async def _started(subscriber: Any, started: Started) -> None:
+    async def start() -> None:
+        try:
+            await subscriber.start()
+        except Exception:
+            await subscriber.stop()  # closes the consumer that could not be started: the next try makes another
+            raise
+
+    await started(start)

@@ -19,6 +19,8 @@ class Endpoint:
     provider: Provider
     wanted: tuple[str, ...] | None = None
     models: tuple[ModelListed, ...] = ()
+    is_known: bool = True
+    """Whether it has ever said which models it has; until then `models` are those wanted."""
     in_flight: int = 0
     down: str | None = None
     """Why no call is sent to it; None while it is healthy."""
@@ -35,9 +37,14 @@ class Endpoint:
         """The model that a route's entry means here; `llama3` means `llama3:latest`."""
         return next((model for model in self.models if _same(model.name, name)), None)
 
+    def may_have(self, name: str) -> bool:
+        """Whether it has a model, or nobody knows yet."""
+        return self.model_named(name) is not None or (not self.is_known and self.wanted is None)
+
     async def refresh(self) -> None:
         """Ask which models there are. Raises a CallFailure; ModelUnknown when none of the wanted ones is left."""
         listed = await self.provider.models()
+        self.is_known = True
         self.refused &= {model.name for model in listed}
         usable = [model for model in listed if model.name not in self.refused]
         if self.wanted is not None:

@@ -12,12 +12,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Self
 
+import structlog
+
 from mistudio_explain.events.explanation import Message
 from mistudio_explain.llm.endpoint import Endpoint
 from mistudio_explain.llm.failures import Blame, CallFailure, ModelUnknown, RateLimited
-from mistudio_explain.llm.opening import LOCAL_OLLAMA, opened
+from mistudio_explain.llm.opening import LOCAL_OLLAMA, opened, opened_though_away
 from mistudio_explain.llm.provider import Call, Completion, ModelListed
 from mistudio_explain.settings import LlmSettings
+
+log = structlog.get_logger(__name__)
 
 FIRST_PROBE_S = 0.5
 LONGEST_PROBE_S = 30.0
@@ -59,8 +63,18 @@ class Endpoints:
 
     @classmethod
     async def open(cls, settings: LlmSettings, *, rng: random.Random, local_ollama: str = LOCAL_OLLAMA) -> Self:
-        """Open what the settings name; see `opened` for the default and the errors."""
+        """Open what the settings name, all of which must answer; see `opened` for the default and the errors."""
         return cls(await opened(settings, local_ollama=local_ollama), rng=rng)
+
+    @classmethod
+    async def open_though_away(cls, settings: LlmSettings, *, rng: random.Random, local_ollama: str = LOCAL_OLLAMA) -> Self:
+        """Open what the settings name; an endpoint that is away is out of use until a probe succeeds, as if it had gone away later."""
+        opened_ones, outages = await opened_though_away(settings, local_ollama=local_ollama)
+        self = cls(opened_ones, rng=rng)
+        for endpoint in opened_ones:
+            if (failure := outages.get(endpoint.name)) is not None:
+                self._take_down(endpoint, failure)
+        return self
 
     @property
     def slots(self) -> int:
@@ -76,6 +90,12 @@ class Endpoints:
     def outages(self) -> dict[str, str]:
         """Endpoints that are not healthy, and why."""
         return {endpoint.name: endpoint.down for endpoint in self.all if endpoint.down is not None}
+
+    def unready_because(self) -> str | None:
+        """Why no call can be sent to anyone now; None while an endpoint is healthy."""
+        if len(self.outages) < len(self.all):
+            return None
+        return "no LLM endpoint serves: " + "; ".join(f"{endpoint.name} ({endpoint.url or endpoint.kind}), {endpoint.down}" for endpoint in self.all)
 
     def preferred(self, route: Sequence[str]) -> Choice | None:
         """What a route comes to when slots and health do not matter: where a kept answer would be found."""
@@ -165,6 +185,7 @@ class Endpoints:
     def _take_down(self, endpoint: Endpoint, failure: CallFailure) -> None:
         endpoint.down = f"{failure.kind}: {failure}"
         if endpoint.name not in self._probes:
+            _say_away(endpoint)
             endpoint.failures_in_a_row += 1
             self._probes[endpoint.name] = asyncio.create_task(self._probe(endpoint, failure), name=f"probe {endpoint.name}")
 
@@ -178,8 +199,10 @@ class Endpoints:
                     failure = again
                     endpoint.down = f"{failure.kind}: {failure}"
                     endpoint.failures_in_a_row += 1
+                    _say_away(endpoint)
                 else:
                     endpoint.down = None
+                    log.info("llm.serves", endpoint=endpoint.name, models=[model.name for model in endpoint.models])
                     return
         finally:
             del self._probes[endpoint.name]
@@ -193,14 +216,18 @@ class Endpoints:
         return longest * self._rng.uniform(0.5, 1.0)
 
 
+def _say_away(endpoint: Endpoint) -> None:
+    log.warning("llm.away", endpoint=endpoint.name, url=endpoint.url, error=endpoint.down, what="no call is sent to it until it answers; records are held")
+
+
 def _choice(route: Sequence[str], usable: Sequence[Endpoint], everyone: Sequence[Endpoint]) -> Choice | None:
     for name in route:
         having = [(endpoint, model) for endpoint in usable if (model := endpoint.model_named(name)) is not None]
         if having:
             endpoint, model = max(having, key=lambda pair: pair[0].free / pair[0].slots)
             return Choice(endpoint, model, substitute=False)
-    if route and any(endpoint.model_named(name) for name in route for endpoint in everyone):
-        return None  # an endpoint that is out of use has it: wait for that one
+    if route and any(endpoint.may_have(name) for name in route for endpoint in everyone):
+        return None  # an endpoint that is out of use has it, or may have it: wait for that one
     serving = [endpoint for endpoint in usable if endpoint.models]
     if not serving:
         return None

@@ -111,6 +111,11 @@ class GarbledReply(CallFailure):
     kind = "garbled reply"
 
 
+def is_outage(failure: CallFailure) -> bool:
+    """Whether waiting may help: the server is away or fails, as opposed to a key, a model or an address that a person must correct."""
+    return failure.blame is not Blame.RECORD and not isinstance(failure, AccessDenied | ModelUnknown)
+
+
 def failure_for_status(status: int, message: str, *, retry_after: str | None = None, code: str | None = None) -> CallFailure:
     """The failure that an HTTP status and an error's text stand for.
 

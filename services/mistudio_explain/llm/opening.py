@@ -1,12 +1,12 @@
-"""From settings to endpoints that were seen to answer."""
+"""From settings to endpoints."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mistudio_explain.errors import BadSettings, Unreachable
 from mistudio_explain.llm.endpoint import Endpoint
-from mistudio_explain.llm.failures import CallFailure, ModelUnknown
-from mistudio_explain.llm.provider import Provider
+from mistudio_explain.llm.failures import CallFailure, ModelUnknown, is_outage
+from mistudio_explain.llm.provider import ModelListed, Provider
 from mistudio_explain.settings import EndpointSettings, LlmSettings, read_secret
 
 LOCAL_OLLAMA = "http://127.0.0.1:11434"
@@ -16,20 +16,37 @@ _TRIED = {"ollama": "/api/tags", "openai": "/models", "demonstration": "its own 
 
 
 async def opened(settings: LlmSettings, *, local_ollama: str = LOCAL_OLLAMA) -> list[Endpoint]:
-    """The endpoints of the settings; without any, an Ollama on this machine that has a model, else the demonstration model.
+    """The endpoints of the settings, all of which answer; without any, an Ollama on this machine that has a model, else the demonstration model.
 
     Raises Unreachable naming endpoint, address and what was tried, and BadSettings when an endpoint answers but has
     none of its models; nothing stays open then.
     """
+    endpoints, outages = await opened_though_away(settings, local_ollama=local_ollama)
+    for endpoint in endpoints:
+        if (failure := outages.get(endpoint.name)) is not None:
+            await _close(endpoints)
+            raise Unreachable(_does_not_serve(endpoint, failure)) from failure
+    return endpoints
+
+
+async def opened_though_away(settings: LlmSettings, *, local_ollama: str = LOCAL_OLLAMA) -> tuple[list[Endpoint], Mapping[str, CallFailure]]:
+    """The same, but an outage is no error: it is returned by the name of its endpoint, whose models are then those wanted.
+
+    What waiting does not mend (a refused key, a model that is not there, a server that is none) is an error still.
+    """
     if not settings.endpoints:
-        return [await _default(local_ollama)]
+        return [await _default(local_ollama)], {}
     _check_names(settings.endpoints)
     results = await asyncio.gather(*(_configured(endpoint) for endpoint in settings.endpoints), return_exceptions=True)
-    failed = [result for result in results if isinstance(result, BaseException)]
-    if failed:
-        await asyncio.gather(*(result.provider.close() for result in results if isinstance(result, Endpoint)))
+    made = [result for result in results if not isinstance(result, BaseException)]
+    if failed := [result for result in results if isinstance(result, BaseException)]:
+        await _close([endpoint for endpoint, _ in made])
         raise failed[0]
-    return [result for result in results if isinstance(result, Endpoint)]
+    return [endpoint for endpoint, _ in made], {endpoint.name: failure for endpoint, failure in made if failure is not None}
+
+
+async def _close(endpoints: Sequence[Endpoint]) -> None:
+    await asyncio.gather(*(endpoint.provider.close() for endpoint in endpoints))
 
 
 def _check_names(endpoints: Sequence[EndpointSettings]) -> None:
@@ -39,7 +56,7 @@ def _check_names(endpoints: Sequence[EndpointSettings]) -> None:
         raise BadSettings(f"llm.endpoints: the name {twice[0]!r} is used {names.count(twice[0])} times; every endpoint needs its own")
 
 
-async def _configured(settings: EndpointSettings) -> Endpoint:
+async def _configured(settings: EndpointSettings) -> tuple[Endpoint, CallFailure | None]:
     provider = await _provider(settings)
     endpoint = Endpoint(settings.name, settings.provider, settings.url or "", settings.slots, provider, settings.models)
     if settings.provider == "demonstration":
@@ -50,15 +67,23 @@ async def _configured(settings: EndpointSettings) -> Endpoint:
         await provider.close()
         raise BadSettings(f"LLM endpoint {settings.name!r} ({settings.url or settings.provider}): {failure}") from failure
     except CallFailure as failure:
+        if is_outage(failure):
+            endpoint.is_known = False
+            endpoint.models = tuple(ModelListed(name) for name in settings.models or ())
+            return endpoint, failure
         await provider.close()
-        raise Unreachable(
-            f"LLM endpoint {settings.name!r} does not serve: tried {settings.url or ''}{_TRIED[settings.provider]}, {failure.kind}: {failure}; "
-            "start it, or correct its url or key under [[llm.endpoints]]"
-        ) from failure
+        raise Unreachable(_does_not_serve(endpoint, failure)) from failure
     except BaseException:
         await provider.close()
         raise
-    return endpoint
+    return endpoint, None
+
+
+def _does_not_serve(endpoint: Endpoint, failure: CallFailure) -> str:
+    return (
+        f"LLM endpoint {endpoint.name!r} does not serve: tried {endpoint.url}{_TRIED[endpoint.kind]}, {failure.kind}: {failure}; "
+        "start it, or correct its url or key under [[llm.endpoints]]"
+    )
 
 
 async def _default(local_ollama: str) -> Endpoint:
@@ -69,7 +94,11 @@ async def _default(local_ollama: str) -> Endpoint:
             await endpoint.refresh()
     except (CallFailure, TimeoutError):
         await provider.close()
-        return await _configured(EndpointSettings(name="demonstration", provider="demonstration"))
+        demonstration, failure = await _configured(EndpointSettings(name="demonstration", provider="demonstration"))
+        if failure is not None:
+            await demonstration.provider.close()
+            raise Unreachable(_does_not_serve(demonstration, failure)) from failure
+        return demonstration
     except BaseException:
         await provider.close()
         raise

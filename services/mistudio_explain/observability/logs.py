@@ -12,7 +12,7 @@ from structlog.typing import Processor
 _NOISY = "aiokafka"  # after a clean broker stop it writes thousands of equal lines a second
 _REPEAT_AFTER_S = 10.0
 _REMEMBERED = 1000
-_SAME = ("event", "service", "subscriber", "topic", "partition", "job", "error", "caused_by")
+_SAME = ("event", "service", "subscriber", "endpoint", "topic", "partition", "job", "error", "caused_by")
 """What a warning must have in common with an earlier one to be its repetition."""
 
 

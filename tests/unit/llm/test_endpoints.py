@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable
 
 import pytest
+from structlog.testing import capture_logs
 
 from mistudio_explain.llm.endpoint import Endpoint
 from mistudio_explain.llm.endpoints import LONGEST_PROBE_S, LONGEST_RETRY_AFTER_S, Choice, Endpoints
@@ -232,6 +233,39 @@ async def test_a_call_waits_for_the_endpoint_that_has_its_model_rather_than_take
     assert (await chosen(endpoints, "big", "small")).endpoint.name == "b"  # a route that allows it goes on
     await nap.over()
     assert (await waiting).endpoint.name == "a"
+    await endpoints.close()
+
+
+@pytest.mark.parametrize(("listed", "flags"), [("big", []), ("other", ["substitute:other"])])
+async def test_a_call_waits_for_an_endpoint_that_was_never_seen_and_may_have_its_model(listed: str, flags: list[str]) -> None:
+    nap = Nap()
+    unseen = Endpoint("a", "ollama", "http://a", 1, Scripted(listed), is_known=False)
+    endpoints = fleet(unseen, endpoint("b", "small"), sleep=nap)
+    await endpoints.blames_endpoint(Choice(unseen, ModelListed("big"), substitute=False), call(), EndpointUnreachable("not there yet"))
+    waiting = asyncio.create_task(chosen(endpoints, "big"))
+    assert (await chosen(endpoints, "small")).endpoint.name == "b"
+    await settled()
+    assert not waiting.done()
+    assert endpoints.preferred(["big"]) is None
+    await nap.over()
+    assert (await waiting).flags == flags
+    await endpoints.close()
+
+
+async def test_it_is_said_which_endpoints_are_away_only_when_none_serves() -> None:
+    nap = Nap()
+    endpoints = fleet(endpoint("a", "m"), endpoint("b", "m"), sleep=nap)
+    first = await chosen(endpoints, "m")
+    with capture_logs() as said:
+        await endpoints.blames_endpoint(first, call(), EndpointUnreachable("gone"))
+        await endpoints.blames_endpoint(first, call(), EndpointUnreachable("gone"))  # a second call that was in flight
+        assert endpoints.unready_because() is None
+        await endpoints.blames_endpoint(await chosen(endpoints, "m"), call(), Overloaded("busy"))
+        assert endpoints.unready_because() == "no LLM endpoint serves: a (http://a), unreachable: gone; b (http://b), overload: busy"
+        await settled()
+        await nap.over()
+    assert endpoints.unready_because() is None
+    assert [(each["event"], each["endpoint"]) for each in said] == [("llm.away", "a"), ("llm.away", "b"), ("llm.serves", "a"), ("llm.serves", "b")]
     await endpoints.close()
 
 

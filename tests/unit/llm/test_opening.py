@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from mistudio_explain.errors import BadSettings, Unreachable
-from mistudio_explain.llm.opening import opened
+from mistudio_explain.llm.opening import opened, opened_though_away
 from mistudio_explain.settings import EndpointSettings, LlmSettings
-from unit.llm.fake_llm import FakeLlm, OllamaWire, OpenAiWire, Reply, Wire
+from unit.llm.fake_llm import FakeLlm, OllamaWire, OpenAiWire, Reply, Script, Wire
 
 
 def lists(wire: Wire, *models: str) -> FakeLlm:
@@ -66,6 +66,67 @@ async def test_tls_spoken_to_a_plain_server_is_said_at_the_start() -> None:
     async with lists(OpenAiWire(), "a") as server:
         with pytest.raises(Unreachable, match=r"(?i)ssl|connection"):
             await opened(settings(EndpointSettings(name="x", provider="openai", url=server.url.replace("http:", "https:"))))
+
+
+async def refused(reply: Reply) -> None:
+    await reply.whole(401, OpenAiWire().error("Incorrect API key provided"))
+
+
+async def failing(reply: Reply) -> None:
+    await reply.whole(500, OpenAiWire().error("out of memory"))
+
+
+async def loading(reply: Reply) -> None:
+    await reply.whole(503, OpenAiWire().error("Loading model"))
+
+
+async def hanging_up(reply: Reply) -> None:
+    reply.writer.transport.abort()
+
+
+async def another_server(reply: Reply) -> None:
+    await reply.whole(200, b"<html>hello</html>")
+
+
+async def with_other_models(reply: Reply) -> None:
+    await reply.whole(200, OpenAiWire().models("a", "b"))
+
+
+def one_at(url: str) -> LlmSettings:
+    return settings(EndpointSettings(name="gpu0", provider="openai", url=f"{url}/v1", models=("m", "n")))
+
+
+@pytest.mark.parametrize("script", [failing, loading, hanging_up])
+async def test_an_endpoint_that_fails_at_the_start_can_be_waited_for(script: Script) -> None:
+    async with FakeLlm(script) as server:
+        (endpoint,), outages = await opened_though_away(one_at(server.url))
+        await endpoint.provider.close()
+        with pytest.raises(Unreachable, match="'gpu0' does not serve"):
+            await opened(one_at(server.url))
+    assert list(outages) == ["gpu0"]
+    assert [model.name for model in endpoint.models] == ["m", "n"]
+    assert not endpoint.is_known
+
+
+async def test_an_endpoint_that_is_away_can_be_waited_for_beside_one_that_serves() -> None:
+    async with lists(OpenAiWire(), "a") as server:
+        both = (EndpointSettings(name="away", provider="ollama", url=free_url()), EndpointSettings(name="here", provider="openai", url=f"{server.url}/v1"))
+        endpoints, outages = await opened_though_away(settings(*both))
+        for endpoint in endpoints:
+            await endpoint.provider.close()
+    assert list(outages) == ["away"]
+    assert endpoints[0].may_have("anything")
+    assert not endpoints[1].may_have("anything")
+
+
+@pytest.mark.parametrize(
+    ("script", "error", "said"),
+    [(refused, Unreachable, "auth: HTTP 401"), (another_server, Unreachable, "garbled reply"), (with_other_models, BadSettings, r"m, n.*it lists a, b")],
+)
+async def test_what_a_person_must_correct_is_an_error_also_where_an_outage_is_waited_out(script: Script, error: type[Exception], said: str) -> None:
+    async with FakeLlm(script) as server:
+        with pytest.raises(error, match=said):
+            await opened_though_away(one_at(server.url))
 
 
 async def test_a_model_that_is_not_there_is_an_error_that_names_what_there_is() -> None:
