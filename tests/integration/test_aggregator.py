@@ -275,7 +275,9 @@ async def test_of_a_deleted_job_no_text_is_left_in_compacted_topics_in_the_store
         await at_work.write(order("delete"))
         await at_work.until_stored(lambda rows: _is_deleted(rows))
         assert not folder.exists()
-        await at_work.write(explained(2, says=SECRET, p=0.1), admitted(9), sealed(7))  # what was on its way
+        retried = explained(1, says=SECRET)
+        retried = retried.model_copy(update={"subject": retried.subject.retried_as(1)})
+        await at_work.write(explained(2, says=SECRET, p=0.1), retried, admitted(9), sealed(7))  # what was on its way
         await settled(lambda: _has_read_everything(at_work))
         with reading(at_work.settings.store) as rows:
             assert not rows.has_rows(JOB)

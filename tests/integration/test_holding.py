@@ -27,7 +27,7 @@ from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.kafka.controls import JobControls
 from mistudio_explain.kafka.letters import redelivered, revision_of
-from mistudio_explain.kafka.records import HEADER_ATTEMPT, HEADER_NOT_BEFORE, Outgoing, Received, outgoing, received, received_feature
+from mistudio_explain.kafka.records import HEADER_ATTEMPT, HEADER_NOT_BEFORE, HEADER_REVISION, Outgoing, Received, outgoing, received, received_feature
 from mistudio_explain.llm.answers_cache import MemoryAnswers
 from mistudio_explain.llm.endpoint import Endpoint
 from mistudio_explain.llm.endpoints import Endpoints
@@ -301,6 +301,8 @@ async def test_drafts_in_flight_of_a_deleted_job_resurrect_nothing(clean_kafka: 
     validation_service.register(late, JobControls(late), Validator.load(QualitySettings()))
     async with late.running():
         await late.publish(Outgoing(topics.DRAFTS, outcome_key("explain_1", str(n)), value) for n, value in enumerate(drafts))
+        retried = Outgoing(topics.DRAFTS, outcome_key("explain_1", "0"), drafts[0], headers=((HEADER_REVISION, b"1"),))  # as `dlq retry` sends it
+        await late.publish([retried])
         other = decode(ExplanationDrafted, drafts[0])
         kept = other.model_copy(update={"subject": other.subject.model_copy(update={"explain_job_id": "explain_2"})})
         await late.publish([outgoing(kept)])

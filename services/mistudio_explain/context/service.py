@@ -53,6 +53,7 @@ def register(app: StreamApp, controls: JobControls, *, family: str) -> None:
             PASSED_OVER.labels(service=_SERVICE, why="deleted" if is_deleted else "cancelled").inc()
             return [] if is_deleted else [outgoing(cancelled(Subject.of(feature.event, source), revision=asked.revision))]
         made = build(feature.event, policy, templates, source)
+        made = made.model_copy(update={"subject": made.subject.model_copy(update={"job_revision": feature.job_revision})})
         if isinstance(made, ExplanationRequested):
             topic = lane_for(made, lanes, express_features=settings.limits.express_features, max_lanes=settings.limits.max_lanes)
             lanes.add(topic)

@@ -55,6 +55,7 @@ class Subject(Record):
     explain_job_id: Id = Field(description="The job.")
     tenant: Tenant = Field(default="default", description="The organisation that the job belongs to.")
     revision: int = Field(default=0, ge=0, description="Revision of the request, retry, re-score or second pass.")
+    job_revision: int | None = Field(default=None, ge=0, description="Revision of the job that it was sent for, below `revision` in a retry; absent: the same.")
     find_job_id: Id | None = Field(default=None, description="The find job; absent only when a record failed that could not be read.")
     target_model: str | None = Field(default=None, description="The target model; absent only when a record failed that could not be read.")
     feature_id: Id | None = Field(default=None, description="The feature's id in its source; absent only when a record failed that could not be read.")
@@ -71,14 +72,24 @@ class Subject(Record):
     logits: list[Logit] | None = Field(default=None, description="Tokens that the feature promotes or suppresses.")
     source: Coordinates | None = Field(default=None, description="Where the feature's record stands.")
 
+    @property
+    def ordered_as(self) -> int:
+        """The job's revision: orders to cancel or delete the job go by it, so that a retry on its way does not escape them."""
+        return self.revision if self.job_revision is None else self.job_revision
+
+    def retried_as(self, revision: int) -> Self:
+        """The same subject in another try, whose outcome has another revision."""
+        return self.model_copy(update={"revision": revision, "job_revision": self.ordered_as})
+
     @classmethod
-    def of(cls, feature: FeatureFound, source: Coordinates | None) -> Self:
+    def of(cls, feature: FeatureFound, source: Coordinates | None, job_revision: int | None = None) -> Self:
         """What a feature says of itself; tier and category are for context to judge."""
         request = feature.effective_request
         return cls(
             explain_job_id=request.explain_job_id,
             tenant=request.tenant,
             revision=request.revision,
+            job_revision=job_revision,
             find_job_id=feature.find_job_id,
             target_model=feature.target_model,
             feature_id=feature.feature_id,

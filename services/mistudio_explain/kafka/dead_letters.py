@@ -112,7 +112,7 @@ def _from_event(record: ConsumerRecord) -> Subject:
             return received(ExplanationDrafted, record).event.subject
         case _:
             feature = received_feature(record)
-            return Subject.of(feature.event, feature.source)
+            return Subject.of(feature.event, feature.source, feature.job_revision)
 
 
 def _from_envelope(record: ConsumerRecord) -> Subject | None:

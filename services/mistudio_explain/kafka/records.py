@@ -109,7 +109,7 @@ def received(model: type[R], record: ConsumerRecord) -> Received[R]:
     if isinstance(event, ExplanationRequested) and attempt is not None and attempt != event.attempt:
         event = event.model_copy(update={"attempt": attempt})
     if isinstance(event, ExplanationRequested | ExplanationDrafted) and revision is not None and revision != event.subject.revision:
-        event = event.model_copy(update={"subject": event.subject.model_copy(update={"revision": revision})})
+        event = event.model_copy(update={"subject": event.subject.retried_as(revision)})
     return Received(event, record)
 
 

@@ -36,6 +36,7 @@ class Counted:
     find_job: str | None
     model: str | None
     revision: int
+    ordered_as: int
     rank: Rank
     amounts: tuple[int, ...]
 
@@ -45,7 +46,8 @@ class Counted:
         subject = outcome.subject
         model = _without_nul(subject.target_model)
         place, amounts = rank(outcome, sha256(body).hexdigest()), _amounts(counters_of(outcome))
-        return cls(subject.explain_job_id, subject.feature_key, subject.tenant, subject.find_job_id, model, subject.revision, place, amounts)
+        revisions = subject.revision, subject.ordered_as
+        return cls(subject.explain_job_id, subject.feature_key, subject.tenant, subject.find_job_id, model, *revisions, place, amounts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,7 @@ class Rows:
     def _outcome(self, outcome: Counted, body: bytes, at_ms: int) -> None:
         job = self._job(outcome.job, outcome.tenant)
         key = (outcome.job, place_of(outcome.feature))
-        if outcome.revision <= job.buried:
+        if outcome.ordered_as <= job.buried:
             return self._again(EXPLANATIONS, outcome_key(outcome.job, outcome.feature))
         place, amounts, old = outcome.rank, outcome.amounts, self.outcomes.get(key)
         if old is not None and place == old.rank:

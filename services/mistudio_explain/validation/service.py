@@ -21,7 +21,7 @@ def register(app: StreamApp, controls: JobControls, validator: Validator) -> Non
 
     def explained(draft: Received[ExplanationDrafted]) -> list[Outgoing]:
         subject = draft.event.subject
-        if controls.is_deleted(subject.explain_job_id, subject.revision):
+        if controls.is_deleted(subject.explain_job_id, subject.ordered_as):
             PASSED_OVER.labels(service=_SERVICE, why="deleted").inc()
             return []
         background = backgrounds.of(subject.tenant, subject.find_job_id) if subject.find_job_id else None
