@@ -133,9 +133,9 @@ class StreamApp:
     def lanes(
         self, pattern: str, *, service: str, read: Reader[R], in_flight: int, express: str | None = None, express_in_flight: int = 0
     ) -> Callable[[Callable[[Received[R]], Awaitable[Iterable[Record]]]], None]:
-        """Handle single events of all topics that match, `in_flight` of one topic at once; what the handler returns is published.
+        """Handle single events of all topics that match, `in_flight` of them at once; what the handler returns is published.
 
-        The topic `express` goes first, with `express_in_flight` places of its own. An event whose handler raises is tried
+        A topic of which nothing is in flight has one place on top of these. The topic `express` goes first, with `express_in_flight` places of its own. An event whose handler raises is tried
         again later, and becomes a dead letter and a failed outcome in the end.
         """
 
@@ -149,8 +149,7 @@ class StreamApp:
                 await self._faults.failed(record, error, service=service)
 
             bounds = InFlight(
-                records=in_flight + 1,  # one place for another lane, when one has taken all that it may
-                per_lane=in_flight,
+                records=in_flight,
                 window=4 * in_flight,
                 express=express,
                 express_records=express_in_flight,

@@ -41,9 +41,7 @@ class InFlight:
     """What a lane subscriber may have in hand."""
 
     records: int
-    """Records in flight of all lanes but the express lane."""
-    per_lane: int
-    """Records in flight of one lane: fewer than `records`, so that a lane whose model is away cannot keep the others out."""
+    """Records in flight of all lanes but the express lane; a lane that has none in flight has one place on top."""
     window: int
     """Records of one partition that are taken and not committed yet."""
     queued_bytes: int = _QUEUE_BYTES
@@ -79,7 +77,7 @@ class LaneSubscriber(Raw, DefaultSubscriber):
         self._offsets: dict[TopicPartition, PartitionOffsets] = {}
         self._unresolved: set[TopicPartition] = set()
         self._queue: FairQueue[ConsumerRecord] = FairQueue(
-            in_flight=bounds.records, per_lane=bounds.per_lane, express=bounds.express, express_in_flight=bounds.express_records
+            in_flight=bounds.records, express=bounds.express, express_in_flight=bounds.express_records
         )
         self._running_tasks: dict[asyncio.Task[None], TopicPartition] = {}
         self._changed = asyncio.Event()

@@ -7,7 +7,10 @@ T = TypeVar("T")
 
 
 class FairQueue(Generic[T]):
-    """Serves lanes round-robin, at most `per_lane` records of one lane and `in_flight` of all at once.
+    """Serves lanes round-robin, at most `in_flight` records at once.
+
+    A lane that has nothing in flight has one place on top of these, so that lanes which hold all that they have, because
+    their models are away, never keep another out, however many they are.
 
     Within a lane its partitions take turns, and within a partition records keep their order. So what a dead consumer
     left unfinished, which is the first that its partitions give to whoever takes them over, waits for one turn of each
@@ -18,9 +21,8 @@ class FairQueue(Generic[T]):
     `queued_bytes` is what waits, by the sizes given to `offer`; the caller stops fetching when it grows too large.
     """
 
-    def __init__(self, *, in_flight: int, per_lane: int, express: str | None = None, express_in_flight: int = 0) -> None:
+    def __init__(self, *, in_flight: int, express: str | None = None, express_in_flight: int = 0) -> None:
         self._in_flight = in_flight
-        self._per_lane = per_lane
         self._express = express
         self._express_in_flight = express_in_flight
         self._waiting: OrderedDict[str, OrderedDict[int, deque[tuple[T, int]]]] = OrderedDict()  # by lane, then by partition; whose turn it is stands first
@@ -48,13 +50,12 @@ class FairQueue(Generic[T]):
         others_busy = self.busy - express
         others_wait = len(self._waiting) - (self._express in self._waiting)
         if self._express is not None and self._express in self._waiting:
-            places = self._express_in_flight if others_busy or others_wait else max(self._per_lane, self._express_in_flight)
+            places = self._express_in_flight if others_busy or others_wait else max(self._in_flight, self._express_in_flight)
             if express < places:
                 return self._express, self._pop(self._express)
-        if others_busy < self._in_flight:
-            for lane in self._waiting:
-                if lane != self._express and self._busy.get(lane, 0) < self._per_lane:
-                    return lane, self._pop(lane)
+        for lane in self._waiting:
+            if lane != self._express and (others_busy < self._in_flight or lane not in self._busy):
+                return lane, self._pop(lane)
         return None
 
     def done(self, lane: str) -> None:
