@@ -5,9 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from integration.local_server import free_ports
@@ -15,7 +16,7 @@ from integration.real_postgres import RealPostgres
 from mistudio_explain.events.explanation import Generation
 from mistudio_explain.llm.answers_cache import KeptAnswer
 from mistudio_explain.settings import StoreSettings
-from mistudio_explain.store.answers import StoredAnswers
+from mistudio_explain.store.answers import StoredAnswers, answers_file
 
 MADE = Generation(model="m", endpoint="e", provider="ollama", latency_s=1, finish_reason="stop")
 WRITER = """
@@ -130,4 +131,40 @@ async def test_where_the_answers_are_away_nothing_is_found_and_nobody_is_held_up
     (port,) = free_ports(1)
     with StoredAnswers.opened(StoreSettings(url=f"postgresql://tests@127.0.0.1:{port}/nothing")) as answers:
         await put(answers, "a")
+        assert await answers.get("a") is None
+
+
+def no_database(settings: StoreSettings) -> None:
+    answers_file(settings).write_bytes(b"this is no file of SQLite " * 500)
+
+
+def no_folder(settings: StoreSettings) -> None:
+    answers_file(settings).parent.rmdir()
+    answers_file(settings).parent.write_text("a file where the folder should be")
+
+
+@pytest.mark.parametrize("spoil", [no_database, no_folder])
+async def test_a_place_that_is_damaged_or_cannot_be_is_no_fault_of_the_record_at_hand(tmp_path: Path, spoil: Callable[[StoreSettings], None]) -> None:
+    settings = StoreSettings(url=f"sqlite:///{tmp_path}/state/explain.db")
+    answers_file(settings).parent.mkdir()
+    spoil(settings)
+    with StoredAnswers.opened(settings) as answers:
+        await put(answers, "a")
+        assert await answers.get("a") is None
+
+
+@pytest.mark.parametrize("refusal", ["alter role {user} set default_transaction_read_only = on", "revoke all on schema mistudio_explain_answers from {user}"])
+async def test_a_server_that_refuses_is_no_fault_of_the_record_at_hand(postgres: RealPostgres, refusal: str) -> None:
+    settings = postgres.new_store()
+    with StoredAnswers.opened(settings) as answers:
+        await put(answers, "a")
+    assert settings.password_file is not None
+    password = settings.password_file.read_text().strip()
+    user = settings.url.rpartition("/")[2]  # a role of its own, named as the database
+    with psycopg.connect(settings.url, password=password, autocommit=True) as connection:
+        connection.execute(f"create role {user} login password '{password}'".encode())
+        connection.execute(f"grant create on database {user} to {user}".encode())
+        connection.execute(refusal.format(user=user).encode())
+    with StoredAnswers.opened(settings.model_copy(update={"url": settings.url.replace("//tests@", f"//{user}@")})) as answers:
+        await put(answers, "b")
         assert await answers.get("a") is None

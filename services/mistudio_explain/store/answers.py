@@ -1,7 +1,8 @@
 """Explainers' answers that outlive a process and are shared by all of them: a SQLite file beside the store, or a table on its server.
 
 An answer is kept before the draft that it becomes is published, so a service that is killed asks no model twice. When
-the place where they are kept is away, nothing is found and nothing kept: that costs calls, and holds nobody up.
+the place where they are kept is away, full, damaged or closed to this user, nothing is found and nothing kept: that
+costs calls, and holds nobody up.
 """
 
 import asyncio
@@ -15,11 +16,11 @@ from typing import TypeVar
 
 import structlog
 
-from mistudio_explain.errors import MalformedEvent, Unreachable
+from mistudio_explain.errors import ExplainError, MalformedEvent
 from mistudio_explain.llm.answers_cache import KeptAnswer
 from mistudio_explain.settings import StoreSettings
 from mistudio_explain.store import files
-from mistudio_explain.store.database import Database, Sqlite, StoreLost, Table
+from mistudio_explain.store.database import Database, Sqlite, Table
 
 log = structlog.get_logger(__name__)
 
@@ -110,12 +111,12 @@ class StoredAnswers:
                 return None
             try:
                 return call(self._database())
-            except (StoreLost, Unreachable, sqlite3.OperationalError) as error:
+            except (ValueError, MalformedEvent) as error:
+                log.warning("answer.unreadable", error=str(error))  # kept by a version that wrote answers differently
+            except (ExplainError, OSError, sqlite3.Error) as error:  # whatever is amiss with the place is no fault of the record at hand
                 log.warning("answers.away", error=str(error), again_in_s=_AGAIN_S)
                 self._not_before = time.monotonic() + _AGAIN_S
                 self.close()
-            except (ValueError, MalformedEvent) as error:
-                log.warning("answer.unreadable", error=str(error))  # kept by a version that wrote answers differently
             return None
 
     def _database(self) -> Database:

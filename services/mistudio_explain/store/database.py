@@ -15,13 +15,13 @@ from typing import Any
 
 import orjson
 
-from mistudio_explain.errors import BadSettings, ExplainError
+from mistudio_explain.errors import BadSettings, ExplainError, Unreachable
 
 Values = Sequence[Any]
 
 
 class StoreLost(ExplainError):
-    """The store's server is gone, or took back the right to write; what was not confirmed did not happen."""
+    """The store's server is gone, refuses, or took back the right to write; what was not confirmed did not happen."""
 
 
 class Elsewhere(BadSettings):
@@ -122,26 +122,27 @@ class Database(ABC):
 
 
 class Sqlite(Database):
-    """One file. Every method raises StoreLost once it is closed."""
+    """One file. Every method raises StoreLost once it is closed, and Unreachable while its disk is full or fails."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         super().__init__()
         self._connection = connection
+        self._where = next((file for _, _, file in connection.execute("pragma database_list")), "")
 
     def all(self, query: str, values: Values = ()) -> list[tuple[Any, ...]]:  # noqa: D102
-        with self.turn, _closed_or_not():
+        with self.turn, self._reached():
             return self._connection.execute(query, values).fetchall()
 
     def stream(self, query: str, values: Values = ()) -> Iterator[tuple[Any, ...]]:  # noqa: D102
-        with _closed_or_not():
+        with self._reached():
             yield from self._connection.execute(query, values)
 
     def run(self, statement: str, values: Values = ()) -> None:  # noqa: D102
-        with self.turn, _closed_or_not():
+        with self.turn, self._reached():
             self._connection.execute(statement, values)
 
     def run_many(self, statement: str, rows: Iterable[Values]) -> None:  # noqa: D102
-        with self.turn, _closed_or_not():
+        with self.turn, self._reached():
             self._connection.executemany(statement, rows)
 
     def make(self, table: Table) -> None:  # noqa: D102
@@ -157,14 +158,15 @@ class Sqlite(Database):
 
     @contextmanager
     def transaction(self) -> Iterator[None]:  # noqa: D102
-        with self.turn, _closed_or_not():
+        with self.turn, self._reached():
             self._connection.execute("begin immediate")
             try:
                 yield
+                self._connection.execute("commit")
             except BaseException:
-                self._connection.execute("rollback")
+                if self._connection.in_transaction:  # a full disk has rolled it back already
+                    self._connection.execute("rollback")
                 raise
-            self._connection.execute("commit")
 
     def undisturbed(self) -> Any:  # noqa: D102
         return self.transaction()
@@ -179,13 +181,26 @@ class Sqlite(Database):
         self.all("pragma wal_checkpoint(truncate)")
 
     def close(self) -> None:  # noqa: D102
-        with self.turn, _closed_or_not():
+        with self.turn, self._reached():
             self._connection.close()
 
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.ProgrammingError as error:
+            raise StoreLost(f"the store was closed or replaced: {error}") from error
+        except sqlite3.OperationalError as error:
+            if not is_outage(error):
+                raise
+            raise Unreachable(out_of_reach(self._where, error)) from error
 
-@contextmanager
-def _closed_or_not() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.ProgrammingError as error:
-        raise StoreLost(f"the store was closed or replaced: {error}") from error
+
+def is_outage(error: sqlite3.DatabaseError) -> bool:
+    """Whether the disk, or whoever locks the file, is what failed; not the file's bytes, nor the SQL that was meant for other tables."""
+    return isinstance(error, sqlite3.OperationalError) and getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR
+
+
+def out_of_reach(where: object, error: Exception) -> str:
+    """What is said of such a failure."""
+    return f"{where}: the store's file cannot be read or written now ({error}); see to its disk and its permissions, the file itself is as it was"

@@ -28,7 +28,7 @@ _CONNECT_TIMEOUT_S = 5
 
 
 class Postgres(Database):
-    """A session with a PostgreSQL server. Every method raises StoreLost when the session is gone."""
+    """A session with a PostgreSQL server. Every method raises StoreLost when the session is gone, or the server refuses what is asked."""
 
     def __init__(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
         super().__init__()
@@ -94,6 +94,8 @@ class Postgres(Database):
             yield
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise StoreLost(f"the PostgreSQL session of store.url is gone: {str(error).strip()}") from error
+        except psycopg.Error as error:  # read-only, full, or without a right: as good as gone until a person changes that
+            raise StoreLost(f"the PostgreSQL of store.url refuses: {str(error).strip()}") from error
 
 
 @cache
