@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
-from aiokafka.errors import GroupCoordinatorNotAvailableError
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaTimeoutError
+from structlog.testing import capture_logs
 
 from integration.foreign_headers import send_with_foreign_header
 from integration.real_kafka import RealKafka
@@ -38,6 +39,8 @@ from mistudio_explain.kafka.subscribers import partitions_of
 from mistudio_explain.kafka.topics import topic_specs
 from mistudio_explain.kafka.unreadable import TolerantFetch
 from mistudio_explain.replay import service as replay
+from mistudio_explain.replay.copying import Copy
+from mistudio_explain.replay.stage import Tally
 from mistudio_explain.settings import KafkaSettings, Settings, StoreSettings
 from mistudio_explain.store.jobs import Change, open_store
 
@@ -287,6 +290,62 @@ async def test_sealed_cancelled_and_file_orders_are_not_run(settings: Settings) 
         await until_sealed(settings)
     copied = Counter(received_feature(record).event.effective_request.explain_job_id for record in await standing(settings, topics.REPLAYS))
     assert copied == {JOB: 2}
+
+
+async def test_a_store_that_is_absent_or_has_not_read_all_is_waited_for(settings: Settings) -> None:
+    places = await send(settings, [feature(n) for n in range(6)])
+    admissions = [
+        Admission(explain_job_id="explain_1", feature_key=str(n), find_job_id="find_1", target_model="m", source=place) for n, place in enumerate(places)
+    ]
+    async with clients_of(settings).producer([topics.ADMISSIONS]) as producer:
+        sent = [await producer.send_and_wait(topics.ADMISSIONS, encode(each), key=b"explain_1", partition=0) for each in admissions]
+        # no aggregator can read that either, and it must not be waited for
+        await send_with_foreign_header(producer, topics.ADMISSIONS, 0, b"explain_1", b"junk")
+
+    def read(numbers: range) -> None:
+        with open_store(settings.store) as store:
+            changes = [Change(admissions[n], encode(admissions[n]), "", 1) for n in numbers]
+            store.apply(changes, {(topics.ADMISSIONS, 0): sent[numbers[-1]].offset + 1})
+
+    await order(settings, ReplayPart(from_job="find_1", of="explain_1"))
+    with capture_logs() as said:
+        async with replayer(settings):
+            await until_said(said, "replay.tried_again")
+            read(range(4))
+            await until_said(said, "replay.waits_for_store")
+            assert await copies(settings) == 0
+            assert await seal_of(settings) is None
+            read(range(4, 6))
+            assert await until_sealed(settings) == SealedPart(expected=6)
+
+
+async def until_said(said: Sequence[Mapping[str, Any]], event: str) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while not any(each["event"] == event for each in said):
+            await asyncio.sleep(0.05)
+
+
+async def test_an_order_that_failed_and_is_tried_again_after_another_doubles_nothing(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = await send(settings, [feature(n) for n in range(6)])
+    admit(settings, [(str(n), place) for n, place in enumerate(places)])
+    copy = Copy.run
+    failed: list[str] = []
+
+    async def fails_once(self: Copy, *arguments: Any, **named: Any) -> Tally:
+        tally = await copy(self, *arguments, **named)
+        if self.request.explain_job_id == JOB and not failed:
+            failed.append(JOB)
+            raise KafkaTimeoutError
+        return tally
+
+    monkeypatch.setattr(Copy, "run", fails_once)
+    await order(settings, ReplayPart(from_job="find_1", of="explain_1"))
+    await order(settings, ReplayPart(from_job="find_1", of="explain_1"), job="explain_1_other")
+    async with replayer(settings):
+        assert await until_sealed(settings) == SealedPart(expected=6)
+        assert await until_sealed(settings, "explain_1_other") == SealedPart(expected=6)
+    assert failed
+    assert set(sources(await standing(settings, topics.REPLAYS)).values()) == {2}, "once for each of the two orders"
 
 
 @pytest.mark.slow

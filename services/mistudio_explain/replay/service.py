@@ -12,7 +12,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
-from mistudio_explain.errors import BadInput, MalformedEvent
+from mistudio_explain.errors import BadInput, ExplainError, MalformedEvent
 from mistudio_explain.events.codec import decode
 from mistudio_explain.events.job import JobEvent, SealedPart
 from mistudio_explain.events.topics import JOBS, REPLAYS
@@ -21,6 +21,8 @@ from mistudio_explain.kafka.committed import committed_offsets
 from mistudio_explain.kafka.records import outgoing
 from mistudio_explain.kafka.unreadable import TolerantFetch
 from mistudio_explain.observability.metrics import EVENTS_OUT
+from mistudio_explain.replay.begun import Begun
+from mistudio_explain.replay.caught_up import store_has_read
 from mistudio_explain.replay.copying import Copy, copied_already
 from mistudio_explain.replay.selection import selection_of
 from mistudio_explain.replay.stage import Order, Orders, Place, Selection, Tally, knows_how_many, notes_of, request_of
@@ -79,8 +81,7 @@ class Replayer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is 
         self._copying: tuple[Order, asyncio.Task[None]] | None = None
         self._not_before: dict[str, tuple[float, float]] = {}
         """By job: when it may be tried again, and how long it waited last."""
-        self._begun: str | None = None
-        """Which order the group's commit says was begun; None when there is no commit to tell."""
+        self._begun = Begun()
         self._seen_alive = time.monotonic()
         self._committed = -1
         self._commit_due = 0.0
@@ -131,7 +132,7 @@ class Replayer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is 
     async def _read_anew(self) -> None:
         if self._group is not None:
             stored = await committed_offsets(self._app.admin, self._group, [_ORDERS])
-            self._begun = stored[_ORDERS][1] if _ORDERS in stored else None
+            self._begun = Begun.read(stored[_ORDERS][1] if _ORDERS in stored else None)
         goal: int = (await self._consumer.end_offsets([_ORDERS]))[_ORDERS]
         if _ORDERS in self._consumer.assignment():
             self._consumer.seek(_ORDERS, 0)
@@ -172,10 +173,12 @@ class Replayer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is 
             return
         wait = min(2 * self._not_before.get(job, (0.0, _BACKOFF_S / 2))[1], _LONGEST_BACKOFF_S)
         self._not_before[job] = time.monotonic() + wait, wait
-        log.warning("replay.tried_again", job=job, error=repr(error), again_in_s=wait, exc_info=None if isinstance(error, KafkaError | OSError) else error)
+        unforeseen = None if isinstance(error, KafkaError | OSError | ExplainError) else error
+        log.warning("replay.tried_again", job=job, error=repr(error), again_in_s=wait, exc_info=unforeseen)
 
     async def _execute(self, order: Order) -> None:
         job = order.event.explain_job_id
+        await store_has_read(self._app.clients, self._app.settings.store, job=job)
         try:
             selection = await asyncio.to_thread(selection_of, self._app.settings.store, order.part)
         except BadInput as error:  # nobody but who ordered it can mend that
@@ -192,10 +195,8 @@ class Replayer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is 
 
     async def _copied_already(self, order: Order) -> set[Place]:
         """What was copied by somebody who began this order before; that it is begun now is committed before the first copy."""
-        mark = f"{order.event.explain_job_id}|{order.event.revision}"
-        is_first = self._begun is not None and self._begun != mark
-        already = set() if is_first else await copied_already(self._app.clients, order.event)
-        self._begun = mark
+        already = await copied_already(self._app.clients, order.event) if self._begun.may_hold(order.event) else set()
+        self._begun = self._begun.and_now(order.event, (each.event for each in self._orders.open()))
         if self._group is not None:
             await self._commit()
         return already
@@ -235,7 +236,7 @@ class Replayer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is 
     async def _commit(self) -> None:
         """Commit, so that lag tools see the orders that wait; refused when another leads."""
         offset = await self._done_before()
-        await self._consumer.commit({_ORDERS: (offset, self._begun or "")})
+        await self._consumer.commit({_ORDERS: (offset, self._begun.metadata)})
         self._committed = offset
 
     async def _done_before(self) -> int:
