@@ -130,6 +130,18 @@ def test_an_id_that_another_find_job_has_is_refused(command: Command, kept: Topi
     assert kept.read(topics.FEATURES) == []
 
 
+def test_a_job_that_is_still_being_deleted_is_not_reopened(command: Command, kept: Topics) -> None:
+    job = publishing_job(command)
+    ordered = JobEvent(explain_job_id=job, at_ms=1, control=ControlPart(action="delete", who="ann", why="texts withdrawn"))
+    kept.write(outgoing(ordered))
+    for again in ("publish", "run"):
+        said = one_message(command.run(again, str(EXAMPLE), "--explain-poor", "--reopen", expect=2))
+        assert f"{job} is being deleted by ann (texts withdrawn)" in said
+        assert "job show" in said
+    assert controls(kept) == [ordered]
+    assert kept.read(topics.FEATURES) == []
+
+
 def publishing_job(command: Command) -> str:
     """The explain job that the example belongs to."""
     start = json.loads(command.run("run", str(EXAMPLE), "--explain-poor", "--dry-run", "--json").stdout)

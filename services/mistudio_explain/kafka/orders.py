@@ -137,8 +137,8 @@ def admission(jobs: Mapping[str, KnownJob], job: str, find_job_id: str, *, reope
     """Say with which revision features may be sent to a job, and what must be written before them.
 
     A new job, and one that is open, takes them as they are: sent twice, they change nothing. One that was cancelled or
-    deleted takes them with `reopen` only, under the next revision. Raises BadInput when it takes none, or belongs to
-    another find job.
+    deleted takes them with `reopen` only, under the next revision. Raises BadInput when it takes none, as one that is
+    still being deleted does, or belongs to another find job.
     """
     known = jobs.get(job)
     if known is None:
@@ -147,6 +147,8 @@ def admission(jobs: Mapping[str, KnownJob], job: str, find_job_id: str, *, reope
         raise BadInput(f"job {job} belongs to find job {known.find_job_id}, not to {find_job_id}: the id is taken; give one of the two another id")
     if known.closed is None:
         return known.reopened_as, None
+    if known.control is not None and known.control.action == "delete":  # an order to reopen would take the place of that to delete
+        raise BadInput(f"job {job} {known.closed}; nothing was published. It can be reopened once `mistudio-explain job show` says that it was deleted")
     if not reopen:
         raise BadInput(f"job {job} {known.closed}; nothing was published. To explain it anew, add --reopen")
     reopened = order(known, "reopen", who=None, why="published again", now_ms=now_ms)
