@@ -5,12 +5,13 @@ import json
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import ConsumerRecord
+from aiokafka import AIOKafkaProducer, ConsumerRecord
 
 from integration.real_kafka import RealKafka
 from integration.slow_llm import SlowLlm
@@ -21,10 +22,15 @@ from mistudio_explain.events.codec import decode, encode
 from mistudio_explain.events.explanation import DeadLetter
 from mistudio_explain.events.feature import FeatureFound
 from mistudio_explain.events.job import ControlPart, Coordinates, JobEvent, PartitionPaused
+from mistudio_explain.kafka import letter_retry
+from mistudio_explain.kafka.admin import create_topics
 from mistudio_explain.kafka.client import KafkaClients
+from mistudio_explain.kafka.letter_box import read_letters, take_back, whole_letters
+from mistudio_explain.kafka.publisher import publish
 from mistudio_explain.kafka.records import Outgoing, outgoing
 from mistudio_explain.kafka.snapshot import standing
-from mistudio_explain.settings import KafkaSettings, LimitSettings
+from mistudio_explain.kafka.topics import topic_specs
+from mistudio_explain.settings import KafkaSettings, LimitSettings, Settings
 
 LANE = "mistudio.explain.prompts.a-model"
 WAIT_S = 180.0
@@ -193,6 +199,32 @@ def test_a_letter_that_comes_back_before_the_first_one_is_taken_back_is_kept(com
     kept.write(outgoing(letter(7, topics.DEAD_LETTERS, raw=encode(again), raw_key=key.encode())), outgoing(letter(8)))
     command.run("dlq", "retry", "--all")
     assert kept.letters() == {key: again}
+    taken_back = [record.key for record in kept.read(topics.DEAD_LETTERS) if record.value is None]
+    assert taken_back == [f"{topics.FEATURES}/0/8".encode()], "a command that is cut off after a tombstone would lose the new letter"
+
+
+async def test_a_letter_that_comes_back_in_the_moment_in_which_the_first_one_is_taken_back_is_written_again(
+    clean_kafka: RealKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(kafka=KafkaSettings(bootstrap_servers=clean_kafka.bootstrap))
+    clients = KafkaClients(settings.kafka, settings.limits)
+    again = letter(7, message="failed again")
+
+    async def after_it_came_back(producer: AIOKafkaProducer, keys: Iterable[bytes]) -> None:
+        await publish(producer, [outgoing(again)])
+        await take_back(producer, keys)
+
+    monkeypatch.setattr(letter_retry, "take_back", after_it_came_back)
+    async with clients.admin() as admin:
+        await create_topics(admin, topic_specs(settings), None)
+        async with clients.producer([topics.DEAD_LETTERS, topics.REPLAYS]) as producer:
+            await publish(producer, [outgoing(letter(7))])
+            letters = await read_letters(clients)
+            said: list[letter_retry.Retried] = []
+            await letter_retry.Retry(settings, clients, producer, admin, {}).send(letters, letters.kept, said.append)
+    assert [each.refused for each in said] == [None]
+    async with aclosing(whole_letters(clients, (await read_letters(clients)).kept)) as whole:
+        assert [found async for _, found in whole] == [again]
 
 
 def test_dropping_needs_to_be_confirmed_and_sends_nothing(command: Command, kept: Topics) -> None:

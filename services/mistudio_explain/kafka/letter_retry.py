@@ -81,7 +81,8 @@ class Retry:
 
     async def _send(self, batch: Sequence[tuple[Kept, DeadLetter]], said: Said) -> None:
         results = await asyncio.gather(*(self._again(letter, kept.name) for kept, letter in batch))
-        gone = [kept.key for (kept, _), result in zip(batch, results, strict=True) if result.refused is None]
+        sent = {kept.key for (kept, _), result in zip(batch, results, strict=True) if result.refused is None}
+        gone = sent - await self._back(sent)
         await take_back(self._producer, gone)
         await self._restore(gone)
         for result in results:
@@ -137,8 +138,18 @@ class Retry:
             raise ExplainError(f"{gone} what stands at {where} is another record; drop the letter")
         return letter.model_copy(update={"raw": records[0].value, "truncated": False})
 
+    async def _back(self, keys: Collection[bytes]) -> set[bytes]:
+        """Which of these letters stand anew, because their records failed again already: there is nothing to take back."""
+        back: set[bytes] = set()
+        async with standing(self._clients, topics.DEAD_LETTERS, begin=self._seen) as snapshot:
+            async for record in snapshot:
+                if record.key in keys:
+                    (back.discard if record.value is None else back.add)(record.key)
+        self._seen = snapshot.end
+        return back
+
     async def _restore(self, keys: Collection[bytes]) -> None:
-        """Write again the letters of records that failed anew before their first letter was taken back: that took back the new one too."""
+        """Write again the letters that came back in the moment in which their first letters were taken back: that took back the new ones too."""
         lost: dict[bytes, bytes] = {}
         since: dict[bytes, bytes] = {}
         async with standing(self._clients, topics.DEAD_LETTERS, begin=self._seen) as snapshot:
