@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,19 +15,24 @@ from aiokafka.errors import KafkaError
 
 from integration.foreign_headers import send_with_foreign_header
 from integration.real_kafka import RealKafka
+from mistudio_explain.context import service as context_service
+from mistudio_explain.errors import MalformedEvent
 from mistudio_explain.events import topics
 from mistudio_explain.events.codec import decode, encode
-from mistudio_explain.events.explanation import DeadLetter, FeatureOutcome, OutcomeKind, Subject
+from mistudio_explain.events.explanation import DeadLetter, ExplanationRequested, FeatureOutcome, OutcomeKind, Subject
 from mistudio_explain.events.feature import Activation, FeatureFound, JobRequest
-from mistudio_explain.events.job import Averages, JobReport, JobStatus
+from mistudio_explain.events.job import Averages, Coordinates, JobReport, JobStatus
+from mistudio_explain.kafka.admin import compare_topics, create_topics, wanted_topics
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.client import KafkaClients
+from mistudio_explain.kafka.controls import JobControls
 from mistudio_explain.kafka.embedded import embedded_broker
 from mistudio_explain.kafka.follow import FollowedOutcome, following
 from mistudio_explain.kafka.records import HEADER_REQUEST, Outgoing, Received, outgoing, received, received_feature
 from mistudio_explain.kafka.subscribers import partitions_of
+from mistudio_explain.kafka.topics import ENVELOPE_BYTES, lane_spec, topic_specs
 from mistudio_explain.redelivery import service as redelivery
-from mistudio_explain.settings import KafkaSettings, RetrySettings, Settings
+from mistudio_explain.settings import KafkaSettings, QualitySettings, RetrySettings, Settings
 
 WAIT_S = 30.0
 LANE = topics.PROMPTS_PREFIX + "m"
@@ -246,6 +253,68 @@ async def test_a_batch_that_fails_as_a_whole_is_handled_again_until_it_succeeds(
         await app.publish([outgoing(feature(1))])
         await until(lambda: len(tries) >= 3)
     assert tries == [["1"]] * 3
+
+
+async def test_one_event_that_its_whole_batch_fails_for_and_no_repetition_helps_is_given_up_alone(make_app: MakeApp) -> None:
+    app = make_app()
+    handled: list[str] = []
+
+    @app.batches(topics.FEATURES, service="context", read=received_feature)
+    async def context(batch: list[Received[FeatureFound]]) -> None:
+        if any(each.event.feature_id == "2" for each in batch):
+            raise MalformedEvent("a record is larger than its topic takes")
+        handled.extend(each.event.feature_id for each in batch)
+
+    async with app.running():
+        await app.publish([outgoing(feature(number)) for number in range(5)])
+        await records_of(app, topics.EXPLANATIONS, 1)
+        await app.publish([outgoing(feature(9))])
+        await until(lambda: "9" in handled)
+        (failed,) = [decode(FeatureOutcome, record.value) for record in await all_records(app, topics.EXPLANATIONS)]
+        (letter,) = [decode(DeadLetter, record.value) for record in await all_records(app, topics.DEAD_LETTERS)]
+    assert sorted(handled) == ["0", "1", "3", "4", "9"]
+    assert (failed.subject.feature_key, failed.outcome) == ("2", OutcomeKind.FAILED)
+    assert (letter.feature_key, letter.error) == ("2", "MalformedEvent")
+
+
+async def test_a_prompt_too_large_for_its_lane_fails_alone_and_its_neighbours_are_not_copied_over_and_over(clean_kafka: RealKafka) -> None:
+    settings = Settings(kafka=KafkaSettings(bootstrap_servers=clean_kafka.bootstrap), quality=QualitySettings(explain_poor=True))
+    app = StreamApp(settings, KafkaClients(settings.kafka, settings.limits))
+    context_service.register(app, JobControls(app), family="")
+    async with app.clients.admin() as admin:
+        await create_topics(admin, [replace(lane_spec(LANE, settings), max_bytes=12_000 - ENVELOPE_BYTES)], 1)
+        assert [(each.topic, each.what, each.found) for each in await compare_topics(admin, await wanted_topics(admin, settings)) if each.what != "topic"] == [
+            (LANE, "max.message.bytes", "12000")
+        ]
+    async with app.running():
+        await app.publish([*(outgoing(feature(number)) for number in range(5)), outgoing(feature(9, source_training_job="t" * 20_000))])
+        (letter,) = [decode(DeadLetter, record.value) for record in await records_of(app, topics.DEAD_LETTERS, 1)]
+        await app.publish([outgoing(feature(50))])
+        async with asyncio.timeout(WAIT_S):
+            while "50" not in (prompts := [decode(ExplanationRequested, each.value).subject.feature_key for each in await all_records(app, LANE)]):
+                await asyncio.sleep(0.05)
+    assert (letter.feature_key, letter.error) == ("9", "MalformedEvent")
+    assert set(prompts) == {"0", "1", "2", "3", "4", "50"}
+    assert max(Counter(prompts).values()) <= 2  # once with the batch, once alone
+
+
+async def test_a_letter_whose_record_is_too_large_for_its_topic_holds_no_retry_up(clean_kafka: RealKafka) -> None:
+    settings = without_waiting(Settings(kafka=KafkaSettings(bootstrap_servers=clean_kafka.bootstrap)))
+    app = StreamApp(settings, KafkaClients(settings.kafka, settings.limits))
+    redelivery.register(app)
+    async with app.clients.admin() as admin:
+        (drafts,) = [spec for spec in topic_specs(settings) if spec.name == topics.DRAFTS]
+        await create_topics(admin, [replace(drafts, max_bytes=12_000 - ENVELOPE_BYTES)], 1)
+
+    def letter(number: int, raw: bytes) -> Outgoing:
+        source = Coordinates(topic=topics.DRAFTS, partition=0, offset=number)
+        return outgoing(DeadLetter(source=source, service="validation", raw=raw, error="E", message="m", attempts=1, at_ms=0), topic=topics.RETRY_SHORT)
+
+    async with app.running():
+        await app.publish([letter(1, b"x" * 20_000), letter(2, b"y")])
+        assert [record.value for record in await records_of(app, topics.DRAFTS, 1)] == [b"y"]
+        (given_up,) = [decode(DeadLetter, record.value) for record in await records_of(app, topics.DEAD_LETTERS, 1)]
+    assert given_up.error == "MalformedEvent"
 
 
 async def test_lanes_keep_their_records_in_flight_and_give_up_those_that_fail(make_app: MakeApp) -> None:

@@ -38,7 +38,7 @@ def test_lanes_that_never_finish_keep_no_other_out_however_many_they_are(arrival
     queue: FairQueue[int] = FairQueue(in_flight=in_flight)
     wanted = 0
     served = 0
-    held = {lane: 0 for lane in holding}
+    held = dict.fromkeys(holding, 0)
     for number, (lane, partition) in enumerate(arrivals):
         queue.offer(lane, partition, number, 1)
         wanted += lane not in holding

@@ -14,8 +14,7 @@ from mistudio_explain.cli.serve import kafka_or_embedded
 from mistudio_explain.cli.show import console, print_json, table
 from mistudio_explain.cli.start import prepare
 from mistudio_explain.errors import ExplainError
-from mistudio_explain.kafka.admin import compare_topics
-from mistudio_explain.kafka.topics import topic_specs
+from mistudio_explain.kafka.admin import compare_topics, wanted_topics
 from mistudio_explain.settings import Settings
 from mistudio_explain.store.jobs import reading, store_exists
 from mistudio_explain.validation.validator import Validator
@@ -64,7 +63,7 @@ async def _kafka(settings: Settings) -> list[Finding]:
         kind = "embedded broker, in memory: no consumer groups, no compaction, everything is lost at its end" if broker else clients.bootstrap_servers
         findings = [Finding("Kafka", True, f"{kind}; cluster {cluster['cluster_id']}, {len(cluster['brokers'])} broker(s)")]
         if broker is None:
-            differences = await compare_topics(admin, topic_specs(settings))
+            differences = await compare_topics(admin, await wanted_topics(admin, settings))
             wrong = f"{len(differences)} differences: see `mistudio-explain topics check`, make missing ones with `topics create`"
             said = wrong if differences else "as they should be"
             findings.append(Finding("topics", not differences, said))

@@ -8,7 +8,7 @@ from pathlib import Path
 from mistudio_explain.cli.show import console, print_json, table
 from mistudio_explain.cli.start import prepare
 from mistudio_explain.errors import BadSettings
-from mistudio_explain.kafka.admin import Difference, compare_topics, create_topics
+from mistudio_explain.kafka.admin import Difference, compare_topics, create_topics, wanted_topics
 from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.kafka.idle_lanes import Lane, find_lanes, remove_lanes
 from mistudio_explain.kafka.lag import LagReader
@@ -27,7 +27,7 @@ def run_topics(action: str, *, idle_days: float, yes: bool, config: Path | None,
             console().print("\n".join(f"created {name}" for name in made) or "all topics exist already")
         return 0
     if action == "check":
-        differences = asyncio.run(_check(settings))
+        count, differences = asyncio.run(_check(settings))
         if as_json:
             print_json({"differences": [asdict(difference) for difference in differences]})
         elif differences:
@@ -37,7 +37,7 @@ def run_topics(action: str, *, idle_days: float, yes: bool, config: Path | None,
                 )
             )
         else:
-            console().print(f"{len(topic_specs(settings))} topics are as they should be")
+            console().print(f"{count} topics are as they should be")
         return 1 if differences else 0
     if action == "gc":
         lanes, removed = asyncio.run(_gc(settings, idle_days=idle_days, yes=yes))
@@ -56,11 +56,12 @@ async def _create(settings: Settings) -> list[str]:
         return await create_topics(admin, topic_specs(settings), settings.kafka.replication)
 
 
-async def _check(settings: Settings) -> list[Difference]:
+async def _check(settings: Settings) -> tuple[int, list[Difference]]:
     clients = KafkaClients(settings.kafka, settings.limits)
     await clients.wait_until_reachable(settings.kafka.start_timeout_s)
     async with clients.admin() as admin:
-        return await compare_topics(admin, topic_specs(settings))
+        wanted = await wanted_topics(admin, settings)
+        return len(wanted), await compare_topics(admin, wanted)
 
 
 async def _gc(settings: Settings, *, idle_days: float, yes: bool) -> tuple[list[Lane], list[str]]:

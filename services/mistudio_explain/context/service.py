@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 
+import structlog
 from aiokafka import ConsumerRecord
 
 from mistudio_explain.context.lane import lane_for, own_lane
@@ -10,6 +11,7 @@ from mistudio_explain.context.policy import ContextPolicy
 from mistudio_explain.context.prompt import Templates
 from mistudio_explain.context.samples import Samples
 from mistudio_explain.context.stage import admission, build
+from mistudio_explain.errors import MalformedEvent
 from mistudio_explain.events.explanation import ExplanationRequested, Subject
 from mistudio_explain.events.feature import FeatureFound
 from mistudio_explain.events.job import JobBackground, JobEvent
@@ -20,6 +22,8 @@ from mistudio_explain.kafka.controls import JobControls, cancelled
 from mistudio_explain.kafka.lane_backlog import LaneBacklogs
 from mistudio_explain.kafka.records import Outgoing, Received, outgoing, received, received_feature
 from mistudio_explain.observability.metrics import OUTCOMES, PASSED_OVER
+
+log = structlog.get_logger(__name__)
 
 _SERVICE = "context"
 _REQUESTS = "context-requests"
@@ -62,7 +66,10 @@ def register(app: StreamApp, controls: JobControls, *, family: str) -> None:
         return [outgoing(made)]
 
     async def publish_samples(changed: list[JobBackground]) -> None:
-        await app.publish(outgoing(background) for background in changed)
+        try:
+            await app.publish(outgoing(background) for background in changed)
+        except MalformedEvent as error:  # too large for its topic: no fault of the features, which are scored without it
+            log.error("background.unpublished", find_jobs=[background.find_job_id for background in changed], why=str(error))
         samples.published(changed)
 
     @app.whole(JOBS, service=_SERVICE)

@@ -8,7 +8,9 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from mistudio_explain.errors import Unreachable
-from mistudio_explain.kafka.topics import TopicSpec
+from mistudio_explain.events.topics import PROMPTS_PREFIX
+from mistudio_explain.kafka.topics import TopicSpec, lane_spec, topic_specs
+from mistudio_explain.settings import Settings
 
 _WANTED_REPLICAS = 3
 _IN_SYNC_OF_THREE = "2"
@@ -50,6 +52,13 @@ async def create_topics(admin: AIOKafkaAdminClient, specs: Iterable[TopicSpec], 
             "the broker refuses to make topics: " + "; ".join(f"{name}: {error.__name__} {message or ''}".strip() for name, error, message in refused)
         )
     return [spec.name for spec in missing]
+
+
+async def wanted_topics(admin: AIOKafkaAdminClient, settings: Settings) -> list[TopicSpec]:
+    """All topics as they should be; of the lanes of target models those that there are."""
+    fixed = topic_specs(settings)
+    lanes = {topic for topic in await admin.list_topics() if topic.startswith(PROMPTS_PREFIX)} - {spec.name for spec in fixed}
+    return [*fixed, *(lane_spec(lane, settings) for lane in sorted(lanes))]
 
 
 async def compare_topics(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> list[Difference]:

@@ -12,14 +12,14 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from mistudio_explain.errors import MalformedEvent
+from mistudio_explain.errors import ExplainError, MalformedEvent
 from mistudio_explain.events.model import Record
 from mistudio_explain.events.topics import PAUSES, PROMPTS_PREFIX
 from mistudio_explain.kafka import subscribers
 from mistudio_explain.kafka.admin import create_topics
 from mistudio_explain.kafka.batch_subscriber import Wait, read_batches
 from mistudio_explain.kafka.client import KafkaClients
-from mistudio_explain.kafka.faults import Faults
+from mistudio_explain.kafka.faults import Faults, is_repeatable
 from mistudio_explain.kafka.lane_subscriber import InFlight, read_lanes
 from mistudio_explain.kafka.patience import AT_ONCE, Patience
 from mistudio_explain.kafka.publisher import publish
@@ -92,14 +92,31 @@ class StreamApp:
     ) -> Callable[[Callable[[list[Received[R]]], Awaitable[None]]], None]:
         """Handle batches of events of a consumer group (absent: the service's); malformed ones become dead letters before the handler runs.
 
+        A handler that raises gets the same batch again, until it succeeds. But when no repetition can help, as with a record
+        too large for its topic, the events are handled one by one, and the one that raises alone becomes a dead letter.
         `wait` says how long a record must wait, with those behind it in its partition.
         """
 
         def register(handle: Callable[[list[Received[R]]], Awaitable[None]]) -> None:
             async def on_records(records: Sequence[ConsumerRecord]) -> None:
                 events = await self.readable(records, read, service=service)
-                if events:
+                if not events:
+                    return
+                try:
                     await handle(events)
+                except ExplainError as error:
+                    if is_repeatable(error):
+                        raise
+                    await one_by_one(events)
+
+            async def one_by_one(events: list[Received[R]]) -> None:
+                for event in events:
+                    try:
+                        await handle([event])
+                    except ExplainError as error:
+                        if is_repeatable(error):
+                            raise
+                        await self._faults.failed(event.record, error, service=service)
 
             subscription = self._of_group(topics, service, group=group)
             read_batches(self._broker, subscription, on_records, max_records=self.settings.limits.batch_records, wait=wait)
@@ -135,8 +152,9 @@ class StreamApp:
     ) -> Callable[[Callable[[Received[R]], Awaitable[Iterable[Record]]]], None]:
         """Handle single events of all topics that match, `in_flight` of them at once; what the handler returns is published.
 
-        A topic of which nothing is in flight has one place on top of these. The topic `express` goes first, with `express_in_flight` places of its own. An event whose handler raises is tried
-        again later, and becomes a dead letter and a failed outcome in the end.
+        A topic of which nothing is in flight has one place on top of these. The topic `express` goes first, with
+        `express_in_flight` places of its own. An event whose handler raises is tried again later, and becomes a dead letter
+        and a failed outcome in the end.
         """
 
         def register(handle: Callable[[Received[R]], Awaitable[Iterable[Record]]]) -> None:

@@ -1,11 +1,12 @@
 """Publishing: every record confirmed, an outage waited out."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 import stamina
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError, RecordTooLargeError
+from aiokafka.producer.transaction_manager import NO_PRODUCER_EPOCH, NO_PRODUCER_ID, PidAndEpoch
 
 from mistudio_explain.errors import MalformedEvent
 from mistudio_explain.kafka.patience import is_outage
@@ -51,17 +52,40 @@ def _in_parts(records: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:
 
 async def _send(producer: AIOKafkaProducer, records: list[Outgoing]) -> None:
     try:
-        confirmations = [
-            await producer.send(record.topic, record.value, key=_key(record), headers=list(record.headers), timestamp_ms=record.timestamp_ms)
-            for record in records
-        ]
-        outcomes = await asyncio.gather(*confirmations, return_exceptions=True)
-        if failed := [outcome for outcome in outcomes if isinstance(outcome, BaseException)]:
-            raise failed[0]
+        failed = await _sent(producer, records)
+        if all(isinstance(error, MessageSizeTooLargeError) for _, error in failed):  # of a batch, which the broker refuses as one
+            failed = [alone for record, _ in failed for alone in await _sent(producer, [record])]
+        if failed:
+            raise failed[0][1]
     except (MessageSizeTooLargeError, RecordTooLargeError) as error:
         raise MalformedEvent(
             f"a record is larger than its topic or the producer takes: {error}; compare limits with `mistudio-explain topics check`"
         ) from error
+
+
+async def _sent(producer: AIOKafkaProducer, records: Sequence[Outgoing]) -> list[tuple[Outgoing, BaseException]]:
+    """Send records; returns those that the broker did not take, and why."""
+    confirmations = [
+        await producer.send(record.topic, record.value, key=_key(record), headers=list(record.headers), timestamp_ms=record.timestamp_ms) for record in records
+    ]
+    outcomes = await asyncio.gather(*confirmations, return_exceptions=True)
+    failed = [(record, outcome) for record, outcome in zip(records, outcomes, strict=True) if isinstance(outcome, BaseException)]
+    if failed:
+        _count_anew(producer)
+    return failed
+
+
+def _count_anew(producer: AIOKafkaProducer) -> None:
+    """Let an idempotent producer take a new id, whose sequence numbers begin at 0.
+
+    aiokafka 0.14 counts a batch that was refused as if it stood in its partition; under the same id the broker would
+    refuse all later ones as out of order, for ever.
+    """
+    counter = producer._txn_manager  # noqa: SLF001  (it has no public way)
+    if counter is not None:
+        counter._pid_and_epoch = PidAndEpoch(NO_PRODUCER_ID, NO_PRODUCER_EPOCH)  # noqa: SLF001
+        counter._pid_waiter = asyncio.get_running_loop().create_future()  # noqa: SLF001
+        counter._sequence_numbers.clear()  # noqa: SLF001
 
 
 def _key(record: Outgoing) -> bytes | None:
