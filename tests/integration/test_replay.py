@@ -486,6 +486,7 @@ async def test_features_out_of_a_file_need_no_replayer_and_no_kafka_that_still_h
     assert sorted(each.event.feature_key for each in copied) == ["1", "3"]
     assert all(each.event.effective_request == JobRequest(explain_job_id=JOB, route="big", expected=2) for each in copied)
     assert all("mse-source" not in dict(each.record.headers) for each in copied)
+    admit(settings, [])  # a store, which knows no job
     async with replayer(settings):  # which leaves that order alone
         await order(settings, ReplayPart(from_job="find_1", of="explain_7"), job="explain_other")
         await until_sealed(settings, "explain_other")
