@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from mistudio_explain.events import topics
 from mistudio_explain.events.codec import encode
 from mistudio_explain.events.explanation import ExplanationRequested
 from mistudio_explain.events.identity import lane_name
+from mistudio_explain.kafka import lag
 from mistudio_explain.kafka.admin import create_topics
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.client import GROUP_PREFIX, KafkaClients
@@ -234,6 +235,22 @@ async def test_a_working_lane_tells_how_many_records_were_taken_and_are_not_fini
         await until(partial(shows, 9, 8, 8))  # the second of nine is finished; four are being worked on, and four wait for their places
         released.set()
         await until(partial(shows, 0, 0, 0))
+
+
+async def test_what_a_group_does_while_its_lag_is_read_does_not_look_like_a_commit_of_another_log(
+    clean_kafka: RealKafka, admin: AIOKafkaAdminClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def meanwhile(asked: AIOKafkaAdminClient, group: str, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, tuple[int, str]]:
+        if group == VALIDATION:
+            await produce(clean_kafka, topics.DRAFTS, {0: 2})
+            await commit(clean_kafka, VALIDATION, {(topics.DRAFTS, 0): 9})
+        return await committed_offsets(asked, group, partitions)
+
+    await produce(clean_kafka, topics.DRAFTS, {0: 7})
+    monkeypatch.setattr(lag, "committed_offsets", meanwhile)
+    async with reading(clean_kafka) as reader:
+        drafts = rows(await reader.read())["validation", topics.DRAFTS]
+    assert (drafts.lag, drafts.unfinished) == (0, 0)
 
 
 async def test_ages_are_read_from_many_partitions_and_from_batches_of_any_size(clean_kafka: RealKafka, admin: AIOKafkaAdminClient) -> None:

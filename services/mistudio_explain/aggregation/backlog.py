@@ -1,5 +1,6 @@
 """What waits in the topics: before that is nothing, nobody may say that a job's features will not come any more."""
 
+import asyncio
 import time
 
 from mistudio_explain.kafka.app import StreamApp
@@ -26,11 +27,11 @@ class Backlog:
         if self._app.clients.is_embedded:
             return None
         if time.monotonic() - self._read_at >= _FRESH_S:
+            read = await asyncio.to_thread(_positions, store, topics)  # before the ends: what is written in between waits, as far as is known
             reading = await LagReader(self._app.admin).offsets()
             waiting = sum(partition.unfinished for group in reading.groups for partition in group.partitions)
-            read = {(topic, part): offset for topic in topics for part, offset in store.positions(topic).items()}
             self._unread = sum(
-                each.end - max(each.begin or 0, read.get((each.topic, each.partition), 0))
+                max(0, each.end - max(each.begin or 0, read.get((each.topic, each.partition), 0)))
                 for each in reading.topics
                 if each.topic in topics and each.end is not None
             )
@@ -42,3 +43,7 @@ class Backlog:
         """Whether the aggregator has read what stands in its topics."""
         await self.read(store, topics)
         return self._unread == 0
+
+
+def _positions(store: JobStore, topics: tuple[str, ...]) -> dict[tuple[str, int], int]:
+    return {(topic, part): offset for topic in topics for part, offset in store.positions(topic).items()}

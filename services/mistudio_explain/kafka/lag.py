@@ -53,6 +53,8 @@ _RECORDS_WITHIN_S = 5.0
 _SETTLE_S = 5.0
 
 T = TypeVar("T")
+Commit = tuple[int, str] | None
+"""Offset and metadata; None where nothing was committed."""
 
 
 class LagReader:
@@ -93,9 +95,10 @@ class LagReader:
         missing = tuple(topic["topic"] for topic in described if topic["error_code"] == UnknownTopicOrPartitionError.errno and topic["topic"] in _EXPECTED)
         partitions = [(topic["topic"], part) for topic in described if not topic["error_code"] for part in topic["partitions"]]
         leaders = {TopicPartition(topic, part["partition"]): part["leader"] for topic, part in partitions}
-        begin, end = await self._listed(leaders, _EARLIEST), await self._listed(leaders, _LATEST)
-        known = {tp for tp in leaders if tp in begin and tp in end}
-        groups = [await self._group(service, topics, known, begin, end) for service, topics in READ_BY.items()]
+        begin = await self._listed(leaders, _EARLIEST)
+        standing = {service: await self._standing(service, topics, begin) for service, topics in READ_BY.items()}
+        end = await self._listed(leaders, _LATEST)  # last: a commit beyond an end that is older than it would look like one of another log
+        groups = [_group(service, READ_BY[service], members, committed, begin, end) for service, (members, committed) in standing.items()]
         return LagReading(
             at_s=self._clock(),
             brokers={broker["node_id"]: f"{broker['host']}:{broker['port']}" for broker in everything["brokers"]},
@@ -119,14 +122,13 @@ class LagReader:
                 offsets |= {TopicPartition(topic, row[0]): row[3] for row in rows if not row[1]}
         return offsets
 
-    async def _group(
-        self, service: str, topics: Sequence[str], known: set[TopicPartition], begin: Mapping[TopicPartition, int], end: Mapping[TopicPartition, int]
-    ) -> GroupReading:
+    async def _standing(self, service: str, topics: Sequence[str], readable: Iterable[TopicPartition]) -> tuple[int, dict[TopicPartition, Commit]]:
+        """How many members the group of a service has, and its commit of each partition that it reads, None where there is none."""
         group = GROUP_PREFIX + service
-        reads = [tp for tp in known if (tp.topic.startswith(names.PROMPTS_PREFIX) if service == GENERATION else tp.topic in topics)]
+        reads = [tp for tp in readable if (tp.topic.startswith(names.PROMPTS_PREFIX) if service == GENERATION else tp.topic in topics)]
         try:
             committed = await committed_offsets(self._admin, group, reads) if reads else {}
-            members = await self._members(group)
+            return await self._members(group), {tp: committed.get(tp) for tp in reads}
         except GroupAuthorizationFailedError as error:
             raise Unreachable(
                 f"Kafka does not let this user see group {group}, so its lag is unknown: grant Describe on the group "
@@ -134,13 +136,6 @@ class LagReader:
             ) from error
         except TopicAuthorizationFailedError as error:
             raise Unreachable(_topics_refused([tp.topic for tp in reads], "Describe")) from error
-        order = {topic: place for place, topic in enumerate(topics)}
-        return GroupReading(
-            service,
-            group,
-            members,
-            tuple(_partition(tp, begin[tp], end[tp], committed.get(tp)) for tp in sorted(reads, key=lambda tp: (order.get(tp.topic, 0), tp))),
-        )
 
     async def _members(self, group: str) -> int:
         """How many members the group has; asked one by one, because aiokafka 0.14 cannot read an answer about several groups."""
@@ -185,7 +180,20 @@ def _aged(part: PartitionReading, oldest: Mapping[TopicPartition, ConsumerRecord
     return part if record is None else replace(part, oldest_ms=record.timestamp)
 
 
-def _partition(tp: TopicPartition, begin: int, end: int, commit: tuple[int, str] | None) -> PartitionReading:
+def _group(
+    service: str,
+    topics: Sequence[str],
+    members: int,
+    committed: Mapping[TopicPartition, Commit],
+    begin: Mapping[TopicPartition, int],
+    end: Mapping[TopicPartition, int],
+) -> GroupReading:
+    order = {topic: place for place, topic in enumerate(topics)}
+    known = sorted((tp for tp in committed if tp in end), key=lambda tp: (order.get(tp.topic, 0), tp))
+    return GroupReading(service, GROUP_PREFIX + service, members, tuple(_partition(tp, begin[tp], end[tp], committed[tp]) for tp in known))
+
+
+def _partition(tp: TopicPartition, begin: int, end: int, commit: Commit) -> PartitionReading:
     if commit is None:
         return PartitionReading(tp.topic, tp.partition, begin, end, committed=None)
     offset, metadata = commit
