@@ -107,6 +107,10 @@ class JobState:
     """The newest order: cancel, reopen, delete or deleted."""
     settled: int | None = None
     """In a reopened job, the outcomes that count: explained ones, and those made since; absent: all count."""
+    promised: int | None = None
+    """How many features its request says that it will have, at this revision; absent: it does not say."""
+    is_replaying: bool = False
+    """Whether a replay into it was ordered at this revision, and its seal has not come."""
     notes: tuple[str, ...] = ()
     """What these numbers cannot know, in sentences."""
 
@@ -125,8 +129,9 @@ def status_of(state: JobState, *, now_ms: int, quiet_ms: int, backlog: int | Non
 
     A sealed job is complete when outcomes cover the expected features, and incomplete when nothing has happened for
     the quiet period and nothing waits in any topic; an unsealed one is taken as complete after such a period in which
-    every admission got its outcome. `backlog` counts the records that wait in topics of any job; None where that
-    cannot be known, and time alone decides. `is_owed` says that an admitted feature has no outcome.
+    every admission got its outcome, unless its request promised more features or a replay into it was not sealed: whoever
+    sends them has not finished, so it is incomplete then. `backlog` counts the records that wait in topics of any job;
+    None where that cannot be known, and time alone decides. `is_owed` says that an admitted feature has no outcome.
     """
     is_over = state.heard_ms is not None and now_ms - state.heard_ms >= quiet_ms and not backlog
     settled = state.outcomes if state.settled is None else state.settled
@@ -136,6 +141,8 @@ def status_of(state: JobState, *, now_ms: int, quiet_ms: int, backlog: int | Non
         if settled >= state.expected:
             return JobStatus.COMPLETED, state.expected, "sealed"
         return (JobStatus.INCOMPLETE if is_over else JobStatus.RUNNING), state.expected, "sealed"
+    if state.is_replaying or (state.promised is not None and settled < state.promised):
+        return (JobStatus.INCOMPLETE if is_over else JobStatus.RUNNING), None, None
     entered = max(state.admitted, state.outcomes)  # admissions expire, outcomes do not
     if is_over and settled >= entered > 0 and not is_owed:
         return JobStatus.COMPLETED, entered, "inferred"
@@ -180,7 +187,7 @@ def report_of(
         confirmed=sums.confirmed,
         missing=missing[:_MOST_MISSING],
         unreadable=list(unreadable[:_MOST_UNREADABLE]),
-        notes=list(state.notes),
+        notes=[*state.notes, *_unsealed(state, status, expected)],
         averages=Averages(
             quality=_mean(sums.quality_micro, sums.quality_n),
             accuracy=_mean(sums.accuracy_micro, sums.accuracy_n),
@@ -204,6 +211,13 @@ def report_of(
         ),
         at_ms=now_ms,
     )
+
+
+def _unsealed(state: JobState, status: JobStatus, expected: int | None) -> list[str]:
+    if status is not JobStatus.INCOMPLETE or expected is not None:
+        return []
+    promised = "its features" if state.promised is None else f"{state.promised} features"
+    return [f"Whoever sends {promised} has not said that the last was sent: publish the same input again, or see to the replayer."]
 
 
 def _micro(value: float | None) -> int:

@@ -38,10 +38,10 @@ class JobQueries:
         request = parts[JobPart.REQUEST].request if JobPart.REQUEST in parts else None
         control = parts.get(JobPart.CONTROL)
         action = control.control.action if control is not None and control.control is not None else None
-        sealed_part = parts.get(JobPart.SEALED)
-        if control is not None and action == "reopen" and sealed_part is not None and sealed_part.revision < control.revision:
-            sealed_part = None  # it counted the features of the job before it was reopened
-        sealed = sealed_part.sealed if sealed_part is not None else None
+        since = control.revision if control is not None and action == "reopen" else 0
+        now = {name: part for name, part in parts.items() if part.revision >= since}  # a seal counted the features of the job before it was reopened
+        sealed = now[JobPart.SEALED].sealed if JobPart.SEALED in now else None
+        promise = now[JobPart.REQUEST].request if JobPart.REQUEST in now else None
         return JobState(
             explain_job_id=job,
             tenant=tenant,
@@ -51,6 +51,8 @@ class JobQueries:
             expected=sealed.expected if sealed else None,
             cancelled=action == "cancel",
             control=action,
+            promised=promise.expected if promise else None,
+            is_replaying=JobPart.REPLAY in now and sealed is None,
             admitted=admitted,
             counters=Counters(*sums),
             settled=self._settled(job, control.revision) if control is not None and action == "reopen" else None,

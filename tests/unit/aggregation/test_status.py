@@ -60,6 +60,24 @@ def test_an_unsealed_job_whose_admissions_expired_is_complete_by_its_outcomes() 
     assert status_of(old, now_ms=9000, quiet_ms=QUIET_MS, backlog=0) == (JobStatus.COMPLETED, 3, "inferred")
 
 
+@pytest.mark.parametrize("unsent", [{"promised": 1000}, {"is_replaying": True}])
+def test_a_job_that_was_not_sent_to_its_end_is_not_complete_however_quiet_it_is(unsent: dict[str, object]) -> None:
+    state = replace(STATE, expected=None, counters=Counters(explained=3), **unsent)  # type: ignore[arg-type]
+    assert status(state, 5500) is JobStatus.RUNNING
+    standing = status_of(state, now_ms=9000, quiet_ms=QUIET_MS, backlog=0)
+    assert standing == (JobStatus.INCOMPLETE, None, None)
+    assert rests_on_silence(standing)
+    assert status_of(state, now_ms=9000, quiet_ms=QUIET_MS, backlog=1)[0] is JobStatus.RUNNING
+    report = report_of(state, status=standing[0], expected=None, expected_source=None, missing=[], as_of={}, now_ms=0)
+    assert "has not said that the last was sent" in report.notes[-1]
+    assert status(replace(state, expected=3)) is JobStatus.COMPLETED  # the seal counts what was really sent
+
+
+def test_an_unsealed_job_that_has_what_its_request_promised_is_inferred_to_be_complete() -> None:
+    state = replace(STATE, expected=None, counters=Counters(explained=3), promised=3)
+    assert status_of(state, now_ms=9000, quiet_ms=QUIET_MS, backlog=0) == (JobStatus.COMPLETED, 3, "inferred")
+
+
 def test_in_a_reopened_job_only_what_was_settled_since_or_explained_before_covers_the_expected_features() -> None:
     done = replace(STATE, counters=Counters(explained=1, skipped=2), control="reopen", settled=1)
     assert status(done) is JobStatus.RUNNING
