@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +22,9 @@ from mistudio_explain.kafka.records import HEADER_FEATURE, HEADER_JOB, Outgoing,
 from mistudio_explain.llm.answers_cache import KeptAnswer
 from mistudio_explain.settings import JobSettings, KafkaSettings, LimitSettings, ReportSettings, Settings, StoreSettings
 from mistudio_explain.store.answers import StoredAnswers, answers_file
-from mistudio_explain.store.jobs import open_store, reading
+from mistudio_explain.store.jobs import Change, JobStore, open_store, reading
 from mistudio_explain.store.postgres import SCHEMA, session
+from mistudio_explain.store.seat import Seat
 
 FILES = ("feature_explanations.json", "explanation_results.json", "explanations.csv")
 
@@ -98,6 +102,84 @@ async def test_a_store_that_is_lost_is_rebuilt_from_compacted_topics_with_the_sa
     assert json.loads(written[FILES[0]])["job_metadata"]["explained"] == 20
 
 
+@asynccontextmanager
+async def held_at_its_first_batch(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[[], bool]]:
+    """Let an aggregator that reads its topics anew stop in the middle, until the end of the context; gives whether it is there."""
+    is_there, go_on = threading.Event(), threading.Event()
+    apply = JobStore.apply
+
+    def held(store: JobStore, changes: Iterable[Change], ends: Mapping[tuple[str, int], int]) -> None:
+        apply(store, changes, ends)
+        is_there.set()
+        assert go_on.wait(WAIT_S)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(JobStore, "apply", held)
+        try:
+            yield is_there.is_set
+        finally:
+            go_on.set()
+
+
+async def nothing_is_reported_beyond(reported: int, at_work: Aggregating) -> None:
+    await asyncio.sleep(1.0)  # ten looks at what is to be said: what must not happen cannot be waited for
+    assert len(await at_work.reports()) == reported
+
+
+async def test_while_a_store_that_is_lost_is_read_again_nothing_is_reported(at_work: Aggregating, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also not by an aggregator that comes after one that was stopped in the middle of it."""
+    await at_work.make_topics()
+    async with at_work.aggregator():
+        await at_work.write(requested(), *(admitted(n) for n in range(6)), *(explained(n) for n in range(6)), sealed(6))
+        await at_work.until_reported(is_complete)
+        await settled(lambda: _is_silent(at_work))
+    drop(at_work.settings.store)
+    reported = len(await at_work.reports())
+    one_by_one = at_work.settings.model_copy(update={"limits": at_work.settings.limits.model_copy(update={"batch_records": 1})})
+    async with held_at_its_first_batch(monkeypatch) as is_held, at_work.aggregator(one_by_one):
+        await settled(is_held)
+    async with at_work.aggregator(one_by_one):
+        async with held_at_its_first_batch(monkeypatch) as is_held:
+            await settled(is_held)
+            await nothing_is_reported_beyond(reported, at_work)
+        async with asyncio.timeout(WAIT_S):
+            while len(reports := await at_work.reports()) == reported:
+                await asyncio.sleep(0.1)
+    assert all(is_complete(report) and report.explained == 6 for report in reports[reported:])
+
+
+@sqlite_only
+async def test_an_aggregator_whose_disk_is_full_waits_alive_and_unready_and_goes_on_when_there_is_room(
+    at_work: Aggregating, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await at_work.make_topics()
+    looks = 0
+    take = Seat.take
+
+    def counted(seat: Seat) -> JobStore:
+        nonlocal looks
+        looks += 1
+        return take(seat)
+
+    monkeypatch.setattr(Seat, "take", counted)
+    async with at_work.aggregator() as assembly:
+        await at_work.write(requested(), explained(0), sealed(3))
+        await at_work.until_reported(lambda report: report.explained == 1)
+        database = assembly.reports._store._db
+        database.all("pragma query_only = on")
+        await at_work.write(explained(1))
+        await settled(lambda: "the store's file cannot be read or written now" in (assembly.app.unready_because() or ""))
+        before = looks
+        await asyncio.sleep(2.0)  # to see that it does not turn in a hot loop
+        assert looks - before < 10
+        assert assembly.app.is_alive()
+        database.all("pragma query_only = off")
+        await settled(lambda: assembly.app.unready_because() is None)
+        await at_work.write(explained(2))
+        report = await at_work.until_reported(is_complete)
+        assert report.explained == 3
+
+
 def _is_silent(at_work: Aggregating) -> bool:
     with reading(at_work.settings.store) as rows:
         return rows.outbox() == [] and all(dirty == 0 for _, dirty, _ in rows.due())
@@ -145,14 +227,21 @@ async def test_a_topic_that_was_made_again_while_the_aggregator_was_away_is_noti
         assert (await at_work.until_reported(is_complete)).explained == 3
 
 
-async def test_a_topic_that_is_made_again_under_a_running_aggregator_is_noticed_and_nothing_is_said_of_a_mixture(at_work: Aggregating) -> None:
+async def test_a_topic_that_is_made_again_under_a_running_aggregator_is_noticed_and_nothing_is_said_of_a_mixture(
+    at_work: Aggregating, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await at_work.make_topics()
     async with at_work.aggregator():
         await at_work.write(requested(), *(explained(n) for n in range(4)), sealed(6))
         await at_work.until_reported(lambda report: report.explained == 4)
-        await at_work.delete_topics(topics.EXPLANATIONS)
-        await at_work.make_topics()
-        await at_work.write(*(explained(n, says="anew") for n in range(4, 6)))
+        await settled(lambda: _is_silent(at_work))
+        reported = len(await at_work.reports())
+        async with held_at_its_first_batch(monkeypatch) as is_held:
+            await at_work.delete_topics(topics.EXPLANATIONS)
+            await at_work.make_topics()
+            await at_work.write(*(explained(n, says="anew") for n in range(4, 6)))
+            await settled(is_held)
+            await nothing_is_reported_beyond(reported, at_work)
         report = await at_work.until_reported(lambda report: report.explained == 2)
         assert report.status is not JobStatus.COMPLETED
     assert {report.explained for report in await at_work.reports()} <= {0, 1, 2, 3, 4}  # never the 6 of the old and the new topic together

@@ -1,5 +1,6 @@
 """The aggregator's rows: the same truth in whatever order records arrive, however often."""
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,14 +11,17 @@ from hypothesis import strategies as st
 
 from integration.real_postgres import RealPostgres
 from mistudio_explain.aggregation.stage import Counters
-from mistudio_explain.errors import BadSettings
+from mistudio_explain.errors import BadSettings, Unreachable
 from mistudio_explain.events.codec import encode
 from mistudio_explain.events.explanation import Accuracy, Answer, Category, FeatureOutcome, OutcomeKind, Subject, Tier, Verification
-from mistudio_explain.events.job import Admission, JobEvent, RequestPart, SealedPart
+from mistudio_explain.events.job import Admission, ControlPart, JobEvent, ReplayPart, RequestPart, SealedPart
 from mistudio_explain.events.topics import EXPLANATIONS, JOBS
 from mistudio_explain.settings import StoreSettings
-from mistudio_explain.store.jobs import Change, JobStore, open_store, read_outcomes
+from mistudio_explain.store import files
+from mistudio_explain.store.jobs import Change, JobStore, open_store, read_outcomes, reading
 from mistudio_explain.store.rows import Foreign
+from mistudio_explain.store.seat import Seat
+from mistudio_explain.store.tables import make_tables
 
 JOB = "explain_1"
 
@@ -126,6 +130,82 @@ def test_a_seal_is_never_lowered_at_the_same_revision(store: JobStore) -> None:
         state = store.state(JOB)
         assert state is not None
         assert state.expected == then
+
+
+def test_what_a_request_promises_and_a_replay_without_its_seal_count_until_the_job_is_opened_again(store: JobStore) -> None:
+    def standing(*events: JobEvent) -> tuple[int | None, bool, int | None]:
+        store.apply([change(event) for event in events], {})
+        state = store.state(JOB)
+        assert state is not None
+        return state.promised, state.is_replaying, state.expected
+
+    request = JobEvent(explain_job_id=JOB, at_ms=0, request=RequestPart(find_job_id="find_1", expected=1000))
+    replay = JobEvent(explain_job_id=JOB, at_ms=0, replay=ReplayPart(from_job="find_1"))
+    seal = JobEvent(explain_job_id=JOB, at_ms=0, sealed=SealedPart(expected=990))
+    assert standing(request, replay) == (1000, True, None)
+    assert standing(seal) == (1000, False, 990)
+    assert standing(JobEvent(explain_job_id=JOB, revision=1, at_ms=0, control=ControlPart(action="reopen"))) == (None, False, None)
+    assert standing(request.model_copy(update={"revision": 1})) == (1000, False, None)
+
+
+def test_a_disk_that_is_full_or_read_only_is_out_of_reach_and_what_was_read_meanwhile_counts_afterwards(tmp_path: Path) -> None:
+    with open_store(StoreSettings(url=f"sqlite:///{tmp_path}/explain.db")) as store:
+        for ill, well in (("max_page_count = 1", "max_page_count = 1000000"), ("query_only = on", "query_only = off")):
+            before = store.positions("t")
+            many = [change(outcome(feature, OutcomeKind.EXPLAINED, 0, 0.5)) for feature in range(300)]
+            store._db.all(f"pragma {ill}")
+            for _ in range(2):  # the first must not leave a transaction open
+                with pytest.raises(Unreachable, match=r"explain\.db: the store's file cannot be read or written now"):
+                    store.apply(many, {("t", 0): 300, ("t", len(before)): 1})
+            assert store.positions("t") == before
+            store._db.all(f"pragma {well}")
+            store.apply(many, {("t", len(before)): 300})
+        state = store.state(JOB)
+        assert state is not None
+        assert state.counters.explained == 300
+
+
+def test_a_full_disk_at_the_start_is_not_called_damage_and_the_seat_can_be_taken_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seat = Seat(StoreSettings(url=f"sqlite:///{tmp_path}/explain.db"))
+    with monkeypatch.context() as full:
+        full.setattr(files, "make_tables", lambda database: (database.all("pragma query_only = on"), make_tables(database)))
+        with pytest.raises(Unreachable, match="the file itself is as it was"):
+            seat.take()
+    assert seat.take().jobs(9) == []
+    seat.leave()
+
+
+def test_a_file_that_is_no_store_is_called_so(tmp_path: Path) -> None:
+    path = tmp_path / "explain.db"
+    settings = StoreSettings(url=f"sqlite:///{path}")
+    path.write_bytes(b"no database at all" * 100)
+    with pytest.raises(BadSettings, match="move the file away"), open_store(settings):
+        pass
+    path.unlink()
+    with sqlite3.connect(path) as other:
+        other.execute("create table job(id)")
+    with pytest.raises(BadSettings, match="not a store of this version"), open_store(settings):
+        pass
+
+
+def test_a_store_into_which_nothing_was_read_is_not_kept_when_one_is_built_beside_it(at: StoreSettings) -> None:
+    seat = Seat(at)
+    seat.take()
+    for kept in (False, True):
+        anew = seat.begin_anew()
+        anew.apply([change(outcome(1, OutcomeKind.EXPLAINED, 0, 0.5))], {("t", 0): 1})
+        seat.finish()
+        with reading(at) as rows:
+            assert rows.positions("t") == {0: 1}
+        assert are_kept(seat) == kept
+    seat.leave()
+
+
+def are_kept(seat: Seat) -> bool:
+    if seat.is_shared:
+        assert seat._database is not None
+        return bool(seat._database.all("select 1 from pg_namespace where nspname like ?", ("mistudio_explain_before_%",)))
+    return any(files.file_of(seat.settings).parent.glob("*.before-*"))
 
 
 def test_a_report_of_a_job_that_changed_meanwhile_is_due_again(store: JobStore) -> None:

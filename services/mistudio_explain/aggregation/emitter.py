@@ -34,7 +34,10 @@ _SAME_LOG_S = 0.5
 """How old the knowledge may be, when something is said, that the topics are still those that were read."""
 _LOOK_S = 3.0
 """How often the topics are compared, and the seat confirmed, when nothing is said."""
+_BACKOFF_S = 1.0
+"""How long nothing is said after Kafka, the store or the disk failed."""
 _RETRY_S = 10.0
+"""The same of one job, or after what nobody foresaw."""
 _RETENTION_S = 10.0
 _DAY_MS = 24 * 3_600_000
 
@@ -55,6 +58,8 @@ class Emitter:
         self._backlog = Backlog(app)
         self._not_before: dict[tuple[str, str], float] = {}
         """When a job may be reported with the same status again, or looked at again."""
+        self._failed: dict[str, float] = {}
+        """Until when a job that could not be reported is left alone."""
         self._retention_due = 0.0
         self._speaking_of: JobStore | None = None
 
@@ -68,15 +73,17 @@ class Emitter:
                     await self._reader.is_same_log(within_s=0)
             except StoreLost as error:
                 self._reader.lost(error)
-            except (KafkaError, OSError) as error:
+            except (KafkaError, OSError, ExplainError) as error:
                 log.warning("topics.not_compared", error=repr(error))
+            except Exception as error:  # without this task a seat that is lost would be noticed by nobody
+                log.exception("topics.not_compared", error=repr(error))
 
     async def run(self) -> None:
         """Say what there is to say, for ever."""
         while True:
             await asyncio.sleep(_TICK_S)
             store = self._seat.store
-            if store is None or self._seat.is_building:
+            if store is None or self._seat.is_building or self._reader.out_of_reach is not None:
                 continue
             try:
                 await self._turn(store)
@@ -85,8 +92,12 @@ class Emitter:
                     self._reader.lost(error)
             except NotNow as error:
                 log.info("emitter.waits", why=str(error))
-            except (KafkaError, OSError) as error:
-                log.warning("emitter.waits", why=repr(error))
+            except (KafkaError, OSError, ExplainError) as error:
+                log.warning("emitter.waits", why=repr(error), again_in_s=_BACKOFF_S)
+                await asyncio.sleep(_BACKOFF_S)
+            except Exception as error:  # whatever it is, reports must not end for good
+                log.exception("emitter.waits", why=repr(error), again_in_s=_RETRY_S)
+                await asyncio.sleep(_RETRY_S)
 
     async def _turn(self, store: JobStore) -> None:
         self._speaking_of = store
@@ -97,17 +108,17 @@ class Emitter:
             self._retention_due = time.monotonic() + _RETENTION_S
             await self._order_deletions(store)
         for job, dirty, last in await asyncio.to_thread(store.due):
-            if dirty == 0 and time.monotonic() < self._not_before.get((job, ""), -math.inf):
+            if time.monotonic() < self._failed.get(job, -math.inf) or (dirty == 0 and time.monotonic() < self._not_before.get((job, ""), -math.inf)):
                 continue
             self._not_before[job, ""] = time.monotonic() + _IDLE_S
             try:
                 await self._job(store, job, dirty, last)
             except (StoreLost, NotNow):
                 raise
-            except (OSError, ExplainError, KafkaError) as error:  # one job's disk or text must not silence the others
-                log.error("report.failed", job=job, error=repr(error), again_in_s=_RETRY_S)
-                for status in ("", *JobStatus):
-                    self._not_before[job, status] = time.monotonic() + _RETRY_S
+            except Exception as error:  # one job's disk or text must not silence the others
+                foreseen = isinstance(error, OSError | ExplainError | KafkaError)
+                log.error("report.failed", job=job, error=repr(error), again_in_s=_RETRY_S, exc_info=None if foreseen else error)
+                self._failed[job] = time.monotonic() + _RETRY_S
 
     async def _job(self, store: JobStore, job: str, dirty: int, last: str | None) -> None:
         if await asyncio.to_thread(self._removal.is_due, store, job):
@@ -121,10 +132,11 @@ class Emitter:
             return
         if time.monotonic() < self._not_before.get((job, report.status), -math.inf):
             return
-        if report.status is JobStatus.RUNNING:
-            self._not_before[job, report.status] = time.monotonic() + self._app.settings.reports.interval_s
-        else:
+        begun = time.monotonic()
+        if report.status is not JobStatus.RUNNING:
             report = await asyncio.to_thread(self._reports.with_files, report)
+        # the files of a large job take long to write, and meanwhile nothing is said of others: at most half of the time is theirs
+        self._not_before[job, report.status] = time.monotonic() + max(self._app.settings.reports.interval_s, time.monotonic() - begun)
         await self._publish([outgoing(report)])
         await asyncio.to_thread(store.reported, job, dirty, report.status.value)
 

@@ -16,6 +16,8 @@ class Judgement:
 
     broken: str | None
     expired: Mapping[Place, int]
+    is_blank: bool
+    """Whether nothing was read yet of topics that hold something: until it is, the store knows a part of every job."""
     start: Mapping[Place, int]
     """The next offset to read of each partition, when the store is kept."""
 
@@ -37,4 +39,5 @@ def judge(stored: Mapping[Place, int], stored_ids: Ids, ids: Ids, begin: Mapping
     ]
     expired = {place: begin[place] - offset for place, offset in stored.items() if place in begin and offset < begin[place]}
     start = {place: max(first, stored.get(place, first)) for place, first in begin.items()}
-    return Judgement("; ".join(reasons) or None, expired, start)
+    is_blank = not stored and any(first < end[place] for place, first in begin.items())
+    return Judgement("; ".join(reasons) or None, expired, is_blank, start)

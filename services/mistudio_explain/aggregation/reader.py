@@ -46,6 +46,9 @@ class MirrorReader:
         self._left: dict[Place, int] = {}
         """While the store is built beside: the partitions that were not read to the end that stood when it was begun."""
         self._said = ""
+        self.out_of_reach: str | None = None
+        """Why the store cannot be written now, though no other aggregator writes it; None when it can."""
+        app.unready_while(lambda: self.out_of_reach)
 
         @app.whole(*EVENTS, service=SERVICE, positions=self._positions, stepped_over=self._cover)
         async def aggregate(records: Sequence[ConsumerRecord]) -> None:
@@ -76,14 +79,15 @@ class MirrorReader:
             store = await asyncio.to_thread(self._seat.take)
             start = await self._start(store, consumer, partitions)
         except (Elsewhere, Unreachable) as error:
+            self.out_of_reach = str(error) if isinstance(error, Unreachable) else None
             if self._said != str(error):
-                log.info("seat.waiting", why=str(error))
+                (log.info if self.out_of_reach is None else log.error)("seat.waiting", why=str(error))
             self._said = str(error)
             return None
         except StoreLost as error:
             self.lost(error)
             return None
-        self._said = ""
+        self._said, self.out_of_reach = "", None
         return start
 
     async def _start(self, store: JobStore, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
@@ -98,6 +102,9 @@ class MirrorReader:
             log.error("store.built_anew", why=judgement.broken)
             store = await asyncio.to_thread(self._seat.begin_anew)
             start = begin
+        elif judgement.is_blank and not self._seat.is_building:
+            log.info("store.built", why="nothing was read into it yet")
+            store = await asyncio.to_thread(self._seat.begin_anew)
         else:
             await self._say_expired(store, judgement.expired)
         await asyncio.to_thread(store.note_topics, ids)

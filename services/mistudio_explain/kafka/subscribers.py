@@ -138,7 +138,11 @@ class WholeTopicSubscriber(Raw, BatchSubscriber):
                 goal = await self._attach(consumer)
 
     async def _attach(self, consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
-        """Seek to the reader's positions; returns the end that must be reached, by partition."""
+        """Seek to the reader's positions; returns the end that must be reached, by partition.
+
+        Whatever fails, it is tried again: a loop that ended here would be started anew at once, unseen and for ever.
+        """
+        wait = BACKOFF_S
         while True:
             self._subscription.turn()
             self._attach_again = False
@@ -158,6 +162,12 @@ class WholeTopicSubscriber(Raw, BatchSubscriber):
             except KafkaError as error:
                 log.warning("reader.attach", subscriber=self._subscription.title, error=repr(error))
                 await asyncio.sleep(BACKOFF_S)
+            except ConsumerStoppedError:
+                raise
+            except Exception as error:
+                log.exception("reader.attach", subscriber=self._subscription.title, error=repr(error), again_in_s=wait)
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, LONGEST_BACKOFF_S)
 
 
 async def partitions_of(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> list[TopicPartition]:

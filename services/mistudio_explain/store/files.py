@@ -3,12 +3,12 @@
 import fcntl
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from mistudio_explain.errors import BadInput, BadSettings
+from mistudio_explain.errors import BadInput, BadSettings, Unreachable
 from mistudio_explain.settings import StoreSettings
-from mistudio_explain.store.database import Elsewhere, Sqlite
+from mistudio_explain.store.database import Elsewhere, Sqlite, is_outage, out_of_reach
 from mistudio_explain.store.tables import make_tables
 
 _SCHEME = "sqlite:///"
@@ -43,23 +43,30 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def writable(path: Path) -> Sqlite:
-    """Open a store's file, made when it is not there, to write it; deleted rows leave no bytes in it. Raises BadSettings for a file that is something else."""
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    database = Sqlite(connection)
-    try:
-        connection.executescript("pragma journal_mode=wal; pragma synchronous=normal; pragma busy_timeout=5000; pragma secure_delete=on")
-        make_tables(database)
-    except sqlite3.DatabaseError as error:
-        database.close()
-        raise BadSettings(
-            f"{path}: is not a store of this version, or is damaged ({error}); check store.url, or move the file away: the aggregator then builds a new one"
-        ) from error
-    return database
+    """Open a store's file, made when it is not there, to write it; deleted rows leave no bytes in it.
+
+    Raises BadSettings for a file that is something else, Unreachable while its disk is full or fails.
+    """
+    with ExitStack() as unless_opened:
+        try:
+            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            unless_opened.callback(connection.close)
+            connection.executescript("pragma journal_mode=wal; pragma synchronous=normal; pragma busy_timeout=5000; pragma secure_delete=on")
+            database = Sqlite(connection)
+            make_tables(database)
+        except sqlite3.DatabaseError as error:
+            if is_outage(error):
+                raise Unreachable(out_of_reach(path, error)) from error
+            raise BadSettings(
+                f"{path}: is not a store of this version, or is damaged ({error}); check store.url, or move the file away: the aggregator then builds a new one"
+            ) from error
+        unless_opened.pop_all()
+        return database
 
 
 @contextmanager
 def read_only(path: Path) -> Iterator[Sqlite]:
-    """Open a store's file to read it. Raises BadInput when there is none."""
+    """Open a store's file to read it. Raises BadInput when there is none, Unreachable while its disk fails."""
     if not path.is_file():
         raise BadInput(f"{path}: there is no store; an aggregator makes it (store.url)")
     try:
@@ -67,14 +74,15 @@ def read_only(path: Path) -> Iterator[Sqlite]:
             connection.execute("select buried from job limit 1").fetchone()
             yield Sqlite(connection)
     except sqlite3.DatabaseError as error:
+        if is_outage(error):
+            raise Unreachable(out_of_reach(path, error)) from error
         raise BadSettings(f"{path}: is not a store of this version or is damaged ({error}); check store.url") from error
 
 
 def beside(path: Path) -> Path:
     """Where a store is built that will take the place of the one at `path`; what an earlier attempt left is removed."""
     anew = path.with_name(path.name + ".anew")
-    for name in (anew, *_with_wal(anew)):
-        name.unlink(missing_ok=True)
+    remove(anew)
     return anew
 
 
@@ -94,6 +102,12 @@ def remove_old(path: Path) -> None:
     """Remove the stores that were replaced."""
     for old in path.parent.glob(f"{path.name}.before-*"):
         old.unlink(missing_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a store; whoever reads it has it until the end."""
+    for name in (path, *_with_wal(path)):
+        name.unlink(missing_ok=True)
 
 
 def _free(path: Path) -> Path:

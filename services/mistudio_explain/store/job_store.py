@@ -144,6 +144,10 @@ class JobStore(JobQueries):
         """Note that records were written again; those that were noticed once more meanwhile stay due."""
         self._db.run_many("delete from outbox where topic = ? and key = ? and times = ?", [(each.topic, each.key, each.times) for each in rewrites])
 
+    def is_unread(self) -> bool:
+        """Whether nothing was read into these rows yet."""
+        return self._db.one("select 1 from position limit 1") is None
+
     def topics(self) -> dict[str, tuple[str, str]]:
         """Cluster id and topic id of each topic that the rows come from, as far as they were known."""
         return {topic: (cluster, topic_id) for topic, cluster, topic_id in self._db.all("select topic, cluster, id from source")}

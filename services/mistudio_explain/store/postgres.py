@@ -153,7 +153,12 @@ def swap(database: Database) -> str:
 def remove_old(database: Database) -> None:
     """Remove the schemas that were replaced."""
     for (name,) in database.all("select nspname from pg_namespace where nspname like ?", (_BEFORE + "%",)):
-        database.run(f'drop schema "{name}" cascade')
+        remove(database, name)
+
+
+def remove(database: Database, schema: str) -> None:
+    """Remove a schema with its tables."""
+    database.run(f'drop schema "{schema}" cascade')
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import threading
 from contextlib import ExitStack
+from pathlib import Path
 
 import structlog
 
@@ -22,6 +23,8 @@ class Seat:
         """The rows to write: absent while another process has the seat."""
         self.is_building = False
         """Whether these rows are still built beside the old ones, so that nothing may be said of them."""
+        self._is_first = False
+        """Whether nothing was ever read into the store that stands, so that it need not be kept."""
         self._held = ExitStack()
         self._database: Database | None = None
         self._turn = threading.RLock()
@@ -42,8 +45,10 @@ class Seat:
                 self._open(self._held.enter_context(postgres.elected(self.settings)))
             else:
                 path = files.file_of(self.settings)
-                self._held.enter_context(files.locked(path))
-                self._open(files.writable(path))
+                with ExitStack() as unless_opened:
+                    unless_opened.enter_context(files.locked(path))
+                    self._open(files.writable(path))
+                    self._held = unless_opened.pop_all()
             assert self.store is not None
             return self.store
 
@@ -66,7 +71,9 @@ class Seat:
         """Go on with an empty store beside the one that stands, which others go on to read."""
         with self._turn:
             assert self._database is not None, "the seat is not taken"
-            self.is_building = True
+            assert self.store is not None
+            if not self.is_building:
+                self.is_building, self._is_first = True, self.store.is_unread()
             if self.is_shared:
                 from mistudio_explain.store import postgres
 
@@ -93,7 +100,10 @@ class Seat:
                 kept = str(files.swap(path))
                 self._open(files.writable(path))
             self.is_building = False
-            log.warning("store.replaced", old=kept)
+            if self._is_first:
+                self._remove(kept)
+            else:
+                log.warning("store.replaced", old=kept)
 
     def remove_old(self) -> None:
         """Remove the stores that were replaced."""
@@ -105,6 +115,15 @@ class Seat:
                 postgres.remove_old(self._database)
             else:
                 files.remove_old(files.file_of(self.settings))
+
+    def _remove(self, kept: str) -> None:
+        assert self._database is not None
+        if self.is_shared:
+            from mistudio_explain.store import postgres
+
+            postgres.remove(self._database, kept)
+        else:
+            files.remove(Path(kept))
 
     def _open(self, database: Database) -> None:
         self._database = database

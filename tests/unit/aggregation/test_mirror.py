@@ -40,3 +40,9 @@ def test_a_store_without_ids_and_a_broker_without_ids_are_judged_by_offsets_alon
     assert judge(STORED, {}, IDS, BEGIN, END).broken is None
     assert judge(STORED, IDS, {}, BEGIN, END).broken is None
     assert judge({}, {}, IDS, BEGIN, END).broken is None
+
+
+def test_a_store_into_which_nothing_was_read_is_blank_while_the_topics_hold_something() -> None:
+    assert judge({}, {}, IDS, BEGIN, END).is_blank
+    assert not judge({}, {}, IDS, END, END).is_blank
+    assert not judge(STORED, IDS, IDS, BEGIN, END).is_blank
