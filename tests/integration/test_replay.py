@@ -40,7 +40,7 @@ from mistudio_explain.kafka.topics import topic_specs
 from mistudio_explain.kafka.unreadable import TolerantFetch
 from mistudio_explain.replay import service as replay
 from mistudio_explain.replay.copying import Copy
-from mistudio_explain.replay.stage import Tally
+from mistudio_explain.replay.stage import Place, Selection, Tally
 from mistudio_explain.settings import KafkaSettings, Settings, StoreSettings
 from mistudio_explain.store.jobs import Change, open_store
 
@@ -346,6 +346,35 @@ async def test_an_order_that_failed_and_is_tried_again_after_another_doubles_not
         assert await until_sealed(settings, "explain_1_other") == SealedPart(expected=6)
     assert failed
     assert set(sources(await standing(settings, topics.REPLAYS)).values()) == {2}, "once for each of the two orders"
+
+
+async def test_an_attempt_that_fails_ends_once_it_is_known_of_all_its_copies_whether_they_were_written(settings: Settings) -> None:
+    places = await send(settings, [feature(n) for n in range(6)])
+    selection = Selection({str(n): Place(each.topic, each.partition, each.offset) for n, each in enumerate(places)})
+    sent: list[asyncio.Task[None]] = []
+
+    class Slow:
+        """A producer whose first record fails, and that says late what became of the others."""
+
+        async def send(self, *arguments: Any, **named: Any) -> asyncio.Task[None]:
+            confirmation = await producer.send(*arguments, **named)
+            sent.append(asyncio.create_task(self._late(confirmation, fails=not sent)))
+            return sent[-1]
+
+        async def _late(self, confirmation: asyncio.Future[ConsumerRecord], *, fails: bool) -> None:
+            if fails:
+                raise KafkaTimeoutError
+            await asyncio.sleep(0.3)
+            await confirmation
+
+    async def held() -> None:
+        pass
+
+    copy = Copy(selection, "find_1", JobRequest(explain_job_id=JOB), ReplayPart(from_job="find_1"))
+    async with clients_of(settings).producer([topics.REPLAYS]) as producer:
+        with pytest.raises(KafkaTimeoutError):
+            await copy.run(clients_of(settings), Slow(), set(), held=held, told=lambda _: None)
+        assert [each.done() for each in sent] == [True] * 6
 
 
 @pytest.mark.slow

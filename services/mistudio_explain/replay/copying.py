@@ -1,5 +1,6 @@
 """Copies features from where they stand to the topic of replays, their bytes untouched, in an envelope that names the new job."""
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -121,6 +122,10 @@ class _Unconfirmed:
         while self._sent:
             await self._oldest()
 
+    async def settled(self) -> None:
+        """Wait until of each it is known whether it was written, however that ends."""
+        await asyncio.gather(*(confirmation for confirmation, _ in self._sent), return_exceptions=True)
+
     async def _oldest(self) -> None:
         confirmation, size = self._sent.popleft()
         self._bytes -= size
@@ -159,29 +164,38 @@ class Copy:
         async with clients.consumer(**clients.fetching | {"max_partition_fetch_bytes": _fetch_bytes(wanted), "fetch_max_wait_ms": 50}) as consumer:
             cursors = await _cursors(consumer, wanted, tally)
             unconfirmed = _Unconfirmed(tally, told)
-            idle_since = time.monotonic()
-            fetch = TolerantFetch()
-            while cursors:
-                await held()
-                batches, unreadable = await fetch(consumer, list(cursors), timeout_ms=_POLL_MS, max_records=_TAKEN)
-                for record in unreadable:
-                    tp = TopicPartition(record.topic, record.partition)
-                    tally.strangers += record.offset in cursors[tp].wanted
-                    _go_on(consumer, cursors, tp, record.offset + 1)
-                for tp, records in batches.items():
-                    if tp in cursors:
-                        await self._send(producer, cursors[tp], records, unconfirmed)
-                        _go_on(consumer, cursors, tp, records[-1].offset + 1)
-                if batches:
-                    idle_since = time.monotonic()
-                    continue
-                for tp in list(cursors):  # marks of transactions are passed without being given
-                    _go_on(consumer, cursors, tp, await consumer.position(tp))
-                if time.monotonic() - idle_since > _IDLE_S:
-                    await _leave_the_gone(consumer, cursors)
-                    idle_since = time.monotonic()
-            await unconfirmed.all()
+            try:
+                await self._read(consumer, producer, cursors, unconfirmed, held)
+                await unconfirmed.all()
+            except Exception:  # what is written after the next attempt has looked would be copied by it again
+                await unconfirmed.settled()
+                raise
         return tally
+
+    async def _read(
+        self, consumer: AIOKafkaConsumer, producer: AIOKafkaProducer, cursors: dict[TopicPartition, _Cursor], unconfirmed: _Unconfirmed, held: Held
+    ) -> None:
+        idle_since = time.monotonic()
+        fetch = TolerantFetch()
+        while cursors:
+            await held()
+            batches, unreadable = await fetch(consumer, list(cursors), timeout_ms=_POLL_MS, max_records=_TAKEN)
+            for record in unreadable:
+                tp = TopicPartition(record.topic, record.partition)
+                unconfirmed.tally.strangers += record.offset in cursors[tp].wanted
+                _go_on(consumer, cursors, tp, record.offset + 1)
+            for tp, records in batches.items():
+                if tp in cursors:
+                    await self._send(producer, cursors[tp], records, unconfirmed)
+                    _go_on(consumer, cursors, tp, records[-1].offset + 1)
+            if batches:
+                idle_since = time.monotonic()
+                continue
+            for tp in list(cursors):  # marks of transactions are passed without being given
+                _go_on(consumer, cursors, tp, await consumer.position(tp))
+            if time.monotonic() - idle_since > _IDLE_S:
+                await _leave_the_gone(consumer, cursors)
+                idle_since = time.monotonic()
 
     async def _send(self, producer: AIOKafkaProducer, cursor: _Cursor, records: list[ConsumerRecord], unconfirmed: _Unconfirmed) -> None:
         common = [(HEADER_EVENT, b"FeatureFound"), (HEADER_JOB, self.request.explain_job_id.encode()), (HEADER_REQUEST, encode(self.request))]
