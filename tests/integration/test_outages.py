@@ -1,12 +1,15 @@
 """Kafka goes away and comes back under running services: red readiness, green liveness, no flood of logs, and on by themselves."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 
 from integration.local_server import free_ports
 from integration.real_kafka import RealKafka
@@ -15,18 +18,37 @@ from integration.test_stream_app import feature, until
 from integration.test_whole_way import Command, kafka_settings, secure_settings
 from mistudio_explain.events import topics
 from mistudio_explain.events.feature import FeatureFound
+from mistudio_explain.kafka import app as kafka_app
+from mistudio_explain.kafka import subscribers
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.client import KafkaClients
+from mistudio_explain.kafka.committed import committed_offsets
 from mistudio_explain.kafka.records import Received, outgoing, received_feature
-from mistudio_explain.settings import KafkaSettings, Settings
+from mistudio_explain.settings import KafkaSettings, LimitSettings, Settings
 
 MOST_LINES = 60  # of a service's log over an outage; aiokafka alone wrote 6,600 a second before it was limited
 
 
 @pytest.fixture
-def own_kafka(clean_kafka: RealKafka) -> RealKafka:
+def own_kafka(clean_kafka: RealKafka) -> Iterator[RealKafka]:
     """The session's Kafka, for a test that stops it; it is up again for the next one."""
-    return clean_kafka
+    yield clean_kafka
+    if not clean_kafka.runs:
+        clean_kafka.start()
+
+
+def app_on(kafka: RealKafka, **groups: object) -> StreamApp:
+    settings = Settings.model_validate({"kafka": KafkaSettings(bootstrap_servers=kafka.bootstrap), **groups})
+    return StreamApp(settings, KafkaClients(settings.kafka, settings.limits))
+
+
+async def committed(app: StreamApp, group: str, topic: str) -> dict[TopicPartition, int]:
+    """What a service's group has committed of a topic."""
+    try:
+        found = await committed_offsets(app.admin, f"mistudio-explain.{group}", [TopicPartition(topic, partition) for partition in range(6)])
+    except (KafkaError, OSError):  # the broker is still coming
+        return {}
+    return {tp: offset for tp, (offset, _) in found.items()}
 
 
 @asynccontextmanager
@@ -112,6 +134,66 @@ async def test_a_publish_waits_out_an_outage_and_nothing_is_lost_or_doubled(own_
             while len(set(handled)) < 5:
                 await asyncio.sleep(0.05)
     assert set(handled) == {"1", "2", "3", "4", "5"}
+
+
+async def test_a_kafka_that_goes_away_before_a_commit_leaves_services_alive_and_what_was_handled_is_committed_later(
+    own_kafka: RealKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_app, "ALIVE_WITHIN_S", 5.0)
+    monkeypatch.setattr(subscribers, "COMMIT_WITHIN_S", 1.0)
+    app = app_on(own_kafka)
+    handled: list[str] = []
+
+    @app.batches(topics.FEATURES, service="context", read=received_feature)
+    async def context(batch: list[Received[FeatureFound]]) -> None:
+        handled.extend(each.event.feature_id for each in batch)
+        if "9" in handled:
+            await asyncio.to_thread(own_kafka.kill)  # between the batch and its commit
+
+    async with app.running():
+        await app.publish([outgoing(feature(1))])
+        await until(lambda: handled == ["1"])
+        await app.publish([outgoing(feature(9))])
+        await until(lambda: not own_kafka.runs)
+        away = time.monotonic()
+        while time.monotonic() - away < 12:  # what is tested is that so much time passes
+            assert app.is_alive()
+            await asyncio.sleep(0.2)
+        handled.clear()
+        await asyncio.to_thread(own_kafka.start)
+        async with asyncio.timeout(60):
+            while sum((await committed(app, "context", topics.FEATURES)).values()) < 2:
+                await asyncio.sleep(0.2)
+
+
+@pytest.mark.parametrize("reads", ["batches", "lanes"])
+async def test_a_service_that_is_stopped_while_kafka_is_away_ends(own_kafka: RealKafka, monkeypatch: pytest.MonkeyPatch, reads: str) -> None:
+    monkeypatch.setattr(subscribers, "COMMIT_WITHIN_S", 1.0)
+    app = app_on(own_kafka, limits=LimitSettings(grace_s=2))
+    handled: list[str] = []
+
+    if reads == "batches":
+
+        @app.batches(topics.FEATURES, service="context", read=received_feature)
+        async def context(batch: list[Received[FeatureFound]]) -> None:
+            handled.extend(each.event.feature_id for each in batch)
+            await asyncio.to_thread(own_kafka.kill)
+
+    else:
+
+        @app.lanes("^" + topics.FEATURES.replace(".", r"\."), service="context", read=received_feature, in_flight=2)
+        async def lanes(each: Received[FeatureFound]) -> list[FeatureFound]:
+            handled.append(each.event.feature_id)
+            await asyncio.to_thread(own_kafka.kill)
+            return []
+
+    async with asyncio.timeout(60) as bound:
+        async with app.running():
+            await app.publish([outgoing(feature(1))])
+            await until(lambda: not own_kafka.runs)
+            stopped = time.monotonic()
+            bound.reschedule(asyncio.get_running_loop().time() + 20)
+    assert time.monotonic() - stopped < 15
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from mistudio_explain.kafka.subscribers import (
     Parts,
     Raw,
     Subscription,
+    commit_soon,
     parts_of,
     register,
     work_done,
@@ -165,7 +166,7 @@ class GroupBatchSubscriber(Raw, BatchSubscriber):
         held = consumer.assignment()
         offsets = {tp: offset for tp, offset in self._uncommitted.items() if tp in held}
         if self.group_id is not None and offsets:
-            await consumer.commit(offsets)
+            await commit_soon(consumer, offsets)
         self._uncommitted.clear()
 
     async def stop(self) -> None:

@@ -24,6 +24,7 @@ from mistudio_explain.kafka.subscribers import (
     Parts,
     Raw,
     Subscription,
+    commit_soon,
     parts_of,
     register,
 )
@@ -76,9 +77,7 @@ class LaneSubscriber(Raw, DefaultSubscriber):
         self._getmany = TolerantFetch()
         self._offsets: dict[TopicPartition, PartitionOffsets] = {}
         self._unresolved: set[TopicPartition] = set()
-        self._queue: FairQueue[ConsumerRecord] = FairQueue(
-            in_flight=bounds.records, express=bounds.express, express_in_flight=bounds.express_records
-        )
+        self._queue: FairQueue[ConsumerRecord] = FairQueue(in_flight=bounds.records, express=bounds.express, express_in_flight=bounds.express_records)
         self._running_tasks: dict[asyncio.Task[None], TopicPartition] = {}
         self._changed = asyncio.Event()
 
@@ -208,7 +207,7 @@ class LaneSubscriber(Raw, DefaultSubscriber):
         if not due:
             return
         try:
-            await consumer.commit({tp: (point.offset, point.metadata) for tp, point in due.items()})
+            await commit_soon(consumer, {tp: (point.offset, point.metadata) for tp, point in due.items()})
         except (KafkaError, IllegalStateError) as error:
             log.warning("commit.failed", subscriber=self._subscription.title, error=repr(error))
             return

@@ -14,7 +14,7 @@ from typing import Any, cast
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import ConsumerStoppedError, KafkaError
+from aiokafka.errors import ConsumerStoppedError, KafkaError, KafkaTimeoutError
 from faststream import AckPolicy
 from faststream._internal.broker.registrator import Registrator
 from faststream._internal.endpoint.subscriber.call_item import CallsCollection
@@ -32,6 +32,7 @@ log = structlog.get_logger(__name__)
 
 KNOWN_FASTSTREAM = "0.7.8"
 COMMIT_INTERVAL_S = 0.5  # a commit costs 5-8 ms on Kafka 4.1: never one per record
+COMMIT_WITHIN_S = 5.0
 POLL_MS = 50
 BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 5.0
@@ -216,6 +217,18 @@ def parts_of(broker: KafkaBroker, subscription: Subscription, *, topics: Sequenc
         ),
     )
     return config, specification, calls
+
+
+async def commit_soon(consumer: AIOKafkaConsumer, offsets: Mapping[TopicPartition, Any]) -> None:
+    """Commit within `COMMIT_WITHIN_S`; aiokafka itself waits as long as the coordinator is away, and a loop or a stop with it.
+
+    Raises KafkaTimeoutError when it takes longer; then it is to be committed again.
+    """
+    try:
+        async with asyncio.timeout(COMMIT_WITHIN_S):
+            await consumer.commit(offsets)
+    except TimeoutError:
+        raise KafkaTimeoutError(f"not committed within {COMMIT_WITHIN_S:.0f} s") from None
 
 
 async def work_done(subscriber: Any, timeout_s: float) -> None:
