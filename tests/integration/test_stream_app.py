@@ -65,6 +65,11 @@ async def records_of(app: StreamApp, topic: str, count: int) -> list[ConsumerRec
     return records
 
 
+async def from_the_beginning(consumer: object, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+    """The positions of a reader that keeps them, before it has read anything."""
+    return {}
+
+
 def without_waiting(settings: Settings) -> Settings:
     """Settings whose retry topics hold nothing up."""
     return settings.model_copy(update={"retry": RetrySettings(short_s=0, long_s=0)})
@@ -144,7 +149,7 @@ async def test_records_whose_header_names_are_not_utf8_are_dead_letters_and_hold
         lanes.append(each.event.feature_id)
         return []
 
-    @app.whole(topics.ADMISSIONS, service="aggregator")
+    @app.whole(topics.ADMISSIONS, service="aggregator", positions=from_the_beginning)
     async def aggregator(records: Sequence[ConsumerRecord]) -> None:
         whole.extend(record.value for record in records)
 
@@ -164,6 +169,23 @@ async def test_records_whose_header_names_are_not_utf8_are_dead_letters_and_hold
     assert whole == [encode(feature(int(n))) for n in expected]
     found = {(letter.source.topic, letter.source.offset): (letter.raw, letter.raw_key, dict(letter.headers)) for letter in letters}
     assert found == {(topic, n): (b"bad" + bytes([n]), b"m", {r"\xff\xfe": b"x"}) for topic in (topics.FEATURES, LANE, topics.ADMISSIONS) for n in (3, 4, 9)}
+
+
+async def test_what_cannot_be_read_in_a_topic_that_context_reads_anew_at_each_start_has_no_letter_each_time(clean_kafka: RealKafka) -> None:
+    settings = Settings(kafka=KafkaSettings(bootstrap_servers=clean_kafka.bootstrap), quality=QualitySettings(explain_poor=True))
+    for number in (1, 2):
+        app = StreamApp(settings, KafkaClients(settings.kafka, settings.limits))
+        controls = JobControls(app)
+        context_service.register(app, controls, family="")
+        async with app.running():
+            if number == 1:
+                await app.publish([Outgoing(topics.JOBS, "explain_1|request", b"garbage")])
+                await send_with_foreign_header(app.producer, topics.JOBS, 0, b"explain_2|request", b"bad")
+            await controls.complete()
+            await until(app.is_ready)
+            await app.publish([outgoing(feature(number))])
+            await records_of(app, LANE, number)
+            assert await all_records(app, topics.DEAD_LETTERS) == []
 
 
 async def test_what_was_at_hand_of_other_partitions_when_one_could_not_be_unpacked_is_not_lost(make_app: MakeApp) -> None:
@@ -192,7 +214,7 @@ async def test_what_was_at_hand_of_other_partitions_when_one_could_not_be_unpack
         lanes.add(each.event.feature_id)
         return []
 
-    @app.whole(topics.ADMISSIONS, service="aggregator")
+    @app.whole(topics.ADMISSIONS, service="aggregator", positions=from_the_beginning)
     async def aggregator(records: Sequence[ConsumerRecord]) -> None:
         whole.update(record.value for record in records)
 

@@ -74,8 +74,7 @@ def register(app: StreamApp, controls: JobControls, *, family: str) -> None:
 
     @app.whole(JOBS, service=_SERVICE)
     async def seals(records: Sequence[ConsumerRecord]) -> None:
-        parts = await app.readable([record for record in records if record.value is not None], partial(received, JobEvent), service=_SERVICE)
-        for part in (each.event for each in parts):
+        for part in filter(None, map(_part_in, records)):
             if part.request is not None:
                 samples.requested(part.explain_job_id, part.tenant, part.request.find_job_id)
             if part.replay is not None:
@@ -104,3 +103,14 @@ def register(app: StreamApp, controls: JobControls, *, family: str) -> None:
     @app.batches(REQUESTS, service=_SERVICE, group=_REQUESTS, read=received_feature)
     async def requests(features: list[Received[FeatureFound]]) -> None:
         await forward(features)
+
+
+def _part_in(record: ConsumerRecord) -> JobEvent | None:
+    """The part of a job that a record tells of. Of one that cannot be read the aggregator writes the dead letter: this reader meets it at every start."""
+    if record.value is None:
+        return None
+    try:
+        return received(JobEvent, record).event
+    except MalformedEvent as error:
+        log.error("job.unreadable", key=record.key, offset=record.offset, error=str(error))
+        return None

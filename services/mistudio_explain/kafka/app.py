@@ -39,6 +39,7 @@ Task = Callable[[], Coroutine[Any, Any, None]]
 ALIVE_WITHIN_S = 60.0
 _BREATH_S = 0.02
 _PING_S = 5.0
+_UNREADABLE = "the name of a header is not UTF-8"
 _WHOLE_FETCH_BYTES = 1 << 20
 
 
@@ -132,13 +133,16 @@ class StreamApp:
     ) -> Callable[[Callable[[Sequence[ConsumerRecord]], Awaitable[None]]], WholeTopicSubscriber]:
         """Handle all records of whole topics without a group, from `positions` (absent: from their beginning).
 
-        `stepped_over` is told of records that cannot be handed over, after their dead letters are confirmed.
+        A record that cannot be handed over becomes a dead letter, of which `stepped_over` is told after it is confirmed.
+        Without positions it is only said: such a reader meets it at every start, and a letter that was dropped would come back.
         """
 
         def register(handle: Callable[[Sequence[ConsumerRecord]], Awaitable[None]]) -> WholeTopicSubscriber:
+            self._faults.read_whole(service, topics)
             title = f"{service}: {', '.join(topics)}"
             arguments = self.clients.fetching | {"max_partition_fetch_bytes": _WHOLE_FETCH_BYTES, "auto_offset_reset": "none"}  # a reader knows where it stands
-            subscription = self._subscription(topics, None, title, service, arguments, stepped_over=stepped_over)
+            on_unreadable = _say_unreadable if positions is None else self._given_up_when_unreadable(service, stepped_over)
+            subscription = self._subscription(topics, None, title, service, arguments, on_unreadable=on_unreadable)
             reader = subscribers.read_whole(
                 self._broker, subscription, handle, positions=positions or _from_the_beginning, max_records=self.settings.limits.batch_records
             )
@@ -325,7 +329,18 @@ class StreamApp:
             self._pauses = self.whole(PAUSES, service="pauses")(self._faults.follow)
         self._services.add(service)
         arguments = self.clients.fetching | self.clients.membership
-        return self._subscription(topics, self.clients.group(group or service), group or service, service, arguments, pattern=pattern)
+        on_unreadable = self._given_up_when_unreadable(service)
+        return self._subscription(
+            topics, self.clients.group(group or service), group or service, service, arguments, on_unreadable=on_unreadable, pattern=pattern
+        )
+
+    def _given_up_when_unreadable(self, service: str, stepped_over: subscribers.OnUnreadable | None = None) -> subscribers.OnUnreadable:
+        async def on_unreadable(record: ConsumerRecord) -> None:
+            await self._faults.failed(record, MalformedEvent(_UNREADABLE), service=service)
+            if stepped_over is not None:
+                await stepped_over(record)
+
+        return on_unreadable
 
     def _subscription(
         self,
@@ -335,14 +350,9 @@ class StreamApp:
         service: str,
         arguments: Mapping[str, Any],
         *,
+        on_unreadable: subscribers.OnUnreadable,
         pattern: str | None = None,
-        stepped_over: Callable[[ConsumerRecord], Awaitable[None]] | None = None,
     ) -> Subscription:
-        async def on_unreadable(record: ConsumerRecord) -> None:
-            await self._faults.failed(record, MalformedEvent("the name of a header is not UTF-8"), service=service)
-            if stepped_over is not None:
-                await stepped_over(record)
-
         return Subscription(
             topics=topics,
             group=group,
@@ -376,6 +386,10 @@ class StreamApp:
         """The process's admin client; only while the application runs."""
         assert self._admin is not None, "the application is not running"
         return self._admin
+
+
+async def _say_unreadable(record: ConsumerRecord) -> None:
+    log.error("record.unreadable", topic=record.topic, partition=record.partition, offset=record.offset, why=_UNREADABLE)
 
 
 async def _lanes(admin: AIOKafkaAdminClient) -> set[str]:

@@ -52,8 +52,13 @@ class Faults:
         self._now_ms = now_ms
         self._pauses = pauses
         self._monotonic = monotonic
+        self._whole: set[tuple[str, str]] = set()
         self._letters: dict[_Source, deque[float]] = defaultdict(deque)
         self._paused: dict[_Source, PartitionPaused] = {}
+
+    def read_whole(self, service: str, topics: Iterable[str]) -> None:
+        """Note that a service reads topics whole, without a group: those it reads on whatever is in them, and pausing them would be a word only."""
+        self._whole |= {(service, topic) for topic in topics}
 
     async def failed(self, record: ConsumerRecord, error: Exception, *, service: str) -> None:
         """Leave a failed record where it is safe: in a retry topic, or as a dead letter with its feature's `failed` outcome."""
@@ -101,12 +106,14 @@ class Faults:
 
         What of the batch at hand is still to be handled is not called back, so a batch more may be given up.
         """
+        if not self._pauses or (service, record.topic) in self._whole:
+            return
         source = (service, record.topic, record.partition)
         now, letters = self._monotonic(), self._letters[source]
         letters.append(now)
         while letters[0] < now - self._settings.window_s:
             letters.popleft()
-        if not self._pauses or len(letters) <= self._settings.dead_letters or source in self._paused:
+        if len(letters) <= self._settings.dead_letters or source in self._paused:
             return
         pause = PartitionPaused(
             service=service,
@@ -117,8 +124,8 @@ class Faults:
             error=f"{type(error).__name__}: {error}"[:500].encode("utf-8", "replace").decode(),
             at_ms=self._now_ms(),
         )
+        await self._publish([outgoing(pause)])  # first, as noting it may cut off whoever does this: what does not stand in the topic nobody can resume
         self._note(pause)
-        await self._publish([outgoing(pause)])
 
     def _note(self, pause: PartitionPaused) -> None:
         source = (pause.service, pause.topic, pause.partition)

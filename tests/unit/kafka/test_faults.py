@@ -1,5 +1,6 @@
 """What becomes of a failed record, decision by decision."""
 
+import asyncio
 from collections.abc import Iterable
 
 import pytest
@@ -28,6 +29,7 @@ class Desk:
     def __init__(self, *, pauses: bool = True, **settings: float) -> None:
         self.now = 100.0
         self.sent: list[Outgoing] = []
+        self.refuses: str | None = None
         self.faults = Faults(
             RetrySettings.model_validate(settings),
             limit_bytes=1 << 20,
@@ -38,7 +40,10 @@ class Desk:
         )
 
     async def _publish(self, records: Iterable[Outgoing]) -> None:
-        self.sent += records
+        kept = list(records)
+        if self.refuses in [record.topic for record in kept]:
+            raise asyncio.CancelledError  # the partition was lost to another while this waited for the broker
+        self.sent += kept
 
     async def fail(self, error: Exception, *, attempt: bytes | None = None, partition: int = 0) -> list[str]:
         """Let a record fail; returns the topics written to."""
@@ -103,6 +108,26 @@ async def test_where_nobody_could_resume_nothing_is_paused() -> None:
     desk = Desk(pauses=False, dead_letters=1)
     for _ in range(5):
         assert topics.PAUSES not in await desk.fail(MalformedEvent("bad"))
+
+
+async def test_a_topic_that_a_service_reads_whole_is_not_said_to_be_paused_as_it_is_read_on() -> None:
+    desk = Desk(dead_letters=1)
+    desk.faults.read_whole("context", [FIRST.topic])
+    for _ in range(5):
+        assert topics.PAUSES not in await desk.fail(MalformedEvent("bad"))
+    assert desk.faults.paused(["context"]) == []
+
+
+async def test_a_pause_that_could_not_be_published_is_not_taken_for_one_and_comes_with_the_next_letter() -> None:
+    desk = Desk(dead_letters=1)
+    await desk.fail(MalformedEvent("bad"))
+    desk.refuses = topics.PAUSES
+    with pytest.raises(asyncio.CancelledError):
+        await desk.fail(MalformedEvent("bad"))
+    assert not desk.faults.is_paused("context", FIRST)
+    desk.refuses = None
+    assert topics.PAUSES in await desk.fail(MalformedEvent("bad"))
+    assert desk.faults.is_paused("context", FIRST)
 
 
 async def test_a_tombstone_lets_the_partition_go_on_and_counting_begins_anew() -> None:
