@@ -23,6 +23,9 @@ from mistudio_explain.events.explanation import (
     FeatureOutcome,
     FeatureReviewed,
     Generation,
+    JudgedAgainst,
+    JudgedKind,
+    Judgement,
     Message,
     OutcomeKind,
     Prompt,
@@ -127,6 +130,37 @@ DRAFT = ExplanationDrafted(
     flags=["poor_coherence"],
     caveats=["Three texts only."],
 )
+REVIEW = FeatureReviewed(
+    explain_job_id="explain_7", feature_key="layer 12/5", verdict="partly", corrected="Keys and values.", who="ada", why="values too", at_ms=MOMENT_MS
+)
+JUDGEMENT = Judgement(
+    model="qwen3:14b",
+    endpoint="gpu1",
+    is_explainer=True,
+    kinds=[
+        JudgedKind(
+            kind="detection",
+            basis="held_out",
+            n=17,
+            positives=8,
+            negatives=9,
+            unparsed=1,
+            unasked=2,
+            tpr=0.875,
+            tnr=0.75,
+            balanced_accuracy=0.8125,
+            against=[JudgedAgainst(source="siblings", n=5, unparsed=1, tnr=0.5, balanced_accuracy=0.6875)],
+        )
+    ],
+    factual_coherence=0.75,
+    logical_coherence=1.0,
+    unavailable={"fuzzing": "no text tells which of its words the feature fires on"},
+    calls=5,
+    tokens_in=2_000,
+    tokens_out=60,
+    cost_usd=0.001953125,
+    prompts_version=1,
+)
 OUTCOME = FeatureOutcome(
     outcome=OutcomeKind.EXPLAINED,
     reason="second pass",
@@ -163,6 +197,8 @@ OUTCOME = FeatureOutcome(
     background_version=1 << 21,
     background_features=63,
     earlier=Answer(pattern="Detects code."),
+    judge=JUDGEMENT,
+    review=REVIEW,
 )
 _RICH: tuple[Record, ...] = (
     FeatureFound(
@@ -238,9 +274,7 @@ _RICH: tuple[Record, ...] = (
     DRAFT,
     OUTCOME,
     EscalationCandidate(outcome=OUTCOME, draft=DRAFT, why="low accuracy"),
-    FeatureReviewed(
-        explain_job_id="explain_7", feature_key="layer 12/5", verdict="partly", corrected="Keys and values.", who="ada", why="values too", at_ms=MOMENT_MS
-    ),
+    REVIEW,
     TokenChunk(event_id="5f0c", index=3, text=" Häuschen", last=True),
     JobReport(
         explain_job_id="explain_7",
@@ -257,6 +291,15 @@ _RICH: tuple[Record, ...] = (
         failed=4,
         flagged=3,
         confirmed=20,
+        partial=6,
+        contradicted=4,
+        reviewed=5,
+        agreed=3,
+        judged=30,
+        judge_calls=150,
+        judge_tokens_in=60_000,
+        judge_tokens_out=1_800,
+        judge_cost_usd=0.0625,
         missing=["layer 12/9"],
         averages=Averages(quality=0.75, accuracy=0.5, confidence=0.25, latency_s=1.5),
         tokens_in=32_480,

@@ -114,6 +114,22 @@ class GenerationSettings(_Group):
     retry_wait_s: float = Field(default=1.0, ge=0, description="First wait between tries; doubles, with full jitter.")
 
 
+class JudgeSettings(_Group):
+    """The judge: a second model that tests explanations."""
+
+    enabled: bool = Field(default=False, description="Judge every explanation that is validated; costs up to `calls` model calls a feature.")
+    route: tuple[str, ...] = Field(default=(), description="Judge models, best first; absent: any that an endpoint has and that did not write the explanation.")
+    kinds: tuple[Literal["detection", "fuzzing"], ...] = Field(
+        default=("detection", "fuzzing"), description="detection: which texts fit; fuzzing: which marked words do, where tokens are known."
+    )
+    positives: int = Field(default=10, ge=1, le=100, description="Texts of the feature shown, at most, evenly over their activation quantiles.")
+    randoms: int = Field(default=5, ge=0, le=100, description="Texts of random other features shown for detection.")
+    siblings: int = Field(default=5, ge=0, le=100, description="Texts of the nearest other features shown for detection.")
+    examples: int = Field(default=5, ge=1, le=20, description="Examples in one call; more confuse small models.")
+    calls: int = Field(default=12, ge=1, le=200, description="Most calls for one feature, repeated ones included.")
+    attempts: int = Field(default=2, ge=1, le=10, description="Tries of a call whose answer cannot be read.")
+
+
 class RetrySettings(_Group):
     """What happens to a record that failed by its own fault, after its inline tries."""
 
@@ -155,6 +171,7 @@ class Settings(_Group):
     quality: QualitySettings = QualitySettings()
     context: ContextSettings = ContextSettings()
     generation: GenerationSettings = GenerationSettings()
+    judge: JudgeSettings = JudgeSettings()
     retry: RetrySettings = RetrySettings()
     jobs: JobSettings = JobSettings()
     limits: LimitSettings = LimitSettings()

@@ -3,11 +3,11 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import orjson
 
-from mistudio_explain.errors import ExplainError
+from mistudio_explain.errors import UnusableAnswer
 from mistudio_explain.events.explanation import Answer, ExplanationDrafted, ExplanationRequested, Generation, Prompt
 
 FIELDS = ("label", "pattern", "significance", "implications")
@@ -24,12 +24,6 @@ _REFUSAL = re.compile(
 )
 _END_OF_SENTENCE = re.compile(r"(?<=[.!?])[\"'”’)\]]*(?=\s+[\"'“‘(\[]?[A-Z0-9]|\s*\n|\s*$)")
 _WORD = re.compile(r"\w+")
-
-
-class UnusableAnswer(ExplainError):
-    """A model answered, but this is no explanation."""
-
-    kind: ClassVar[str] = "unusable"
 
 
 class Truncated(UnusableAnswer):

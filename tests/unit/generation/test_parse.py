@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from mistudio_explain.generation.stage import Echoed, Empty, Malformed, Refused, Truncated, UnusableAnswer, parse
+from mistudio_explain.errors import UnusableAnswer
+from mistudio_explain.generation.stage import Echoed, Empty, Malformed, Refused, Truncated, parse
 from unit.generation.asking import TEXTS, prompt
 
 FIELDS = {"label": "dogs and puppies", "pattern": "It fires on dogs.", "significance": "Animals matter.", "implications": "None for safety."}
