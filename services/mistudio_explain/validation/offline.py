@@ -104,4 +104,5 @@ def score_features(features: Sequence[FeatureFound], explanations: Sequence[str]
 
 
 def _unsigned(outcome: FeatureOutcome) -> FeatureOutcome:
-    return outcome.model_copy(update={"generation": None, "prompt_template": None, "prompt_sha256": None})
+    unknown = {"generation": None, "prompt_template": None, "prompt_sha256": None}
+    return outcome.model_copy(update=unknown if outcome.evidence and outcome.evidence.seen else {**unknown, "complexity": None})
