@@ -33,7 +33,10 @@ class Scorer:
 
     @classmethod
     def of(cls, validator: Validator, settings: Settings) -> "Scorer":
-        """Choose evidence as the settings have it for a configured explainer; poor features are scored too."""
+        """Choose evidence as the settings have it for a configured explainer; poor features are scored too.
+
+        Raises BadSettings for a template that cannot be used.
+        """
         policy = ContextPolicy.of(settings.context, settings.quality, family="")
         return cls(validator, replace(policy, explain_poor=True), Templates.load(settings.context.templates, default=settings.context.template))
 
