@@ -4,6 +4,7 @@
 """
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +38,15 @@ KeepGoing = Annotated[bool, typer.Option("--keep-going", help="Leave bad feature
 ExplainPoor = Annotated[bool | None, typer.Option("--explain-poor/--skip-poor", help="Explain features below the coherence threshold too.", show_default=False)]
 Input = Annotated[Path | None, typer.Argument(help="A file that miStudioFind wrote.", show_default=False)]
 Reopen = Annotated[bool, typer.Option("--reopen", help="Explain a job that was cancelled or deleted anew, under its next revision.")]
+
+
+class Verdict(StrEnum):
+    """What a person can say of an explanation."""
+
+    RIGHT = "right"
+    PARTLY = "partly"
+    WRONG = "wrong"
+    UNCLEAR = "unclear"
 
 
 @app.callback()
@@ -132,6 +142,33 @@ def cancel(job: Job, who: Who = None, why: Why = None, config: Config = None, pr
     from mistudio_explain.cli.jobs import cancel_job
 
     raise typer.Exit(cancel_job(job, who=who, why=why, config=config, profile=profile, as_json=as_json))
+
+
+@app.command(epilog="Example: mistudio-explain review explain_1 348 --verdict wrong --corrected 'Names of dogs.' --why 'no text is about schemas'")
+def review(
+    job: Job,
+    feature: Annotated[str, typer.Argument(help="The feature's key in the job, as reports show it.")],
+    verdict: Annotated[Verdict, typer.Option("--verdict", help="What you say of the explanation.")],
+    corrected: Annotated[str | None, typer.Option("--corrected", help="What it should have said.", show_default=False)] = None,
+    who: Annotated[str | None, typer.Option("--who", help="Who says so; default: your login name.", show_default=False)] = None,
+    why: Annotated[str | None, typer.Option("--why", help="Why.", show_default=False)] = None,
+    config: Config = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether an explanation is right; the job's report shows it, and it replaces what was said of it before."""
+    from mistudio_explain.cli.review import Said, review_feature
+
+    said = Said(job, feature, verdict.value, corrected, who, why)
+    raise typer.Exit(review_feature(said, config=config, profile=profile, as_json=as_json))
+
+
+@app.command(epilog="Example: mistudio-explain reviews explain_1 --json")
+def reviews(job: Job, config: Config = None, profile: Profile = None, as_json: AsJson = False) -> None:
+    """Show what people say of a job's explanations, beside the verdict that the texts gave."""
+    from mistudio_explain.cli.review import list_reviews
+
+    raise typer.Exit(list_reviews(job, config=config, profile=profile, as_json=as_json))
 
 
 @app.command(epilog="Example: mistudio-explain report explain_20250726_151321_d9675dce --out reports")
@@ -278,6 +315,43 @@ def score(
     from mistudio_explain.cli.score import score_pairs
 
     raise typer.Exit(score_pairs(pairs, out=out, minilm=minilm, evidence=evidence, workers=workers, config=config, profile=profile, as_json=as_json))
+
+
+FromFile = Annotated[Path, typer.Option("--from", help="Lines of pairs (as `score` takes them or gives them), or a file that miStudioFind wrote.")]
+OfJob = Annotated[str | None, typer.Option("--job", help="The job meant, when the lines are of several.", show_default=False)]
+
+
+@app.command("compare-features", epilog="Example: mistudio-explain compare-features 348 351 --from scores.jsonl")
+def compare_features(
+    first: Annotated[str, typer.Argument(help="A feature; one of a layer is named layer/feature.")],
+    second: Annotated[str, typer.Argument(help="Another feature of the same job.")],
+    source: FromFile,
+    job: OfJob = None,
+    target_model: TargetModel = None,
+    config: Config = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what tells two similar features apart: words, words they fire on, how each explanation fits both, promoted tokens, shared texts."""
+    from mistudio_explain.cli.compare_features import compare_two
+
+    raise typer.Exit(compare_two(first, second, source=source, job=job, target_model=target_model, config=config, profile=profile, as_json=as_json))
+
+
+@app.command(epilog="Example: mistudio-explain families scores.jsonl --threshold 0.7")
+def families(
+    source: Annotated[Path, typer.Argument(help="Lines of pairs (as `score` takes them or gives them), or a file that miStudioFind wrote.")],
+    threshold: Annotated[float, typer.Option("--threshold", min=0.0, max=1.0, help="Likeness that every pair of a family must have.")] = 0.6,
+    job: OfJob = None,
+    target_model: TargetModel = None,
+    config: Config = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find features of a job that are the same one several times, by their texts and explanations."""
+    from mistudio_explain.cli.compare_features import show_families
+
+    raise typer.Exit(show_families(source, threshold=threshold, job=job, target_model=target_model, config=config, profile=profile, as_json=as_json))
 
 
 @app.command("config", epilog="Example: mistudio-explain config show --json")
