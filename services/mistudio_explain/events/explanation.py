@@ -208,6 +208,9 @@ class SafetyEvidence(Record):
     where: Literal["text", "explanation"] = Field(description="Whether the word stands in a text or in the explanation.")
     index: int | None = Field(default=None, description="Which text (seen first, then held out), from 0.")
     words: list[str] = Field(description="The words found.")
+    by: Literal["lexicon", "examples"] = Field(
+        default="lexicon", description="lexicon: hazard words; examples: the words that pull the place most towards known hazards."
+    )
 
 
 class Safety(Record):
@@ -216,6 +219,7 @@ class Safety(Record):
     assessment: Literal["safe", "concerning", "requires_review"] = Field(description="concerning: texts and explanation agree; requires_review: one side.")
     categories: list[str] = Field(default=[], description="Hazard classes.")
     evidence: list[SafetyEvidence] = Field(default=[], description="What was found, at most 20 places.")
+    concern: float | None = Field(default=None, ge=0, le=1, description="Orders features by how much speaks for a hazard; no probability of harm.")
 
 
 class JudgedAgainst(Record):

@@ -44,7 +44,7 @@ def validate(draft: ExplanationDrafted, background: JobBackground | None, valida
     category = subject.category or Category.OTHER
     kept, skipped_texts = _scored(draft)
     texts = Texts.of([passages(activation) for activation in kept], validator.embedding)
-    assessed = safety(texts, f"{draft.answer.label or ''}. {draft.answer.pattern[:CLAIM_CHARACTERS]}", validator.lexicon)
+    assessed = safety(texts, f"{draft.answer.label or ''}. {draft.answer.pattern[:CLAIM_CHARACTERS]}", validator.hazards, validator.embedding)
     relevance = validator.relevance.of(subject, category, assessed.assessment)
     comparison = validator.comparison(subject.feature_key, background)
 

@@ -8,7 +8,7 @@ from mistudio_explain.validation.contrast import Contrast
 from mistudio_explain.validation.contrasts import Contrasts
 from mistudio_explain.validation.general import general_background
 from mistudio_explain.validation.relevance import Relevance
-from mistudio_explain.validation.safety import Lexicon
+from mistudio_explain.validation.safety import Hazards
 from mistudio_explain.validation.static_embedding import StaticEmbedding
 
 VALIDATOR_VERSION = 1
@@ -36,7 +36,7 @@ class Validator:
     """Models, word lists, policy and thresholds; the only thing in it that changes is the cache of prepared backgrounds."""
 
     embedding: StaticEmbedding
-    lexicon: Lexicon
+    hazards: Hazards
     relevance: Relevance
     general: Contrast
     contrasts: Contrasts
@@ -52,7 +52,7 @@ class Validator:
         embedding = StaticEmbedding.load()
         return cls(
             embedding=embedding,
-            lexicon=Lexicon.load(),
+            hazards=Hazards.load(),
             relevance=Relevance.load(quality.relevance_policy),
             general=Contrast.of(general_background(), embedding),
             contrasts=Contrasts(embedding),
