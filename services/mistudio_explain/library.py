@@ -65,8 +65,8 @@ def score(
 
     Returns one row for each explanation, in order. Raises BadInput for a feature that cannot be read, naming the place.
     """
-    chosen = _settings(config, settings)
-    scorer = Scorer.of(_validator(chosen.quality, minilm), chosen)
+    chosen = _settings(config, settings, minilm)
+    scorer = Scorer.of(_validator(chosen.quality), chosen)
     there = features_of(features, job=job, target_model=target_model)
     backgrounds = {name: background_of(name, group) for name, group in _by_job(there).items()}
     pairs = list(_paired(there, explanations))
@@ -97,8 +97,8 @@ def explain(
     for a feature that cannot be read, Unreachable for a server that does not answer at the start; a server that goes
     away later is waited for, until Ctrl-C.
     """
-    chosen = _with_endpoint(_settings(config, settings), url, model)
-    scorer = Scorer.of(_validator(chosen.quality, minilm), chosen)
+    chosen = _with_endpoint(_settings(config, settings, minilm), url, model)
+    scorer = Scorer.of(_validator(chosen.quality), chosen)
     there = features_of(features, job=job, target_model=target_model)
     return Table(_finished(_explained(there, chosen, scorer, model, explain_poor, progress)))
 
@@ -150,10 +150,11 @@ def _by_job(features: Iterable[FeatureFound]) -> dict[str, list[FeatureFound]]:
     return jobs
 
 
-def _settings(config: str | Path | None, settings: Settings | None) -> Settings:
+def _settings(config: str | Path | None, settings: Settings | None, minilm: bool) -> Settings:
     if settings is not None and config is not None:
         raise BadInput("config and settings both say how things are set; give one of them")
-    return settings or (Settings() if config is None else load(config=Path(config)).settings)
+    chosen = settings or (Settings() if config is None else load(config=Path(config)).settings)
+    return chosen.model_copy(update={"quality": chosen.quality.model_copy(update={"minilm": True})}) if minilm else chosen
 
 
 def _with_endpoint(settings: Settings, url: str | None, model: str | None) -> Settings:
@@ -165,7 +166,7 @@ def _with_endpoint(settings: Settings, url: str | None, model: str | None) -> Se
 
 
 @lru_cache(maxsize=2)
-def _validator(quality: QualitySettings, minilm: bool) -> Validator:
+def _validator(quality: QualitySettings) -> Validator:
     """The models, loaded once for all calls of a notebook."""
     return Validator.load(quality)
 
