@@ -12,6 +12,7 @@ from mistudio_explain.context import service as context
 from mistudio_explain.context.policy import DEMONSTRATION
 from mistudio_explain.errors import BadSettings
 from mistudio_explain.generation import service as generation
+from mistudio_explain.judging.judge import Judge
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.kafka.controls import JobControls
@@ -50,7 +51,8 @@ async def assembled(settings: Settings, clients: KafkaClients, services: Sequenc
     reports = None
     async with AsyncExitStack() as stack:
         rng = random.Random()  # noqa: S311  (spreads retries in time)
-        if endpoints is None and "generation" in services:
+        judges = settings.judge.enabled and "validation" in services
+        if endpoints is None and ("generation" in services or judges):
             endpoints = await stack.enter_async_context(opened_endpoints(settings, rng))
         controls = JobControls(app) if _CONTROLLED & set(services) else None
         if "context" in services and controls is not None:
@@ -59,7 +61,8 @@ async def assembled(settings: Settings, clients: KafkaClients, services: Sequenc
             answers = stack.enter_context(StoredAnswers.opened(settings.store))
             generation.register(app, controls, endpoints, answers, rng)
         if "validation" in services and controls is not None:
-            validation.register(app, controls, Validator.load(settings.quality))
+            judge = Judge(endpoints, settings.judge, settings.llm, rng) if judges and endpoints is not None else None
+            validation.register(app, controls, Validator.load(settings.quality), judge)
         if "replayer" in services:
             replay.register(app)
         if "aggregator" in services:

@@ -300,11 +300,16 @@ def score(
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, max=64, help="Processes; default: one for each core from 2,000 lines on.", show_default=False)
     ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option("--judge", help="Have a model of [[llm.endpoints]] test them: detection, fuzzing, or both as detection,fuzzing.", show_default=False),
+    ] = None,
+    judge_scores: Annotated[Path | None, typer.Option("--judge-scores", help="Folder for the judge's answers, in delphi's format.", show_default=False)] = None,
     config: Config = None,
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say how far to believe given explanations: offline, without Kafka and without an LLM.
+    """Say how far to believe given explanations: offline, without Kafka and, unless a judge is asked for, without an LLM.
 
     A line of PAIRS is {"job": "find_1", "feature": {...}, "explanation": "..."}: the feature in either of
     miStudioFind's shapes, also with tokens, token_activations, active_tokens or top_logits; a target_model may be added.
@@ -314,7 +319,20 @@ def score(
     """
     from mistudio_explain.cli.score import score_pairs
 
-    raise typer.Exit(score_pairs(pairs, out=out, minilm=minilm, evidence=evidence, workers=workers, config=config, profile=profile, as_json=as_json))
+    raise typer.Exit(
+        score_pairs(
+            pairs,
+            out=out,
+            minilm=minilm,
+            evidence=evidence,
+            workers=workers,
+            judge=judge,
+            judge_scores=judge_scores,
+            config=config,
+            profile=profile,
+            as_json=as_json,
+        )
+    )
 
 
 FromFile = Annotated[Path, typer.Option("--from", help="Lines of pairs (as `score` takes them or gives them), or a file that miStudioFind wrote.")]

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from mistudio_explain.cli.score_judge import judge_bench
 from mistudio_explain.cli.score_lines import CHUNK_LINES, Scoring, backgrounds_of, lines_of, score_lines, workers_for
 from mistudio_explain.cli.show import console, print_json
 from mistudio_explain.cli.start import prepare
@@ -23,12 +24,28 @@ STDIO = Path("-")
 Settle = Callable[[], object]
 
 
-def score_pairs(pairs: Path, *, out: Path, minilm: bool, evidence: bool, workers: int | None, config: Path | None, profile: str | None, as_json: bool) -> int:
-    """Write each line of `pairs` with its scores to `out`, in order; 1 when a line has an error, else 0."""
+def score_pairs(
+    pairs: Path,
+    *,
+    out: Path,
+    minilm: bool,
+    evidence: bool,
+    workers: int | None,
+    judge: str | None = None,
+    judge_scores: Path | None = None,
+    config: Path | None,
+    profile: str | None,
+    as_json: bool,
+) -> int:
+    """Write each line of `pairs` with its scores to `out`, in order; 1 when a line has an error, else 0.
+
+    `judge` names the kinds of tests that a second model makes, if any, and `judge_scores` where its answers go.
+    """
     settings = prepare(config=config, profile=profile, quiet=True)
     results: Counter[str] = Counter()
     with ExitStack() as stack:
         source = stack.enter_context(_rewindable(pairs))
+        bench = None if judge is None else stack.enter_context(judge_bench(judge, judge_scores, settings))
         bar = stack.enter_context(_bar())
         reading = bar.add_task("reading", total=None)
         backgrounds, count = backgrounds_of(_counted(lines_of(source), bar, reading), pairs)
@@ -37,12 +54,15 @@ def score_pairs(pairs: Path, *, out: Path, minilm: bool, evidence: bool, workers
         target, settle = stack.enter_context(_target(out))
         scoring = Scoring(pairs, settings, minilm, evidence, backgrounds)
         task = bar.add_task("scoring", total=count)
-        for chunk in score_lines(islice(lines_of(source), count), scoring, workers or workers_for(count)):
+        scored = score_lines(islice(lines_of(source), count), scoring, workers or workers_for(count))
+        for chunk in scored if bench is None else bench.judged(scored, scoring):
             target.writelines(each.line + b"\n" for each in chunk)
             results.update(each.result for each in chunk)
             bar.advance(task, len(chunk))
         settle()
     _tell(results, count, len(backgrounds), out, as_json=as_json)
+    if bench is not None:
+        console(stderr=True).print(bench.cost)
     return 1 if results["error"] else 0
 
 

@@ -17,6 +17,7 @@ from mistudio_explain.llm.provider import Call, Completion, Numbers, Patience
 from mistudio_explain.settings import JudgeSettings, LlmSettings
 
 RETRY_WAIT_S = 1.0
+IN_FLIGHT_PER_SLOT = 1.5  # a feature's calls come one after another, so that a slot that falls free must find another feature waiting
 RESAMPLE_TEMPERATURE = 0.6  # at temperature 0 the same call gives the same unreadable answer again
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from mistudio_explain.events.explanation import FeatureOutcome, JudgedAgainst, JudgedKind, Message, OutcomeKind
+from mistudio_explain.events.explanation import FeatureOutcome, JudgedAgainst, JudgedKind, Message, OutcomeKind, Verification
 from mistudio_explain.events.job import JobBackground
 from mistudio_explain.judging.examples import Example, Source, detection_examples, fuzzing_examples
 from mistudio_explain.judging.prompt import GRADES, messages
@@ -56,6 +56,8 @@ def plan(outcome: FeatureOutcome, background: JobBackground | None, settings: Ju
     if outcome.outcome is not OutcomeKind.EXPLAINED or outcome.answer is None or outcome.evidence is None or not _has_text(outcome):
         why = "there is no explanation to judge" if outcome.answer is None else "the feature has no text"
         return Plan((), dict.fromkeys(("coherence", *settings.kinds), why))
+    if outcome.pattern_verification is Verification.UNVERIFIABLE:
+        return Plan((), dict.fromkeys(("coherence", *settings.kinds), "the explanation says nothing that texts could bear out"))
     unavailable: dict[str, str] = {}
     shown: list[Question] = []
     for kind in settings.kinds:
