@@ -15,12 +15,12 @@ from typing import Literal
 
 from mistudio_explain.context.cleaning import cleaned, neutral
 from mistudio_explain.context.marks import Span, spans
-from mistudio_explain.context.windows import bounds, peak_offset
+from mistudio_explain.context.windows import bounded
 from mistudio_explain.events.explanation import Evidence
 from mistudio_explain.events.feature import Activation
 from mistudio_explain.events.job import BackgroundFeature
 
-EXCERPT_CHARACTERS = 200  # as long as a text of a background: a judge must not tell own texts from others by their length
+EXCERPT_CHARACTERS = 200  # own texts are cut as those of a background are: a judge must not tell them from others by their length
 QUANTILES = 5
 NEAREST = 3  # features whose texts are the hard negatives
 MARKED_FROM = 0.3  # of the greatest activation in the text; delphi's threshold
@@ -69,8 +69,8 @@ def detection_examples(
     easy = [text for feature in others if feature.feature_key not in near for text in feature.texts[:1]] or [text for text, _ in hard]
     examples = [
         *(_example(own.text, "own", float(own.quantile), own.spans) for own in _picked(evidence, positives)),
-        *(_example(_excerpt(text)[0], "siblings", similarity) for text, similarity in _some(hard, siblings, owned, rng)),
-        *(_example(_excerpt(text)[0], "random", RANDOM_DISTANCE) for text, _ in _some([(text, 0.0) for text in easy], randoms, owned, rng)),
+        *(_example(text[:EXCERPT_CHARACTERS], "siblings", similarity) for text, similarity in _some(hard, siblings, owned, rng)),
+        *(_example(text[:EXCERPT_CHARACTERS], "random", RANDOM_DISTANCE) for text, _ in _some([(text, 0.0) for text in easy], randoms, owned, rng)),
     ]
     rng.shuffle(examples)
     return list({_same(example.text): example for example in examples}.values())
@@ -112,15 +112,8 @@ def _picked(evidence: Evidence, wanted: int) -> list[_Own]:
 
 
 def _own(activation: Activation, quantile: int) -> _Own:
-    text, start = _excerpt(activation.text, peak_offset(activation))
-    inside = ((first - start, last - start, value) for first, last, value in spans(activation))
-    return _Own(text, tuple(span for span in inside if span[0] >= 0 and span[1] <= len(text)), quantile)
-
-
-def _excerpt(text: str, peak: int | None = None) -> tuple[str, int]:
-    """The window of a text, and where it begins; every character keeps its place."""
-    start, end = bounds(len(text), peak, EXCERPT_CHARACTERS)
-    return text[start:end], start
+    cut = bounded(activation, EXCERPT_CHARACTERS)
+    return _Own(cut.text, tuple(spans(cut)), quantile)
 
 
 def _example(text: str, source: Source, distance: float, fires: Sequence[Span] = ()) -> Example:
