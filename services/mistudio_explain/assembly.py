@@ -19,6 +19,7 @@ from mistudio_explain.kafka.controls import JobControls
 from mistudio_explain.kafka.lag_refresh import refresh_lag
 from mistudio_explain.llm.endpoints import Endpoints
 from mistudio_explain.redelivery import service as redelivery
+from mistudio_explain.replay import rescorer
 from mistudio_explain.replay import service as replay
 from mistudio_explain.settings import Settings
 from mistudio_explain.store.answers import StoredAnswers
@@ -65,6 +66,7 @@ async def assembled(settings: Settings, clients: KafkaClients, services: Sequenc
             validation.register(app, controls, Validator.load(settings.quality), judge)
         if "replayer" in services:
             replay.register(app)
+            rescorer.register(app)
         if "aggregator" in services:
             seat = stack.enter_context(_seat(settings))
             reports = JobReports(lambda: seat.store, settings)

@@ -281,6 +281,25 @@ def lag(
     raise typer.Exit(show_lag(watch=watch, sample_s=sample, config=config, profile=profile, as_json=as_json))
 
 
+@app.command(epilog="Example: mistudio-explain evaluate examples/features --out out/evaluation")
+def evaluate(
+    directory: Annotated[Path, typer.Argument(help="Feature sets, JSON Lines, one source a file; examples/features/README.md says how.")] = Path(
+        "examples/features"
+    ),
+    out: Annotated[Path, typer.Option("--out", help="Folder for the tables (Markdown, JSON) and the reliability pictures.")] = Path("out/evaluation"),
+    minilm: Annotated[
+        bool | None, typer.Option("--minilm/--static", help="With MiniLM too, or without; default: when the extra `minilm` is installed.", show_default=False)
+    ] = None,
+    config: Config = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the validator on real features: discrimination, calibration and verdicts, each source with coefficients fitted without it."""
+    from mistudio_explain.cli.evaluate import evaluate_sets
+
+    raise typer.Exit(evaluate_sets(directory, out=out, minilm=minilm, config=config, profile=profile, as_json=as_json))
+
+
 @app.command(epilog="Example: mistudio-explain doctor --config mistudio-explain.toml")
 def doctor(config: Config = None, profile: Profile = None, as_json: AsJson = False) -> None:
     """Say what is reachable: the broker and what it can do, the LLM endpoints and their models, the store, the report folder."""
@@ -333,6 +352,24 @@ def score(
             as_json=as_json,
         )
     )
+
+
+@app.command(epilog="Examples: mistudio-explain rescore explain_1; mistudio-explain rescore explain_1 --all --json")
+def rescore(
+    job: Job,
+    every: Annotated[bool, typer.Option("--all", help="Score those too that this version scored against a complete background.")] = False,
+    config: Config = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Validate a job's explanations anew, under the next revision, without any call of a model.
+
+    Scored again are those that an earlier version of the validator scored, and provisional ones. Reads the store for the
+    explanations and sends them to the validation service.
+    """
+    from mistudio_explain.cli.rescore import rescore_job
+
+    raise typer.Exit(rescore_job(job, every=every, config=config, profile=profile, as_json=as_json))
 
 
 FromFile = Annotated[Path, typer.Option("--from", help="Lines of pairs (as `score` takes them or gives them), or a file that miStudioFind wrote.")]

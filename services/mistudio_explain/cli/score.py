@@ -41,7 +41,7 @@ def score_pairs(
 
     `judge` names the kinds of tests that a second model makes, if any, and `judge_scores` where its answers go.
     """
-    settings = prepare(config=config, profile=profile, quiet=True)
+    settings = prepare(config=config, profile=profile, flags={"quality": {"minilm": True}} if minilm else None, quiet=True)
     results: Counter[str] = Counter()
     with ExitStack() as stack:
         source = stack.enter_context(_rewindable(pairs))
@@ -52,7 +52,7 @@ def score_pairs(
         bar.update(reading, total=count, completed=count)
         source.seek(0)
         target, settle = stack.enter_context(_target(out))
-        scoring = Scoring(pairs, settings, minilm, evidence, backgrounds)
+        scoring = Scoring(pairs, settings, evidence, backgrounds)
         task = bar.add_task("scoring", total=count)
         scored = score_lines(islice(lines_of(source), count), scoring, workers or workers_for(count))
         for chunk in scored if bench is None else bench.judged(scored, scoring):

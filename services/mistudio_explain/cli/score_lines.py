@@ -45,7 +45,6 @@ class Scoring:
 
     file: Path
     settings: Settings
-    minilm: bool
     evidence: bool
     backgrounds: Backgrounds
 

@@ -105,6 +105,11 @@ class JobQueries:
         """Whether a feature of a job has an outcome."""
         return self._db.one("select 1 from outcome where job = ? and place = ?", (job, place_of(feature_key))) is not None
 
+    def has_scored_before(self, job: str, background: int) -> bool:
+        """Whether an explained outcome of a job was scored against a background before that version."""
+        query = "select 1 from outcome where job = ? and strength = ? and background < ? limit 1"
+        return self._db.one(query, (job, _EXPLAINED, background)) is not None
+
     def features(self, job: str) -> Iterator[str]:
         """All features of a job that entered, have an outcome or a review; read as they are wanted."""
         query = " union ".join(f"select place from {table} where job = ?" for table in ("outcome", "admission", "review"))  # noqa: S608
