@@ -183,15 +183,23 @@ class Verification(StrEnum):
 class Accuracy(Record):
     """The probability that this explanation belongs to this feature rather than to another of its find job."""
 
-    p: float = Field(ge=0, le=1, description="The probability, from the held-out texts where there are some.")
+    p: float = Field(ge=0, le=1, description="The probability, from all texts.")
     low: float | None = Field(default=None, ge=0, le=1, description="Lower end of the 95% interval over the texts; absent with fewer than 2 texts.")
     high: float | None = Field(default=None, ge=0, le=1, description="Upper end of the 95% interval.")
     n: int = Field(ge=0, description="Texts that it rests on.")
-    basis: Literal["held_out", "seen"] = Field(description="Which texts `p` rests on.")
+    basis: Literal["all", "held_out", "seen"] = Field(
+        description="Which texts `p` rests on: `all`; `seen` when none were held out; `held_out` in outcomes of validator version 1."
+    )
     seen: float | None = Field(default=None, ge=0, le=1, description="The same from the seen texts.")
     held_out: float | None = Field(default=None, ge=0, le=1, description="The same from the held-out texts.")
     masked: float | None = Field(default=None, ge=0, le=1, description="The same without the feature's own keywords, so that parroting them earns nothing.")
-    signals: dict[str, float] = Field(default={}, description="The standardised signals of the basis, by name.")
+    keywords_listed: int = Field(default=0, ge=0, description="How many of the feature's first 10 keywords the pattern names.")
+    kind: Literal["input", "output", "both", "unclear"] | None = Field(
+        default=None, description="Whether the pattern fits the texts, the tokens that the feature promotes, both, or neither clearly; absent without logits."
+    )
+    signals: dict[str, float] = Field(
+        default={}, description="The standardised signals, by name; those of parts as `seen.`, `held_out.` and `masked.` and the name."
+    )
 
 
 class Score(Record):
@@ -303,6 +311,9 @@ class FeatureOutcome(Event):
     unavailable: dict[str, str] = Field(default={}, description="Component that could not be computed, and why.")
     caveats: list[str] = Field(default=[], description="Sentences for people about the limits of this explanation.")
     flags: list[str] = Field(default=[], description="Short marks for filters.")
+    draft_flags: list[str] | None = Field(
+        default=None, description="Those of the flags that the draft came with; a re-score starts from them. Absent in outcomes of validator version 1."
+    )
     review_reason: str | None = Field(default=None, description="Why a person should look; absent when nobody needs to.")
     generation: Generation | None = Field(default=None, description="How the answer came about.")
     prompt_template: str | None = Field(default=None, description="Template name@version.")

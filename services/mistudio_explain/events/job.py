@@ -135,6 +135,10 @@ class BackgroundFeature(Record):
     feature_key: FeatureKey = Field(description="The feature.")
     keywords: list[str] = Field(default=[], description="Its keywords.")
     texts: list[str] = Field(default=[], description="Up to 5 texts, evenly over the ranks, at most 200 characters round the peak.")
+    active_words: list[str] = Field(
+        default=[], description="The words of these texts that the feature fires on, at most 40; empty when the source does not tell."
+    )
+    promoted: list[str] = Field(default=[], description="Up to 10 tokens whose logits the feature raises most; empty when the source does not tell.")
 
 
 class JobBackground(Event):

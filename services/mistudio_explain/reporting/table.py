@@ -74,7 +74,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("accuracy_low", "Lower end of its 95% interval.", lambda o: o.accuracy.low if o.accuracy else None),
     Column("accuracy_high", "Upper end of its 95% interval.", lambda o: o.accuracy.high if o.accuracy else None),
     Column("accuracy_texts", "Texts that it rests on.", lambda o: o.accuracy.n if o.accuracy else None),
-    Column("accuracy_basis", "held_out or seen.", lambda o: o.accuracy.basis if o.accuracy else None),
+    Column("accuracy_basis", "all, held_out or seen.", lambda o: o.accuracy.basis if o.accuracy else None),
     Column("clarity", "Rules, not validated on people; 0 to 1.", lambda o: o.clarity.value if o.clarity else None),
     Column("consistency", "How much the texts bear out; 0 to 1.", lambda o: o.consistency.value if o.consistency else None),
     Column("relevance", "Business relevance, 0 to 1.", lambda o: o.relevance.value if o.relevance else None),

@@ -13,7 +13,6 @@ from mistudio_explain.events.feature import FeatureFound
 from mistudio_explain.events.identity import DEFAULT_TENANT
 from mistudio_explain.events.job import JobBackground
 from mistudio_explain.settings import Settings
-from mistudio_explain.validation.contrasts import Contrasts
 from mistudio_explain.validation.stage import validate
 from mistudio_explain.validation.validator import Validator
 
@@ -42,7 +41,7 @@ class Scorer:
 
     def with_room_for(self, jobs: int) -> "Scorer":
         """The same with room for so many prepared backgrounds (1.3 MB each at 64 features)."""
-        return replace(self, validator=replace(self.validator, contrasts=Contrasts(self.validator.embedding, capacity=jobs)))
+        return replace(self, validator=replace(self.validator, contrasts=self.validator.contrasts.with_capacity(jobs)))
 
 
 def background_of(find_job_id: str, features: Iterable[FeatureFound]) -> JobBackground:
