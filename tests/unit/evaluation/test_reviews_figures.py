@@ -121,6 +121,14 @@ def test_a_refits_intercept_does_not_hang_on_how_many_right_ones_were_reviewed()
     assert mostly.intercept_as_reviewed - even.intercept_as_reviewed > 1
 
 
+def test_a_refits_auc_is_that_of_features_which_its_coefficients_did_not_see() -> None:
+    rng = random.Random(4)
+    noise = [reviewed(rng.choice(["right", "wrong"]), key=str(at), **{f"signal{each}": rng.gauss(0, 1) for each in range(20)}) for at in range(60)]
+    fitted = refit(noise, resamples=10)
+    assert isinstance(fitted, Refit)
+    assert fitted.auc_refitted < 0.7  # the same coefficients on what they were fitted to: 0.92
+
+
 def test_reviews_that_are_perfectly_parted_give_finite_coefficients() -> None:
     fitted = refit([reviewed("right" if at % 2 else "wrong", key=str(at), bm25=float(at % 2)) for at in range(40)])
     assert isinstance(fitted, Refit)

@@ -101,6 +101,11 @@ def test_no_question_shows_a_text_under_its_right_and_its_wrong_marks() -> None:
         assert len(plain) == len(set(plain))
 
 
+def test_a_question_about_marks_holds_right_and_wrong_ones() -> None:
+    questions = plan(outcome(), None, FUZZING.model_copy(update={"examples": 8})).questions[1:]
+    assert [{example.activating for example in question.examples} for question in questions] == [{True, False}] * 2
+
+
 def test_a_weak_token_is_not_marked() -> None:
     text = Activation(text="strong weak word", tokens=["strong", " weak", " word"], token_activations=[10.0, 2.0, 0.0])
     (right,) = (example for example in shown(with_texts(text), settings=FUZZING) if example.activating)
