@@ -14,7 +14,7 @@ from mistudio_explain.validation.words import STOP_WORDS, stem, words
 
 SAME_FROM = 0.6
 """Likeness from which features are of one family. In 508 real features of 4 sources (eleuther_gpt2_128k, mistudio,
-feature_circuits_pythia70m, axbench_sae) it gives 14 families of 34 features, whose members have the same human label or
+feature_circuits_pythia70m, axbench_sae) it gives 14 families of 36 features, whose members have the same human label or
 explanations of one meaning, where they have any. Halves of one feature's texts are often less alike: not all copies are found."""
 
 _TEXTS = 12  # as many as context keeps of a feature
