@@ -19,6 +19,7 @@ from mistudio_explain.validation.negation import is_negated, turned
 from mistudio_explain.validation.quality import quality_score
 from mistudio_explain.validation.safety import safety
 from mistudio_explain.validation.script import main_script
+from mistudio_explain.validation.support import rests_on_one_text
 from mistudio_explain.validation.validator import VALIDATOR_VERSION, Comparison, Validator
 from mistudio_explain.validation.verdict import KEYWORDS_PARROTED, verdict
 
@@ -136,6 +137,9 @@ def _truth(draft: ExplanationDrafted, texts: Texts, comparison: Comparison, cate
     if negated:
         accuracy = turned(accuracy)
     verification = verdict(accuracy, validator.confirmed_from, validator.contradicted_below)
+    is_lone = verification is Verification.CONFIRMED and rests_on_one_text(measured["all"])
+    if is_lone:
+        verification = Verification.PARTIAL
     sure = confidence(verification, accuracy)
     others = company(claim, measured["all"], comparison.contrast, comparison.place) if accuracy.p < validator.confirmed_from else None
     return _Truth(
@@ -144,8 +148,10 @@ def _truth(draft: ExplanationDrafted, texts: Texts, comparison: Comparison, cate
         consistency=consistency(claim, texts, comparison.contrast, comparison.place, category),
         confidence=sure,
         unavailable={} if sure is not None else {"confidence": "a partial verdict takes no side that could be right or wrong"},
-        flags=(*_truth_flags(claim, texts, accuracy, verification, others), *["negated"] * negated),
-        review=_truth_review(verification, accuracy, others, validator),
+        flags=(*_truth_flags(claim, texts, accuracy, verification, others), *["negated"] * negated, *["one_text"] * is_lone),
+        review="one text alone bears the explanation out, the others share no telling word with it"
+        if is_lone
+        else _truth_review(verification, accuracy, others, validator),
     )
 
 
