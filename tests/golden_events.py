@@ -118,21 +118,6 @@ GENERATION = Generation(
     finish_reason="stop",
     attempt=1,
 )
-DRAFT = ExplanationDrafted(
-    subject=SUBJECT,
-    evidence=EVIDENCE,
-    answer=ANSWER,
-    generation=GENERATION,
-    prompt=PROMPT,
-    complexity="high",
-    pass_number=2,
-    earlier=Answer(pattern="Detects code."),
-    flags=["poor_coherence"],
-    caveats=["Three texts only."],
-)
-REVIEW = FeatureReviewed(
-    explain_job_id="explain_7", feature_key="layer 12/5", verdict="partly", corrected="Keys and values.", who="ada", why="values too", at_ms=MOMENT_MS
-)
 JUDGEMENT = Judgement(
     model="qwen3:14b",
     endpoint="gpu1",
@@ -160,6 +145,22 @@ JUDGEMENT = Judgement(
     tokens_out=60,
     cost_usd=0.001953125,
     prompts_version=1,
+)
+DRAFT = ExplanationDrafted(
+    subject=SUBJECT,
+    evidence=EVIDENCE,
+    answer=ANSWER,
+    generation=GENERATION,
+    prompt=PROMPT,
+    complexity="high",
+    pass_number=2,
+    earlier=Answer(pattern="Detects code."),
+    flags=["poor_coherence"],
+    caveats=["Three texts only."],
+    judge=JUDGEMENT,
+)
+REVIEW = FeatureReviewed(
+    explain_job_id="explain_7", feature_key="layer 12/5", verdict="partly", corrected="Keys and values.", who="ada", why="values too", at_ms=MOMENT_MS
 )
 OUTCOME = FeatureOutcome(
     outcome=OutcomeKind.EXPLAINED,
@@ -197,6 +198,7 @@ OUTCOME = FeatureOutcome(
     background_version=1 << 21,
     background_features=63,
     earlier=Answer(pattern="Detects code."),
+    draft_flags=["poor_coherence"],
     judge=JUDGEMENT,
     review=REVIEW,
 )

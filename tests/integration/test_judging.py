@@ -10,9 +10,15 @@ from typing import Any
 
 import pytest
 
+from golden_events import DRAFT
+from integration.aggregating import Aggregating
 from integration.judge_llm import JUDGE, JudgeLlm, garbage, knows_dogs
+from integration.real_kafka import RealKafka
 from integration.test_bad_circumstances import one_message
 from integration.test_whole_way import EXAMPLE, Command
+from mistudio_explain.assembly import assembled
+from mistudio_explain.events import topics
+from mistudio_explain.events.codec import decode
 from mistudio_explain.events.explanation import Answer, Evidence, FeatureOutcome, OutcomeKind, Subject
 from mistudio_explain.events.feature import Activation
 from mistudio_explain.events.job import BackgroundFeature, JobBackground
@@ -20,7 +26,7 @@ from mistudio_explain.judging.judge import Judge, judge_feature
 from mistudio_explain.llm.demonstration import Demonstration
 from mistudio_explain.llm.endpoint import Endpoint
 from mistudio_explain.llm.endpoints import Endpoints
-from mistudio_explain.settings import JudgeSettings, LlmSettings
+from mistudio_explain.settings import EndpointSettings, JudgeSettings, KafkaSettings, LlmSettings, Settings
 
 
 @contextmanager
@@ -123,6 +129,37 @@ def test_in_the_stream_every_explanation_is_judged_by_another_model_through_an_o
     assert content["job_metadata"]["judge_calls"] == sum(each["judge"]["calls"] for each in content["explanations"]) > 16
     assert content["job_metadata"]["tokens_in"] == 16 * 100  # what the judge was asked is counted apart
     assert "16 judged in" in done.stdout
+
+
+async def test_a_draft_that_was_judged_before_keeps_its_judgement_and_nobody_is_asked(clean_kafka: RealKafka) -> None:
+    with JudgeLlm(knows_dogs) as server:
+        settings = Settings(
+            kafka=KafkaSettings(bootstrap_servers=clean_kafka.bootstrap, partitions=1),
+            llm=LlmSettings(endpoints=(EndpointSettings(name="gpu0", provider="openai", url=server.url),)),
+            judge=JudgeSettings(enabled=True),
+        )
+        at_work = Aggregating(settings)
+        await at_work.make_topics()
+        fresh = DRAFT.model_copy(update={"judge": None, "subject": DRAFT.subject.model_copy(update={"feature_key": "fresh"})})
+        async with assembled(settings, at_work.clients, ["validation"]) as assembly, assembly.app.running():
+            await at_work.write(DRAFT)
+            outcomes = await until(at_work, 1)
+            assert server.asked == []
+            await at_work.write(fresh)
+            outcomes = await until(at_work, 2)
+    by_key = {outcome.subject.feature_key: outcome.judge for outcome in outcomes}
+    assert by_key[DRAFT.subject.feature_key] == DRAFT.judge
+    judged = by_key["fresh"]
+    assert judged is not None
+    assert judged.model in server.models
+    assert judged.calls == len(server.asked) > 0
+
+
+async def until(at_work: Aggregating, count: int) -> list[FeatureOutcome]:
+    async with asyncio.timeout(60):
+        while len(records := await at_work.read(topics.EXPLANATIONS)) < count:
+            await asyncio.sleep(0.2)
+    return [decode(FeatureOutcome, record.value) for record in records]
 
 
 def test_without_the_setting_no_judge_is_asked(tmp_path: Path) -> None:

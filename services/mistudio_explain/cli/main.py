@@ -4,7 +4,6 @@
 """
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +13,7 @@ from mistudio_explain import __version__
 from mistudio_explain.cli.dlq_commands import dlq
 from mistudio_explain.cli.job_commands import job
 from mistudio_explain.cli.options import AsJson, Config, Job, Profile, Who, Why
+from mistudio_explain.cli.review_commands import REVIEW_EXAMPLE, REVIEWS_EXAMPLE, review, reviews
 from mistudio_explain.cli.show import error_line
 from mistudio_explain.errors import ExplainError, Unreachable
 
@@ -28,6 +28,8 @@ app = typer.Typer(
 
 app.add_typer(dlq, name="dlq")
 app.add_typer(job, name="job")
+app.command(epilog=REVIEW_EXAMPLE)(review)
+app.command(epilog=REVIEWS_EXAMPLE)(reviews)
 
 FindJobId = Annotated[str | None, typer.Option("--find-job", help="Id of a miStudioFind job; needs --data-root.", show_default=False)]
 DataRoot = Annotated[Path | None, typer.Option("--data-root", help="miStudio's data folder, in which results/find/ lies.", show_default=False)]
@@ -38,15 +40,6 @@ KeepGoing = Annotated[bool, typer.Option("--keep-going", help="Leave bad feature
 ExplainPoor = Annotated[bool | None, typer.Option("--explain-poor/--skip-poor", help="Explain features below the coherence threshold too.", show_default=False)]
 Input = Annotated[Path | None, typer.Argument(help="A file that miStudioFind wrote.", show_default=False)]
 Reopen = Annotated[bool, typer.Option("--reopen", help="Explain a job that was cancelled or deleted anew, under its next revision.")]
-
-
-class Verdict(StrEnum):
-    """What a person can say of an explanation."""
-
-    RIGHT = "right"
-    PARTLY = "partly"
-    WRONG = "wrong"
-    UNCLEAR = "unclear"
 
 
 @app.callback()
@@ -142,33 +135,6 @@ def cancel(job: Job, who: Who = None, why: Why = None, config: Config = None, pr
     from mistudio_explain.cli.jobs import cancel_job
 
     raise typer.Exit(cancel_job(job, who=who, why=why, config=config, profile=profile, as_json=as_json))
-
-
-@app.command(epilog="Example: mistudio-explain review explain_1 348 --verdict wrong --corrected 'Names of dogs.' --why 'no text is about schemas'")
-def review(
-    job: Job,
-    feature: Annotated[str, typer.Argument(help="The feature's key in the job, as reports show it.")],
-    verdict: Annotated[Verdict, typer.Option("--verdict", help="What you say of the explanation.")],
-    corrected: Annotated[str | None, typer.Option("--corrected", help="What it should have said.", show_default=False)] = None,
-    who: Annotated[str | None, typer.Option("--who", help="Who says so; default: your login name.", show_default=False)] = None,
-    why: Annotated[str | None, typer.Option("--why", help="Why.", show_default=False)] = None,
-    config: Config = None,
-    profile: Profile = None,
-    as_json: AsJson = False,
-) -> None:
-    """Say whether an explanation is right; the job's report shows it, and it replaces what was said of it before."""
-    from mistudio_explain.cli.review import Said, review_feature
-
-    said = Said(job, feature, verdict.value, corrected, who, why)
-    raise typer.Exit(review_feature(said, config=config, profile=profile, as_json=as_json))
-
-
-@app.command(epilog="Example: mistudio-explain reviews explain_1 --json")
-def reviews(job: Job, config: Config = None, profile: Profile = None, as_json: AsJson = False) -> None:
-    """Show what people say of a job's explanations, beside the verdict that the texts gave."""
-    from mistudio_explain.cli.review import list_reviews
-
-    raise typer.Exit(list_reviews(job, config=config, profile=profile, as_json=as_json))
 
 
 @app.command(epilog="Example: mistudio-explain report explain_20250726_151321_d9675dce --out reports")
@@ -290,11 +256,20 @@ def evaluate(
     minilm: Annotated[
         bool | None, typer.Option("--minilm/--static", help="With MiniLM too, or without; default: when the extra `minilm` is installed.", show_default=False)
     ] = None,
+    from_reviews: Annotated[
+        str | None,
+        typer.Option("--from-reviews", help="Instead: hold it against people, in a job of the store, a report's JSON or lines of `score`.", show_default=False),
+    ] = None,
+    refit: Annotated[bool, typer.Option("--refit", help="With --from-reviews: print coefficients fitted to what people say; nothing is changed.")] = False,
     config: Config = None,
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure the validator on real features: discrimination, calibration and verdicts, each source with coefficients fitted without it."""
+    if from_reviews is not None:
+        from mistudio_explain.cli.from_reviews import evaluate_reviews
+
+        raise typer.Exit(evaluate_reviews(from_reviews, refitted=refit, config=config, profile=profile, as_json=as_json))
     from mistudio_explain.cli.evaluate import evaluate_sets
 
     raise typer.Exit(evaluate_sets(directory, out=out, minilm=minilm, config=config, profile=profile, as_json=as_json))

@@ -148,6 +148,51 @@ class Answer(Record):
         return " ".join(part for part in (self.pattern, self.significance, self.implications) if part)
 
 
+class JudgedAgainst(Record):
+    """How a judge told the feature's own examples from one kind of wrong ones."""
+
+    source: Literal["random", "siblings", "moved"] = Field(
+        description="random: texts of other features of the find job; siblings: texts of the nearest ones; moved: own texts with other words marked."
+    )
+    n: int = Field(ge=0, description="Wrong examples that were answered.")
+    unparsed: int = Field(default=0, ge=0, description="Wrong examples whose answer could not be read or was never given.")
+    tnr: float | None = Field(default=None, ge=0, le=1, description="Share of them that the judge turned down; absent when none was answered.")
+    balanced_accuracy: float | None = Field(default=None, ge=0, le=1, description="Mean of the kind's tpr and this tnr; absent when one of them is.")
+
+
+class JudgedKind(Record):
+    """What a judge's answers of one kind come to; examples without a readable answer count neither as right nor as wrong."""
+
+    kind: Literal["detection", "fuzzing"] = Field(description="detection: which texts fit the explanation; fuzzing: which marked words do.")
+    basis: Literal["held_out", "seen"] = Field(description="Which of the feature's texts were shown.")
+    n: int = Field(ge=0, description="Examples that were answered.")
+    positives: int = Field(ge=0, description="Of these, the feature's own.")
+    negatives: int = Field(ge=0, description="Of these, the wrong ones.")
+    unparsed: int = Field(default=0, ge=0, description="Examples whose answer could not be read, or whose call failed.")
+    unasked: int = Field(default=0, ge=0, description="Examples left out because the feature's calls were used up.")
+    tpr: float | None = Field(default=None, ge=0, le=1, description="Share of the answered own examples that the judge accepted.")
+    tnr: float | None = Field(default=None, ge=0, le=1, description="Share of the answered wrong examples that it turned down.")
+    balanced_accuracy: float | None = Field(default=None, ge=0, le=1, description="Mean of tpr and tnr; absent when one of them is.")
+    against: list[JudgedAgainst] = Field(default=[], description="The same against each kind of wrong examples.")
+
+
+class Judgement(Record):
+    """What a second model, the judge, made of an explanation; no part of any other score."""
+
+    model: str | None = Field(default=None, description="The judge's model; absent when no call gave an answer.")
+    endpoint: str | None = Field(default=None, description="Name of its endpoint.")
+    is_explainer: bool = Field(default=False, description="Whether the judge is the model that wrote the explanation: it may favour its own words.")
+    kinds: list[JudgedKind] = Field(default=[], description="Detection and fuzzing, as far as they were asked for and possible.")
+    factual_coherence: float | None = Field(default=None, ge=0, le=1, description="The judge's grade: what the explanation states is true of the texts.")
+    logical_coherence: float | None = Field(default=None, ge=0, le=1, description="The judge's grade: the explanation is consistent in itself.")
+    unavailable: dict[str, str] = Field(default={}, description="What could not be judged (detection, fuzzing, coherence), and why.")
+    calls: int = Field(default=0, ge=0, description="Calls that gave an answer, readable or not.")
+    tokens_in: int = Field(default=0, ge=0, description="Prompt tokens of these calls, as far as servers counted them.")
+    tokens_out: int = Field(default=0, ge=0, description="Answer tokens of these calls, as far as servers counted them.")
+    cost_usd: float | None = Field(default=None, ge=0, description="What the calls cost; absent when the price is unknown.")
+    prompts_version: int = Field(ge=0, description="Version of the judge's prompts.")
+
+
 class ExplanationDrafted(Event):
     """An explanation that nobody has checked yet (topic explain.drafts, key job|feature)."""
 
@@ -161,6 +206,7 @@ class ExplanationDrafted(Event):
     earlier: Answer | None = Field(default=None, description="The first pass's answer, when this is the second.")
     flags: list[str] = Field(default=[], description="As in the request, and what generation adds.")
     caveats: list[str] = Field(default=[], description="As in the request.")
+    judge: Judgement | None = Field(default=None, description="What a judge made of this explanation before, when it is re-scored: no model is asked then.")
 
 
 class OutcomeKind(StrEnum):
@@ -228,51 +274,6 @@ class Safety(Record):
     categories: list[str] = Field(default=[], description="Hazard classes.")
     evidence: list[SafetyEvidence] = Field(default=[], description="What was found, at most 20 places.")
     concern: float | None = Field(default=None, ge=0, le=1, description="Orders features by how much speaks for a hazard; no probability of harm.")
-
-
-class JudgedAgainst(Record):
-    """How a judge told the feature's own examples from one kind of wrong ones."""
-
-    source: Literal["random", "siblings", "moved"] = Field(
-        description="random: texts of other features of the find job; siblings: texts of the nearest ones; moved: own texts with other words marked."
-    )
-    n: int = Field(ge=0, description="Wrong examples that were answered.")
-    unparsed: int = Field(default=0, ge=0, description="Wrong examples whose answer could not be read or was never given.")
-    tnr: float | None = Field(default=None, ge=0, le=1, description="Share of them that the judge turned down; absent when none was answered.")
-    balanced_accuracy: float | None = Field(default=None, ge=0, le=1, description="Mean of the kind's tpr and this tnr; absent when one of them is.")
-
-
-class JudgedKind(Record):
-    """What a judge's answers of one kind come to; examples without a readable answer count neither as right nor as wrong."""
-
-    kind: Literal["detection", "fuzzing"] = Field(description="detection: which texts fit the explanation; fuzzing: which marked words do.")
-    basis: Literal["held_out", "seen"] = Field(description="Which of the feature's texts were shown.")
-    n: int = Field(ge=0, description="Examples that were answered.")
-    positives: int = Field(ge=0, description="Of these, the feature's own.")
-    negatives: int = Field(ge=0, description="Of these, the wrong ones.")
-    unparsed: int = Field(default=0, ge=0, description="Examples whose answer could not be read, or whose call failed.")
-    unasked: int = Field(default=0, ge=0, description="Examples left out because the feature's calls were used up.")
-    tpr: float | None = Field(default=None, ge=0, le=1, description="Share of the answered own examples that the judge accepted.")
-    tnr: float | None = Field(default=None, ge=0, le=1, description="Share of the answered wrong examples that it turned down.")
-    balanced_accuracy: float | None = Field(default=None, ge=0, le=1, description="Mean of tpr and tnr; absent when one of them is.")
-    against: list[JudgedAgainst] = Field(default=[], description="The same against each kind of wrong examples.")
-
-
-class Judgement(Record):
-    """What a second model, the judge, made of an explanation; no part of any other score."""
-
-    model: str | None = Field(default=None, description="The judge's model; absent when no call gave an answer.")
-    endpoint: str | None = Field(default=None, description="Name of its endpoint.")
-    is_explainer: bool = Field(default=False, description="Whether the judge is the model that wrote the explanation: it may favour its own words.")
-    kinds: list[JudgedKind] = Field(default=[], description="Detection and fuzzing, as far as they were asked for and possible.")
-    factual_coherence: float | None = Field(default=None, ge=0, le=1, description="The judge's grade: what the explanation states is true of the texts.")
-    logical_coherence: float | None = Field(default=None, ge=0, le=1, description="The judge's grade: the explanation is consistent in itself.")
-    unavailable: dict[str, str] = Field(default={}, description="What could not be judged (detection, fuzzing, coherence), and why.")
-    calls: int = Field(default=0, ge=0, description="Calls that gave an answer, readable or not.")
-    tokens_in: int = Field(default=0, ge=0, description="Prompt tokens of these calls, as far as servers counted them.")
-    tokens_out: int = Field(default=0, ge=0, description="Answer tokens of these calls, as far as servers counted them.")
-    cost_usd: float | None = Field(default=None, ge=0, description="What the calls cost; absent when the price is unknown.")
-    prompts_version: int = Field(ge=0, description="Version of the judge's prompts.")
 
 
 class FeatureReviewed(Event):

@@ -94,6 +94,7 @@ def redrafted(outcome: FeatureOutcome, templates: Templates, prompt_tokens: int)
         earlier=outcome.earlier,
         flags=outcome.draft_flags if outcome.draft_flags is not None else [flag for flag in outcome.flags if flag not in _OF_VALIDATION],
         caveats=outcome.caveats,
+        judge=outcome.judge,
     )
 
 

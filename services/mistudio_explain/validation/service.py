@@ -37,7 +37,8 @@ def register(app: StreamApp, controls: JobControls, validator: Validator, judge:
         if controls.is_deleted(subject.explain_job_id, subject.revision):
             PASSED_OVER.labels(service=_SERVICE, why="deleted").inc()
             return None
-        return validate(draft.event, background_of(subject), validator)
+        outcome = validate(draft.event, background_of(subject), validator)
+        return outcome.model_copy(update={"judge": draft.event.judge})  # of a re-score, which asks no model
 
     async def ready() -> None:
         await backgrounds.complete()
@@ -77,6 +78,9 @@ def _judged(
         if outcome is None:
             return []
         subject = outcome.subject
+        if outcome.judge is not None:
+            _count(outcome)
+            return [outcome]
         judged = await controls.unless_stopped(subject.explain_job_id, subject.revision, judge_feature(outcome, background_of(subject), judge))
         if judged is None and controls.is_deleted(subject.explain_job_id, subject.revision):
             PASSED_OVER.labels(service=_SERVICE, why="deleted").inc()

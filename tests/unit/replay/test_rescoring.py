@@ -5,7 +5,16 @@ from functools import cache
 import pytest
 
 from mistudio_explain.context.stage import build
-from mistudio_explain.events.explanation import Answer, ExplanationDrafted, ExplanationRequested, FeatureOutcome, Generation, OutcomeKind, Verification
+from mistudio_explain.events.explanation import (
+    Answer,
+    ExplanationDrafted,
+    ExplanationRequested,
+    FeatureOutcome,
+    Generation,
+    Judgement,
+    OutcomeKind,
+    Verification,
+)
 from mistudio_explain.events.feature import FeatureFound
 from mistudio_explain.events.winner import rank
 from mistudio_explain.generation.stage import Parsed, drafted
@@ -64,6 +73,13 @@ def test_a_re_score_against_the_frozen_background_is_no_longer_provisional_and_i
     assert rank(after, "0") > rank(before, "f")
     fresh = validate(under_the_next_revision(given), frozen, validator())
     assert after == fresh
+
+
+def test_what_a_judge_said_travels_with_the_draft_that_is_made_again() -> None:
+    outcome = validate(draft(found(), Answer(pattern="Animals that slept.")), None, validator())
+    judged = outcome.model_copy(update={"judge": Judgement(model="critic", factual_coherence=0.5, calls=5, prompts_version=1)})
+    assert again(judged).judge == judged.judge
+    assert again(outcome).judge is None
 
 
 def test_re_scoring_twice_gives_the_same_scores() -> None:
