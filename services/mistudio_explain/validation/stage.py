@@ -141,7 +141,9 @@ def _truth(draft: ExplanationDrafted, texts: Texts, comparison: Comparison, cate
     if is_lone:
         verification = Verification.PARTIAL
     sure = confidence(verification, accuracy)
-    others = company(claim, measured["all"], comparison.contrast, comparison.place) if accuracy.p < validator.confirmed_from else None
+    is_among_its_own = comparison.version > 0  # features of the general background are nobody's siblings
+    is_doubted = is_among_its_own and accuracy.p < validator.confirmed_from
+    others = company(claim, measured["all"], comparison.contrast, comparison.place) if is_doubted else None
     return _Truth(
         verification=verification,
         accuracy=accuracy,

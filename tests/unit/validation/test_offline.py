@@ -18,6 +18,7 @@ from mistudio_explain.intake.document import Flawed
 from mistudio_explain.intake.pairs import PairLine
 from mistudio_explain.intake.stage import read
 from mistudio_explain.settings import QualitySettings, Settings
+from mistudio_explain.validation.general import general_background
 from mistudio_explain.validation.offline import Scorer, background_of, score, score_features
 from mistudio_explain.validation.stage import validate
 from mistudio_explain.validation.validator import Validator
@@ -159,3 +160,11 @@ def test_a_line_beyond_any_use_is_refused_by_its_length(monkeypatch: pytest.Monk
     monkeypatch.setattr("mistudio_explain.intake.pairs.LINE_BYTES", 100)
     with pytest.raises(Flawed, match="more than 100 bytes"):
         PairLine.of(b'{"job": "' + b"a" * 100 + b'"}', 7, HERE)
+
+
+def test_a_feature_of_the_general_background_is_never_called_a_better_fit() -> None:
+    other = general_background()[5]
+    outcome = score(found(), f"texts about {' '.join(other.texts[0].split()[:8])}", None, scorer())
+    assert "no_contrast" in outcome.flags
+    assert not any(flag.startswith("fits_better") for flag in outcome.flags)
+    assert "generic" not in outcome.flags
