@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from pydantic import ValidationError
 
 from mistudio_explain.errors import BadInput
 from mistudio_explain.events.feature import Activation, ActiveToken, FeatureFound, Logit
@@ -57,7 +56,7 @@ def read_set(path: Path) -> FeatureSet:
                 known = _known(source, number, orjson.loads(line))
                 if known.feature.top_activations:
                     features.append(known)
-    except (orjson.JSONDecodeError, ValidationError, KeyError, TypeError, ValueError, EOFError, OSError) as error:
+    except (AttributeError, EOFError, KeyError, OSError, TypeError, ValueError) as error:
         raise BadInput(f"{path}, line {len(features) + 1} or later: {error}; examples/features/README.md says what a line holds") from error
     return FeatureSet(source, tuple(features))
 

@@ -130,8 +130,7 @@ def _tables(one: Bench) -> list[str]:
         "| source | n | " + " | ".join(names) + " |",
         "| --- | --- |" + " --- |" * len(names),
     ]
-    for source in sources:
-        lines.append(f"| {source} | {one.rates[source].n} | " + " | ".join(_shown(one.auc[name].by_source.get(source)) for name in names) + " |")
+    lines += [f"| {source} | {one.rates[source].n} | " + " | ".join(_shown(one.auc[name].by_source.get(source)) for name in names) + " |" for source in sources]
     lines.append("| **macro, n > 40** | | " + " | ".join(_shown(one.auc[name].macro) for name in names) + " |")
     if one.rho:
         lines += ["", f"Spearman's rho with a language model's detection score on {JUDGED_SOURCE}: {one.rho.value:.2f} [{one.rho.low:.2f}, {one.rho.high:.2f}]"]
