@@ -4,7 +4,6 @@ import asyncio
 import json
 import random
 from collections.abc import Callable
-from pathlib import Path
 
 from mistudio_explain.events.explanation import Answer, Evidence, FeatureOutcome, Generation, OutcomeKind, Subject
 from mistudio_explain.events.feature import Activation
@@ -107,6 +106,3 @@ def coin(seed: int = 1) -> Callable[[Call], str]:
         return json.dumps([rng.randint(0, call.numbers.greatest) for _ in range(call.numbers.count)])
 
     return answer
-
-
-FEATURES = Path(__file__).parents[3] / "examples" / "features"
