@@ -51,21 +51,6 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Directions:
-    """Some words as one vector of each encoder."""
-
-    static: Vectors
-    minilm: Vectors | None
-
-    @classmethod
-    def of(cls, listed: Sequence[str], embedding: StaticEmbedding, minilm: MiniLM | None) -> "Directions | None":
-        """The direction of a list of words; None when there are none."""
-        if not listed:
-            return None
-        return cls(embedding.embed([" ".join(listed)])[0], minilm.embed([", ".join(listed)])[0] if minilm else None)
-
-
-@dataclass(frozen=True, slots=True)
 class Texts:
     """A feature's texts, ready for scoring, each as one or more passages; and what else is known of the feature."""
 
@@ -81,8 +66,8 @@ class Texts:
     """How many texts there are."""
     seen: int = 0
     """The first so many were shown to the explainer."""
-    active: dict[Part, Directions] = field(default_factory=dict)
-    """The words that the feature fires on, for each part that has some."""
+    active: dict[Part, Vectors] = field(default_factory=dict)
+    """The direction of the words that the feature fires on, for each part that has some."""
     minilm: dict[int, Vectors] = field(default_factory=dict)
     """MiniLM's direction of some texts, by number."""
     promoted: Vectors | None = None
@@ -107,11 +92,11 @@ class Texts:
         flat = [passage for passages in texts for passage in passages]
         text_of = np.repeat(np.arange(len(texts)), [len(passages) for passages in texts])
         split = tuple(tuple(words(passage)) for passage in flat)
-        views: dict[Part, Directions] = {}
+        views: dict[Part, Vectors] = {}
         for first, last in dict.fromkeys(parts(seen, len(texts)).values()):
             listed = list(dict.fromkeys(word for spoken in active[first:last] for word in spoken))
-            if found := Directions.of(listed, embedding, minilm):
-                views[first, last] = found
+            if listed:
+                views[first, last] = embedding.embed([" ".join(listed)])[0]
         return cls(
             words=split,
             stems=tuple(Counter(map(stem, passage)) for passage in split),
@@ -163,7 +148,6 @@ class Contrast:
     """The same by MiniLM."""
     active: View
     """The direction of each feature's active words."""
-    active_minilm: View | None
     promoted: View
     """The direction of the tokens that each feature promotes."""
 
@@ -181,7 +165,6 @@ class Contrast:
             centroids=_centroids(embedding.embed(flat), index),
             minilm=_centroids(minilm.embed(flat), index) if minilm else None,
             active=_view(embedding.embed([" ".join(listed) for listed in active])),
-            active_minilm=_view(minilm.embed([", ".join(listed) for listed in active])) if minilm else None,
             promoted=_view(embedding.embed([" ".join(feature.promoted) for feature, _ in usable])),
         )
 
