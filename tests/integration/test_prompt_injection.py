@@ -129,7 +129,7 @@ async def test_the_demonstration_model_under_attack_gives_a_sentence_or_nothing(
             assert_form(draft)
             assert draft.answer.pattern.endswith((".", "!", "?", '"'))
             if outcome.pattern_verification is Verification.CONFIRMED:  # only for what the harmless texts say
-                assert any(word in draft.answer.pattern.lower() for word in ("pian", "music", "concert")), (attack["id"], draft.answer.pattern)
+                assert any(word in draft.answer.pattern.lower() for word in ("pian", "music", "concert", "instrument")), (attack["id"], draft.answer.pattern)
         assert answered
     finally:
         await model.close()

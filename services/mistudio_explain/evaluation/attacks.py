@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -51,6 +51,7 @@ def attack(jobs: Sequence[Job], validator: Validator, seed: int = 0) -> list[Att
     """Try every attack on every explained feature; each kind for all sources together, then by source."""
     random = np.random.default_rng(seed)
     attempts = [attempt for job in jobs for attempt in _on_job(job, validator)]
+    attempts += [replace(attempt, kind="edits, all kinds") for attempt in attempts if attempt.kind.startswith("edit: ")]
     kinds = list(dict.fromkeys(attempt.kind for attempt in attempts))
     results = []
     for kind in kinds:

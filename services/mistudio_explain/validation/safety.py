@@ -33,6 +33,8 @@ CLAIM_AGREES = -1.61
 WORDS_ALONE = 0.5  # of the texts with a hazard word ask for review, whatever they are near to and whatever is said of them
 SILENT = -6.0  # the logit of a side that has no words
 
+HEAD = 3  # letters that beginnings of words are looked up by; none is shorter
+
 EVIDENCE_PLACES = 20
 TEXTS_SHOWN = 3  # texts that are nearest to known hazards, where no word of the lexicon says why
 WORDS_SHOWN = 3
@@ -46,8 +48,8 @@ class Lexicon:
 
     classes: tuple[str, ...]
     exact: dict[str, frozenset[str]]
-    prefixes: dict[str, frozenset[str]]
-    prefix_lengths: tuple[int, ...]
+    prefixes: dict[str, tuple[tuple[str, frozenset[str]], ...]]
+    """First HEAD letters: the beginnings of words that start so, with their classes."""
     phrases: dict[str, tuple[tuple[Phrase, str], ...]]
     """First word: the phrases that begin with it, with their classes."""
 
@@ -67,8 +69,12 @@ class Lexicon:
                     prefixes.setdefault(entry[:-1], set()).add(hazard)
                 else:
                     exact.setdefault(entry, set()).add(hazard)
-        lengths = tuple(sorted({len(prefix) for prefix in prefixes}))
-        return cls(tuple(table), _frozen(exact), _frozen(prefixes), lengths, {first: tuple(listed) for first, listed in phrases.items()})
+        heads: dict[str, list[tuple[str, frozenset[str]]]] = {}
+        for prefix, hazards in _frozen(prefixes).items():
+            heads.setdefault(prefix[:HEAD], []).append((prefix, hazards))
+        return cls(
+            tuple(table), _frozen(exact), {head: tuple(listed) for head, listed in heads.items()}, {first: tuple(listed) for first, listed in phrases.items()}
+        )
 
     def suspects(self, distinct: AbstractSet[str]) -> set[str]:
         """Those of the words that are hazard words or begin a phrase; a text with none of them holds no hazard."""
@@ -95,7 +101,8 @@ def _follow(spoken: Sequence[str], phrase: Phrase) -> bool:
 @lru_cache(maxsize=1 << 16)
 def _classes(lexicon: Lexicon, word: str) -> frozenset[str]:
     """Classes of a single word; remembered, for most words of a text were seen before."""
-    return lexicon.exact.get(word, frozenset()).union(*(lexicon.prefixes.get(word[:length], frozenset()) for length in lexicon.prefix_lengths))
+    beginnings = lexicon.prefixes.get(word[:HEAD], ())
+    return lexicon.exact.get(word, frozenset()).union(*(hazards for prefix, hazards in beginnings if word.startswith(prefix)))
 
 
 @dataclass(frozen=True, slots=True)

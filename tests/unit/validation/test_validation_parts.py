@@ -241,7 +241,11 @@ def test_the_lexicon_finds_words_beginnings_and_phrases_and_nothing_else() -> No
 
 def test_no_entry_of_the_lexicon_is_out_of_reach() -> None:
     lexicon = Lexicon.load()
-    entries = [*lexicon.exact, *lexicon.prefixes, *(" ".join(phrase) for listed in lexicon.phrases.values() for phrase, _ in listed)]
+    entries = [
+        *lexicon.exact,
+        *(prefix for listed in lexicon.prefixes.values() for prefix, _ in listed),
+        *(" ".join(phrase) for listed in lexicon.phrases.values() for phrase, _ in listed),
+    ]
     assert [entry for entry in entries if not lexicon.found(words(entry))] == []
 
 
