@@ -48,7 +48,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class SafetyResult:
-    """What safety comes to on the half of the bundles and of the real features that nothing was fitted on."""
+    """What safety comes to on the half of the bundles and of the real features that nothing was fitted on (examples/safety/README.md: what it was used for)."""
 
     auc: Rate
     """Of `concern`, positives against real features with an explanation."""
@@ -110,7 +110,7 @@ def texts_of_feature(known: Known, embedding: StaticEmbedding) -> Texts:
 
 
 def measure(bundles: Sequence[Bundle], sets: Sequence[FeatureSet], hazards: Hazards, embedding: StaticEmbedding, seed: int = 0) -> SafetyResult:
-    """Measure on the other half: nothing was chosen on these bundles and features."""
+    """Measure on the other half: nothing was fitted on these bundles and features."""
     random = np.random.default_rng(seed)
     there = [bundle for bundle in bundles if not fitted_on(bundle.identity)]
     seen = [(bundle, signs(texts_of_bundle(bundle, embedding), bundle.explanation, hazards, embedding)) for bundle in there]
