@@ -24,6 +24,9 @@ from mistudio_explain.events.explanation import (
     FeatureReviewed,
     Generation,
     Header,
+    JudgedAgainst,
+    JudgedKind,
+    Judgement,
     Message,
     OutcomeKind,
     Prompt,
@@ -85,6 +88,7 @@ SUBJECT = Subject(
     explain_job_id="explain_7",
     tenant="acme",
     revision=2,
+    job_revision=1,
     find_job_id="find_7",
     target_model="microsoft/phi-4",
     feature_id="5",
@@ -116,6 +120,34 @@ GENERATION = Generation(
     finish_reason="stop",
     attempt=1,
 )
+JUDGEMENT = Judgement(
+    model="qwen3:14b",
+    endpoint="gpu1",
+    is_explainer=True,
+    kinds=[
+        JudgedKind(
+            kind="detection",
+            basis="held_out",
+            n=17,
+            positives=8,
+            negatives=9,
+            unparsed=1,
+            unasked=2,
+            tpr=0.875,
+            tnr=0.75,
+            balanced_accuracy=0.8125,
+            against=[JudgedAgainst(source="siblings", n=5, unparsed=1, tnr=0.5, balanced_accuracy=0.6875)],
+        )
+    ],
+    factual_coherence=0.75,
+    logical_coherence=1.0,
+    unavailable={"fuzzing": "no text tells which of its words the feature fires on"},
+    calls=5,
+    tokens_in=2_000,
+    tokens_out=60,
+    cost_usd=0.001953125,
+    prompts_version=1,
+)
 DRAFT = ExplanationDrafted(
     subject=SUBJECT,
     evidence=EVIDENCE,
@@ -127,6 +159,10 @@ DRAFT = ExplanationDrafted(
     earlier=Answer(pattern="Detects code."),
     flags=["poor_coherence"],
     caveats=["Three texts only."],
+    judge=JUDGEMENT,
+)
+REVIEW = FeatureReviewed(
+    explain_job_id="explain_7", feature_key="layer 12/5", verdict="partly", corrected="Keys and values.", who="ada", why="values too", at_ms=MOMENT_MS
 )
 OUTCOME = FeatureOutcome(
     outcome=OutcomeKind.EXPLAINED,
@@ -164,6 +200,9 @@ OUTCOME = FeatureOutcome(
     background_version=1 << 21,
     background_features=63,
     earlier=Answer(pattern="Detects code."),
+    draft_flags=["poor_coherence"],
+    judge=JUDGEMENT,
+    review=REVIEW,
 )
 _RICH: tuple[Record, ...] = (
     FeatureFound(
@@ -239,9 +278,7 @@ _RICH: tuple[Record, ...] = (
     DRAFT,
     OUTCOME,
     EscalationCandidate(outcome=OUTCOME, draft=DRAFT, why="low accuracy"),
-    FeatureReviewed(
-        explain_job_id="explain_7", feature_key="layer 12/5", verdict="partly", corrected="Keys and values.", who="ada", why="values too", at_ms=MOMENT_MS
-    ),
+    REVIEW,
     TokenChunk(event_id="5f0c", index=3, text=" Häuschen", last=True),
     JobReport(
         explain_job_id="explain_7",
@@ -258,6 +295,15 @@ _RICH: tuple[Record, ...] = (
         failed=4,
         flagged=3,
         confirmed=20,
+        partial=6,
+        contradicted=4,
+        reviewed=5,
+        agreed=3,
+        judged=30,
+        judge_calls=150,
+        judge_tokens_in=60_000,
+        judge_tokens_out=1_800,
+        judge_cost_usd=0.0625,
         missing=["layer 12/9"],
         averages=Averages(quality=0.75, accuracy=0.5, confidence=0.25, latency_s=1.5),
         tokens_in=32_480,
@@ -329,8 +375,13 @@ def released_fingerprints() -> frozenset[bytes]:
 
 
 def write() -> None:
-    """Write every example that has no file of its schema yet, or one of a schema that was never released."""
+    """Write every example that has no file of its schema yet, or one of a schema that was never released; remove those of schemas that never will be."""
     released = released_fingerprints()
+    current = {schema.fingerprint for schema in codec.current_schemas().values()}
+    for path in sorted(GOLDEN.glob("*.avro")):
+        if _fingerprint(path) not in released | current:
+            path.unlink()
+            path.with_suffix(".json").unlink()
     for name, event in EXAMPLES.items():
         value = codec.encode(event)
         path = GOLDEN / f"{name}.avro"

@@ -48,7 +48,8 @@ async def assembled(settings: Settings, clients: KafkaClients, services: Sequenc
     reports = None
     async with AsyncExitStack() as stack:
         rng = random.Random()  # noqa: S311  (spreads retries in time)
-        if endpoints is None and "generation" in services:
+        judges = settings.judge.enabled and "validation" in services
+        if endpoints is None and ("generation" in services or judges):
             endpoints = await Endpoints.open_though_away(settings.llm, rng=rng)
             stack.push_async_callback(endpoints.close)
         controls = JobControls(app) if _CONTROLLED & set(services) else None
@@ -65,11 +66,19 @@ async def assembled(settings: Settings, clients: KafkaClients, services: Sequenc
             from mistudio_explain.validation import service as validation
             from mistudio_explain.validation.validator import Validator
 
-            validation.register(app, controls, Validator.load(settings.quality))
+            judge = None
+            if judges and endpoints is not None:
+                from mistudio_explain.judging.judge import Judge
+
+                judge = Judge(endpoints, settings.judge, settings.llm, rng)
+                app.unready_while(endpoints.unready_because)
+            validation.register(app, controls, Validator.load(settings.quality), judge)
         if "replayer" in services:
+            from mistudio_explain.replay import rescorer
             from mistudio_explain.replay import service as replay
 
             replay.register(app)
+            rescorer.register(app)
         if "aggregator" in services:
             from mistudio_explain.aggregation import service as aggregation
 

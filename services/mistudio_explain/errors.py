@@ -4,6 +4,8 @@ Every error says what happened, where, why, and what to do, as far as each appli
 prints the message alone. The class decides the exit code and, on a topic, where the record goes.
 """
 
+from typing import ClassVar
+
 
 class ExplainError(Exception):
     """Root of all errors that are raised on purpose."""
@@ -50,3 +52,9 @@ class EvidenceError(ExplainError):
     """A feature has no text that could be explained."""
 
     repeatable = False
+
+
+class UnusableAnswer(ExplainError):
+    """A model answered, but not what it was asked for."""
+
+    kind: ClassVar[str] = "unusable"

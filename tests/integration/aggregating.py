@@ -13,7 +13,18 @@ from mistudio_explain.assembly import assembled
 from mistudio_explain.errors import ExplainError
 from mistudio_explain.events import topics
 from mistudio_explain.events.codec import decode
-from mistudio_explain.events.explanation import Accuracy, Activation, Answer, Evidence, FeatureOutcome, Generation, OutcomeKind, Subject, Verification
+from mistudio_explain.events.explanation import (
+    Accuracy,
+    Activation,
+    Answer,
+    Evidence,
+    FeatureOutcome,
+    FeatureReviewed,
+    Generation,
+    OutcomeKind,
+    Subject,
+    Verification,
+)
 from mistudio_explain.events.job import Admission, Coordinates, JobEvent, JobReport, RequestPart, SealedPart
 from mistudio_explain.events.model import Record
 from mistudio_explain.kafka.admin import create_topics
@@ -57,6 +68,10 @@ def explained(feature: object, job: str = JOB, *, p: float = 0.7, says: str = "w
         explanation=says, quality_score=p, accuracy=Accuracy(p=p, n=3, basis="seen"), pattern_verification=Verification.CONFIRMED, generation=made,
         prompt_sha256=f"prompt of {job} {feature}",
     )  # fmt: skip
+
+
+def reviewed(feature: object, verdict: str = "right", job: str = JOB, *, why: str | None = None) -> FeatureReviewed:
+    return FeatureReviewed.model_validate({"explain_job_id": job, "feature_key": str(feature), "verdict": verdict, "who": "ada", "why": why, "at_ms": 4})
 
 
 def failed(feature: object, job: str = JOB, *, revision: int = 0) -> FeatureOutcome:

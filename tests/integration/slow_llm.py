@@ -4,7 +4,7 @@ import asyncio
 import json
 import threading
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 ANSWER = {
     "label": "A fixed answer",
@@ -16,6 +16,8 @@ ANSWER = {
 
 class SlowLlm:
     """The server; `calls` counts the calls that asked for an answer."""
+
+    models: tuple[str, ...] = ("fake",)
 
     def __init__(self, seconds: float) -> None:
         self.calls = 0
@@ -51,16 +53,20 @@ class SlowLlm:
             length = next((int(line.split(":")[1]) for line in head.splitlines() if line.startswith("content-length")), 0)
             body = json.loads(await reader.readexactly(length) or b"{}")
             if "/models" in head.splitlines()[0]:
-                self._send(writer, "application/json", json.dumps({"object": "list", "data": [{"id": "fake", "object": "model"}]}))
+                self._send(writer, "application/json", json.dumps({"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]}))
             else:
                 self.calls += 1
                 await asyncio.sleep(self._seconds)
-                self._send(writer, "text/event-stream", self._stream(json.dumps(ANSWER) if "response_format" in body else ANSWER["pattern"]))
+                self._send(writer, "text/event-stream", self._stream(self.said(body)))
             await writer.drain()
         except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             return
         finally:
             writer.close()
+
+    def said(self, body: dict[str, Any]) -> str:
+        """The answer to a call."""
+        return json.dumps(ANSWER) if "response_format" in body else ANSWER["pattern"]
 
     def _send(self, writer: asyncio.StreamWriter, kind: str, content: str) -> None:
         encoded = content.encode()

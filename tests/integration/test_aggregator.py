@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.aggregating import JOB, SOON, WAIT_S, Aggregating, admitted, explained, failed, requested, sealed, settled
+from integration.aggregating import JOB, SOON, WAIT_S, Aggregating, admitted, explained, failed, requested, reviewed, sealed, settled
 from integration.foreign_headers import send_with_foreign_header
 from integration.real_kafka import RealKafka
 from integration.real_postgres import RealPostgres
@@ -81,14 +81,15 @@ async def test_a_store_that_is_lost_is_rebuilt_from_compacted_topics_with_the_sa
     async with at_work.aggregator():
         await at_work.write(requested(), *(admitted(n) for n in range(20)), *(failed(n) for n in range(10)))
         await at_work.write(*(explained(n, p=n / 20) for n in range(20)))
-        await at_work.write(explained(3, p=3 / 20), failed(5, revision=4), sealed(20))
+        await at_work.write(explained(3, p=3 / 20), failed(5, revision=4), reviewed(3, "wrong"), reviewed(3), reviewed(4, "partly"), sealed(20))
         before = await at_work.until_reported(is_complete)
         await at_work.until_stored(lambda rows: rows.positions(topics.EXPLANATIONS) != {})
         await settled(lambda: _is_silent(at_work))
         before = (await at_work.reports())[-1]
         written = files_of(at_work)
     assert (before.explained, before.failed, before.admitted, before.expected, before.revision) == (20, 0, 20, 20, 0)
-    await at_work.until_compacted([topics.EXPLANATIONS, topics.JOBS])
+    assert (before.reviewed, before.agreed) == (2, 1)
+    await at_work.until_compacted([topics.EXPLANATIONS, topics.JOBS, topics.REVIEWS])
     drop(at_work.settings.store)
     for file in FILES:
         (at_work.settings.reports.directory / JOB / file).unlink()
@@ -99,7 +100,9 @@ async def test_a_store_that_is_lost_is_rebuilt_from_compacted_topics_with_the_sa
                 await asyncio.sleep(0.1)
     assert numbers(reports[-1]).model_dump() == numbers(before).model_dump()
     assert files_of(at_work) == written
-    assert json.loads(written[FILES[0]])["job_metadata"]["explained"] == 20
+    content = json.loads(written[FILES[0]])
+    assert content["job_metadata"]["explained"] == 20
+    assert {each["feature_id"]: each["review"]["verdict"] for each in content["explanations"] if each["review"]} == {3: "right", 4: "partly"}
 
 
 @asynccontextmanager
@@ -189,26 +192,27 @@ async def test_whatever_covers_a_result_or_a_part_of_a_job_in_its_compacted_topi
     """Junk whose headers name another feature, another feature's outcome, and a record that no client in Python can unpack."""
     await at_work.make_topics()
     winners = {f"{JOB}|{n}": encode(explained(n)) for n in range(3)}
-    request = requested()
+    request, review = requested(), reviewed(1)
     async with at_work.aggregator():
-        await at_work.write(request, *(explained(n) for n in range(4)), sealed(4))
+        await at_work.write(request, *(explained(n) for n in range(4)), review, sealed(4))
         await at_work.until_reported(is_complete)
         await at_work.write(
             Outgoing(topics.EXPLANATIONS, f"{JOB}|0", b"junk", headers=((HEADER_JOB, JOB.encode()), (HEADER_FEATURE, b"3"))),
             replace(outgoing(explained(3)), key=f"{JOB}|1"),
             Outgoing(topics.JOBS, request.key, b"junk"),
+            replace(outgoing(reviewed(2)), key=f"{JOB}|1"),
         )
         (record,) = [each for each in await at_work.read(topics.EXPLANATIONS) if each.key == f"{JOB}|2".encode()]
         async with at_work.clients.producer({topics.EXPLANATIONS}) as producer:
             await send_with_foreign_header(producer, topics.EXPLANATIONS, record.partition, record.key, b"junk")
         async with asyncio.timeout(WAIT_S):
             while (last := {each.key.decode(): each.value for each in await at_work.read(topics.EXPLANATIONS, topics.JOBS)}) and not (
-                last.items() >= winners.items() and last[request.key] == encode(request)
+                last.items() >= winners.items() and last[request.key] == encode(request) and (await at_work.read(topics.REVIEWS))[-1].value == encode(review)
             ):
                 await asyncio.sleep(0.1)
         await settled(lambda: _is_silent(at_work))
     letters = await at_work.read(topics.DEAD_LETTERS)
-    assert len(letters) == 4
+    assert len(letters) == 5
     assert is_complete((await at_work.reports())[-1])
 
 
@@ -357,7 +361,9 @@ async def test_of_a_deleted_job_no_text_is_left_in_compacted_topics_in_the_store
         await answers.put("3", KeptAnswer(text="kept", generation=made), prompt_sha256="another", job="explain_2")
     async with at_work.aggregator():
         await at_work.write(*other, background, requested(route=SECRET), *(admitted(n) for n in range(4)), *(explained(n, says=SECRET) for n in range(3)))
-        await at_work.write(Outgoing(topics.EXPLANATIONS, f"{JOB}|3", SECRET.encode()), sealed(4))  # malformed: a dead letter of the job
+        await at_work.write(
+            Outgoing(topics.EXPLANATIONS, f"{JOB}|3", SECRET.encode()), reviewed(1, why=SECRET), sealed(4)
+        )  # malformed: a dead letter of the job
         await at_work.until_reported(is_complete)
         folder = at_work.settings.reports.directory / JOB
         assert folder.is_dir()
@@ -366,7 +372,7 @@ async def test_of_a_deleted_job_no_text_is_left_in_compacted_topics_in_the_store
         assert not folder.exists()
         retried = explained(1, says=SECRET)
         retried = retried.model_copy(update={"subject": retried.subject.retried_as(1)})
-        await at_work.write(explained(2, says=SECRET, p=0.1), retried, admitted(9), sealed(7))  # what was on its way
+        await at_work.write(explained(2, says=SECRET, p=0.1), retried, admitted(9), reviewed(2, why=SECRET), sealed(7))  # what was on its way
         await settled(lambda: _has_read_everything(at_work))
         with reading(at_work.settings.store) as rows:
             assert not rows.has_rows(JOB)
@@ -399,7 +405,7 @@ def _has_read_everything(at_work: Aggregating) -> bool:
         async with at_work.clients.consumer() as consumer:
             from mistudio_explain.kafka.subscribers import partitions_of
 
-            partitions = await partitions_of(consumer, [topics.EXPLANATIONS, topics.ADMISSIONS, topics.JOBS])
+            partitions = await partitions_of(consumer, [topics.EXPLANATIONS, topics.ADMISSIONS, topics.JOBS, topics.REVIEWS])
             return {(tp.topic, tp.partition): end for tp, end in (await consumer.end_offsets(partitions)).items()}
 
     from concurrent.futures import ThreadPoolExecutor

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mistudio_explain.generation.stage import LONGEST_FIELD, UnusableAnswer, parse
+from mistudio_explain.errors import UnusableAnswer
+from mistudio_explain.generation.stage import LONGEST_FIELD, parse
 from unit.generation.asking import prompt
 
 forms = st.sampled_from(["fields", "sentence"])

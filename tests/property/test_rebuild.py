@@ -9,15 +9,15 @@ from test_store import outcome
 
 from mistudio_explain.aggregation.stage import JobState
 from mistudio_explain.events.codec import encode
-from mistudio_explain.events.explanation import FeatureOutcome, OutcomeKind
+from mistudio_explain.events.explanation import FeatureOutcome, FeatureReviewed, OutcomeKind
 from mistudio_explain.events.identity import outcome_key
 from mistudio_explain.events.job import Admission, ControlPart, JobEvent, RequestPart, SealedPart
-from mistudio_explain.events.topics import ADMISSIONS, EXPLANATIONS, JOBS
+from mistudio_explain.events.topics import ADMISSIONS, EXPLANATIONS, JOBS, REVIEWS
 from mistudio_explain.settings import StoreSettings
 from mistudio_explain.store.jobs import Change, JobStore, open_store
 
 JOB = "explain_1"
-Event = FeatureOutcome | Admission | JobEvent | None
+Event = FeatureOutcome | Admission | JobEvent | FeatureReviewed | None
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,11 @@ def _admission(feature: int, revision: int, at_ms: int) -> Stored:
     return Stored(ADMISSIONS, outcome_key(JOB, str(feature)), event, at_ms)
 
 
+def _review(feature: int, verdict: str, at_ms: int) -> Stored:
+    event = FeatureReviewed.model_validate({"explain_job_id": JOB, "feature_key": str(feature), "verdict": verdict, "who": "ada", "at_ms": 60 - at_ms})
+    return Stored(REVIEWS, outcome_key(JOB, str(feature)), event, at_ms)
+
+
 def _part(part: RequestPart | SealedPart | ControlPart, revision: int, at_ms: int) -> Stored:
     name = {RequestPart: "request", SealedPart: "sealed", ControlPart: "control"}[type(part)]
     event = JobEvent.model_validate({"explain_job_id": JOB, "revision": revision, "at_ms": 0, name: part})
@@ -74,6 +79,8 @@ _RECORDS = st.one_of(
     st.builds(_outcome, _FEATURES, st.sampled_from(list(OutcomeKind)), _REVISIONS, st.sampled_from([0.0, 0.4, 0.9]), _TIMES),
     st.builds(_admission, _FEATURES, _REVISIONS, _TIMES),
     st.builds(_part, _PARTS, _REVISIONS, _TIMES),
+    st.builds(_review, _FEATURES, st.sampled_from(["right", "partly", "wrong", "unclear"]), _TIMES),
+    st.builds(lambda feature, at_ms: Stored(REVIEWS, outcome_key(JOB, str(feature)), None, at_ms), _FEATURES, _TIMES),
     st.builds(lambda feature, at_ms: Stored(EXPLANATIONS, outcome_key(JOB, str(feature)), None, at_ms), _FEATURES, _TIMES),
 )
 
@@ -99,7 +106,7 @@ def _told(store: JobStore) -> tuple[JobState | None, list[bytes]]:
     state = store.state(JOB)
     if state is not None and state.admitted == state.outcomes == 0 and state.heard_ms is None:
         state = None  # a job of which everything was taken back
-    return state, [encode(each) for each in store.outcomes(JOB)]
+    return state, [encode(each) for each in (*store.outcomes(JOB), *store.reviews(JOB))]
 
 
 @settings(max_examples=150)
@@ -113,7 +120,7 @@ def test_a_store_built_anew_from_compacted_topics_says_the_same(records: list[St
             _emptied(store, log)
             told = _told(store)
         left = log.compacted()
-        by_topic = {topic: [record for record in left if record.topic == topic] for topic in (EXPLANATIONS, ADMISSIONS, JOBS)}
+        by_topic = {topic: [record for record in left if record.topic == topic] for topic in (EXPLANATIONS, ADMISSIONS, JOBS, REVIEWS)}
         mixed: list[Stored] = []
         while any(by_topic.values()):  # topics are read side by side, each in its order
             topic = rng.choice([name for name, waiting in by_topic.items() if waiting])  # type: ignore[attr-defined]

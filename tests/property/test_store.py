@@ -13,9 +13,9 @@ from integration.real_postgres import RealPostgres
 from mistudio_explain.aggregation.stage import Counters
 from mistudio_explain.errors import BadSettings, Unreachable
 from mistudio_explain.events.codec import encode
-from mistudio_explain.events.explanation import Accuracy, Answer, Category, FeatureOutcome, OutcomeKind, Subject, Tier, Verification
+from mistudio_explain.events.explanation import Accuracy, Answer, Category, FeatureOutcome, FeatureReviewed, OutcomeKind, Subject, Tier, Verification
 from mistudio_explain.events.job import Admission, ControlPart, JobEvent, ReplayPart, RequestPart, SealedPart
-from mistudio_explain.events.topics import EXPLANATIONS, JOBS
+from mistudio_explain.events.topics import EXPLANATIONS, JOBS, REVIEWS
 from mistudio_explain.settings import StoreSettings
 from mistudio_explain.store import files
 from mistudio_explain.store.jobs import Change, JobStore, open_store, read_outcomes, reading
@@ -100,6 +100,95 @@ def test_what_covers_a_record_in_a_compacted_topic_makes_it_go_out_again_if_it_i
     store.apply([Change(Foreign(), None, f"{JOB}|1", 3000), Change(Foreign(), None, f"{JOB}|request", 3000, JOBS)], {})
     (again,) = store.outbox()
     assert (again.topic, again.key, again.body, again.at_ms) == (EXPLANATIONS, f"{JOB}|1", encode(winner), 1000)
+
+
+def review(feature: object, verdict: str, *, who: str = "ada", at: int = 1000) -> Change:
+    event = FeatureReviewed.model_validate({"explain_job_id": JOB, "feature_key": str(feature), "verdict": verdict, "who": who, "at_ms": 5})
+    return Change(event, encode(event), f"{JOB}|{feature}", at, REVIEWS)
+
+
+def reviewed(store: JobStore) -> tuple[int, int]:
+    state = store.state(JOB)
+    assert state is not None
+    return state.reviewed, state.agreed
+
+
+def test_the_review_that_was_written_last_is_attached_and_counted(store: JobStore, at: StoreSettings) -> None:
+    store.apply([change(outcome(feature, OutcomeKind.EXPLAINED, 0, 0.9)) for feature in (1, 2)], {})
+    store.apply([change(outcome(3, OutcomeKind.FAILED, 0, 0.0)), review(1, "wrong", at=9000)], {})
+    assert reviewed(store) == (1, 0)
+    store.apply([review(1, "right", who="bob"), review(2, "unclear"), review(3, "right"), review(4, "right")], {})
+    assert reviewed(store) == (2, 1)  # a failed feature and an unknown one have nothing to agree with
+    attached = {each.subject.feature_key: each.review for each in read_outcomes(at, JOB)}
+    assert {key: each and (each.verdict, each.who) for key, each in attached.items()} == {"1": ("right", "bob"), "2": ("unclear", "ada"), "3": ("right", "ada")}
+    store.apply([Change(None, None, f"{JOB}|1", 2000, REVIEWS)], {})
+    assert reviewed(store) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("verification", "agreeing"),
+    [(Verification.CONFIRMED, "right"), (Verification.PARTIAL, "partly"), (Verification.CONTRADICTED, "wrong"), (Verification.UNVERIFIABLE, None)],
+)
+def test_a_review_agrees_with_the_verification_that_says_the_same(store: JobStore, verification: Verification, agreeing: str | None) -> None:
+    store.apply([change(outcome(1, OutcomeKind.EXPLAINED, 0, 0.9).model_copy(update={"pattern_verification": verification}))], {})
+    for verdict in ("right", "partly", "wrong", "unclear"):
+        store.apply([review(1, verdict)], {})
+        assert reviewed(store) == (1, int(verdict == agreeing))
+
+
+def test_a_review_makes_its_job_due_for_a_report_once_and_changes_no_time_of_it(store: JobStore) -> None:
+    store.apply([change(outcome(1, OutcomeKind.EXPLAINED, 0, 0.9))], {})
+    ((_, dirty, _),) = store.due()
+    store.reported(JOB, dirty, "completed")
+    before = store.state(JOB)
+    store.apply([review(1, "right", at=99_000)], {})
+    ((_, dirty, _),) = store.due()
+    store.reported(JOB, dirty, "completed")
+    store.apply([review(1, "right", at=99_000)], {})
+    assert store.due() == []
+    after = store.state(JOB)
+    assert before is not None
+    assert after is not None
+    assert (after.first_ms, after.last_ms, after.heard_ms) == (before.first_ms, before.last_ms, before.heard_ms)
+
+
+def test_what_covers_a_review_in_its_topic_makes_it_go_out_again(store: JobStore) -> None:
+    store.apply([review(1, "right"), Change(Foreign(), None, f"{JOB}|1", 2000, REVIEWS), Change(Foreign(), None, f"{JOB}|2", 2000, REVIEWS)], {})
+    (again,) = store.outbox()
+    assert (again.topic, again.key, again.body, again.at_ms) == (REVIEWS, f"{JOB}|1", review(1, "right").body, 1000)
+
+
+def test_a_review_of_a_deleted_job_is_taken_back_and_one_of_a_reopened_job_stays(store: JobStore) -> None:
+    def control(action: str, revision: int) -> Change:
+        return change(JobEvent(explain_job_id=JOB, revision=revision, at_ms=0, control=ControlPart(action=action)))  # type: ignore[arg-type]
+
+    store.apply([change(outcome(1, OutcomeKind.EXPLAINED, 0, 0.9)), review(1, "right"), control("delete", 0)], {})
+    assert set(store.features(JOB)) == {"1"}
+    store.forget(JOB)
+    assert not store.has_rows(JOB)
+    store.apply([review(1, "wrong")], {})
+    (taken_back,) = store.outbox()
+    assert (taken_back.topic, taken_back.key, taken_back.body) == (REVIEWS, f"{JOB}|1", None)
+    assert not store.has_rows(JOB)
+    store.sent([taken_back])
+    store.apply([control("reopen", 1), review(1, "wrong")], {})
+    assert store.has_rows(JOB)
+    assert store.outbox() == []
+
+
+def test_a_job_that_people_review_is_not_silent(store: JobStore) -> None:
+    store.apply([change(outcome(1, OutcomeKind.EXPLAINED, 0, 0.9), at=1000)], {})
+    assert [job for job, _, _ in store.silent_since(5000)] == [JOB]
+    store.apply([review(1, "right", at=6000)], {})
+    assert store.silent_since(5000) == []
+
+
+def test_a_review_that_stands_alone_makes_no_job_but_is_removed_with_one(store: JobStore) -> None:
+    store.apply([review(7, "right")], {})
+    assert store.state(JOB) is None
+    assert store.jobs(9) == []
+    assert list(store.features(JOB)) == ["7"]
+    assert store.has_rows(JOB)
 
 
 def test_a_batch_that_fails_leaves_neither_rows_nor_offsets(store: JobStore) -> None:

@@ -22,7 +22,7 @@ from mistudio_explain.events.explanation import (
 from mistudio_explain.events.feature import Activation
 from mistudio_explain.events.job import BackgroundFeature, JobBackground
 from mistudio_explain.settings import QualitySettings
-from mistudio_explain.validation.accuracy import estimate, signals
+from mistudio_explain.validation.accuracy import estimate, measure
 from mistudio_explain.validation.contrast import Claim, Contrast, Texts
 from mistudio_explain.validation.contrasts import Contrasts
 from mistudio_explain.validation.general import general_background
@@ -98,5 +98,5 @@ def test_a_feature_scores_as_if_it_had_never_been_sampled(texts: list[str], clai
     sample = general_background()
     whole, rest = Contrast.of(sample, embedding), Contrast.of([*sample[:place], *sample[place + 1 :]], embedding)
     said, own = Claim.of(claim, embedding), Texts.of([[text] for text in texts], embedding)
-    with_own, without = estimate(signals(said, own, whole, place)), estimate(signals(said, own, rest, None))
+    with_own, without = estimate(measure(said, own, whole, place)["all"]), estimate(measure(said, own, rest, None)["all"])
     assert abs(with_own.p - without.p) < 1e-6

@@ -11,7 +11,7 @@ from mistudio_explain.aggregation.mirror import Place, judge
 from mistudio_explain.errors import MalformedEvent, Unreachable
 from mistudio_explain.events import topics
 from mistudio_explain.events.codec import decode
-from mistudio_explain.events.explanation import FeatureOutcome
+from mistudio_explain.events.explanation import FeatureOutcome, FeatureReviewed
 from mistudio_explain.events.identity import outcome_key
 from mistudio_explain.events.job import Admission, JobEvent
 from mistudio_explain.kafka.app import StreamApp
@@ -27,10 +27,11 @@ from mistudio_explain.store.seat import Seat
 log = structlog.get_logger(__name__)
 
 SERVICE = "aggregator"
-EVENTS: dict[str, type[FeatureOutcome | Admission | JobEvent]] = {
+EVENTS: dict[str, type[FeatureOutcome | Admission | JobEvent | FeatureReviewed]] = {
     topics.EXPLANATIONS: FeatureOutcome,
     topics.ADMISSIONS: Admission,
     topics.JOBS: JobEvent,
+    topics.REVIEWS: FeatureReviewed,
 }
 
 
@@ -164,7 +165,7 @@ class MirrorReader:
 
 
 def _is_ours(record: ConsumerRecord) -> bool:
-    """A tombstone takes back an outcome or a job's part; admissions are not taken back."""
+    """A tombstone takes back an outcome, a job's part or a review; admissions are not taken back."""
     return record.value is not None or record.topic != topics.ADMISSIONS
 
 
@@ -177,6 +178,8 @@ def _change(record: ConsumerRecord) -> Change:
         return Change(Counted.of(event, record.value), record.value, key, record.timestamp)  # not to hold whole batches of outcomes
     if isinstance(event, JobEvent):
         _must_stand_under(event.key, record)
+    if isinstance(event, FeatureReviewed):
+        _must_stand_under(outcome_key(event.explain_job_id, event.feature_key), record)
     return Change(event=event, body=record.value, key=key, timestamp_ms=record.timestamp, topic=record.topic)
 
 

@@ -1,4 +1,4 @@
-"""The aggregator: explanations, admissions and job events in; rows, job reports and files out."""
+"""The aggregator: explanations, admissions, job events and reviews in; rows, job reports and files out."""
 
 from mistudio_explain.aggregation.emitter import Emitter
 from mistudio_explain.aggregation.reader import MirrorReader
@@ -9,7 +9,7 @@ from mistudio_explain.store.seat import Seat
 
 
 def register(app: StreamApp, seat: Seat, reports: JobReports) -> None:
-    """Read the three topics from where the store stands, and say what it knows, while this process has the seat."""
+    """Read the four topics from where the store stands, and say what it knows, while this process has the seat."""
     emitter = Emitter(app, seat, MirrorReader(app, seat), reports, Removal(app, seat, reports))
     app.task("what the store says", emitter.run)
     app.task("the store's seat", emitter.keep_seat)

@@ -41,6 +41,13 @@ class Counters:
     critical: int = 0
     technical: int = 0
     behavioral: int = 0
+    partial: int = 0
+    contradicted: int = 0
+    judged: int = 0
+    judge_calls: int = 0
+    judge_tokens_in: int = 0
+    judge_tokens_out: int = 0
+    judge_cost_micro: int = 0
 
     def __add__(self, other: "Counters") -> "Counters":
         return Counters(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
@@ -59,6 +66,7 @@ def counters_of(outcome: FeatureOutcome) -> Counters:
     accuracy = None if outcome.accuracy is None else outcome.accuracy.p
     made = outcome.generation
     latency = None if made is None or made.cached else made.latency_s
+    judge = outcome.judge
     return Counters(
         explained=1,
         flagged=int(outcome.review_reason is not None),
@@ -79,7 +87,23 @@ def counters_of(outcome: FeatureOutcome) -> Counters:
         critical=int(outcome.business_relevance == "high"),
         technical=int(outcome.subject.category is Category.TECHNICAL),
         behavioral=int(outcome.subject.category is Category.BEHAVIORAL),
+        partial=int(outcome.pattern_verification is Verification.PARTIAL),
+        contradicted=int(outcome.pattern_verification is Verification.CONTRADICTED),
+        judged=int(judge is not None and judge.calls > 0),
+        judge_calls=judge.calls if judge else 0,
+        judge_tokens_in=judge.tokens_in if judge else 0,
+        judge_tokens_out=judge.tokens_out if judge else 0,
+        judge_cost_micro=_micro(judge.cost_usd if judge else None),
     )
+
+
+AGREES = {"right": "confirmed", "partly": "partial", "wrong": "contradicted"}
+"""The verification, by the name of its counter, that a person's verdict agrees with; `unclear` takes no side."""
+
+
+def agrees(verdict: str, counted: Counters) -> bool:
+    """Whether a person's verdict on an explained feature says what its verification does, given what that feature adds to its job."""
+    return verdict in AGREES and getattr(counted, AGREES[verdict]) == 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +137,10 @@ class JobState:
     """Whether a replay into it was ordered at this revision, and its seal has not come."""
     notes: tuple[str, ...] = ()
     """What these numbers cannot know, in sentences."""
+    reviewed: int = 0
+    """Explained features that a person has reviewed."""
+    agreed: int = 0
+    """Of these, those whose review agrees with the verification."""
 
     @property
     def outcomes(self) -> int:
@@ -185,6 +213,15 @@ def report_of(
         failed=sums.failed,
         flagged=sums.flagged,
         confirmed=sums.confirmed,
+        partial=sums.partial,
+        contradicted=sums.contradicted,
+        reviewed=state.reviewed,
+        agreed=state.agreed,
+        judged=sums.judged,
+        judge_calls=sums.judge_calls,
+        judge_tokens_in=sums.judge_tokens_in,
+        judge_tokens_out=sums.judge_tokens_out,
+        judge_cost_usd=sums.judge_cost_micro / _MICRO,
         missing=missing[:_MOST_MISSING],
         unreadable=list(unreadable[:_MOST_UNREADABLE]),
         notes=[*state.notes, *_unsealed(state, status, expected)],

@@ -13,6 +13,7 @@ from mistudio_explain import __version__
 from mistudio_explain.cli.dlq_commands import dlq
 from mistudio_explain.cli.job_commands import job
 from mistudio_explain.cli.options import AsJson, Config, Job, Profile, Who, Why
+from mistudio_explain.cli.review_commands import REVIEW_EXAMPLE, REVIEWS_EXAMPLE, review, reviews
 from mistudio_explain.cli.show import error_line
 from mistudio_explain.errors import ExplainError, Unreachable
 
@@ -27,6 +28,8 @@ app = typer.Typer(
 
 app.add_typer(dlq, name="dlq")
 app.add_typer(job, name="job")
+app.command(epilog=REVIEW_EXAMPLE)(review)
+app.command(epilog=REVIEWS_EXAMPLE)(reviews)
 
 FindJobId = Annotated[str | None, typer.Option("--find-job", help="Id of a miStudioFind job; needs --data-root.", show_default=False)]
 DataRoot = Annotated[Path | None, typer.Option("--data-root", help="miStudio's data folder, in which results/find/ lies.", show_default=False)]
@@ -244,12 +247,141 @@ def lag(
     raise typer.Exit(show_lag(watch=watch, sample_s=sample, config=config, profile=profile, as_json=as_json))
 
 
+@app.command(epilog="Example: mistudio-explain evaluate examples/features --out out/evaluation")
+def evaluate(
+    directory: Annotated[Path, typer.Argument(help="Feature sets, JSON Lines, one source a file; examples/features/README.md says how.")] = Path(
+        "examples/features"
+    ),
+    out: Annotated[Path, typer.Option("--out", help="Folder for the tables (Markdown, JSON) and the reliability pictures.")] = Path("out/evaluation"),
+    minilm: Annotated[
+        bool | None, typer.Option("--minilm/--static", help="With MiniLM too, or without; default: when the extra `minilm` is installed.", show_default=False)
+    ] = None,
+    from_reviews: Annotated[
+        str | None,
+        typer.Option("--from-reviews", help="Instead: hold it against people, in a job of the store, a report's JSON or lines of `score`.", show_default=False),
+    ] = None,
+    refit: Annotated[bool, typer.Option("--refit", help="With --from-reviews: print coefficients fitted to what people say; nothing is changed.")] = False,
+    config: Config = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the validator on real features: discrimination, calibration and verdicts, each source with coefficients fitted without it."""
+    if from_reviews is not None:
+        from mistudio_explain.cli.from_reviews import evaluate_reviews
+
+        raise typer.Exit(evaluate_reviews(from_reviews, refitted=refit, config=config, profile=profile, as_json=as_json))
+    from mistudio_explain.cli.evaluate import evaluate_sets
+
+    raise typer.Exit(evaluate_sets(directory, out=out, minilm=minilm, config=config, profile=profile, as_json=as_json))
+
+
 @app.command(epilog="Example: mistudio-explain doctor --config mistudio-explain.toml")
 def doctor(config: Config = None, profile: Profile = None, as_json: AsJson = False) -> None:
     """Say what is reachable: the broker and what it can do, the LLM endpoints and their models, the store, the report folder."""
     from mistudio_explain.cli.doctor import examine
 
     raise typer.Exit(examine(config=config, profile=profile, as_json=as_json))
+
+
+@app.command(
+    epilog="Examples: mistudio-explain score pairs.jsonl --out scores.jsonl; zcat pairs.jsonl.gz | mistudio-explain score - --out - | jq .pattern_verification"
+)
+def score(
+    pairs: Annotated[Path, typer.Argument(help="JSON Lines, or - for what is piped in (kept in a temporary file meanwhile, for it is read twice).")],
+    out: Annotated[Path, typer.Option("--out", help="The lines with their scores; - for the standard output.")],
+    minilm: Annotated[bool, typer.Option("--minilm", help="Score with the larger text model too; needs the extra `minilm`.")] = False,
+    evidence: Annotated[bool, typer.Option("--evidence", help="Write the scored texts too, seen and held out, as scores refer to them by number.")] = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, max=64, help="Processes; default: one for each core from 2,000 lines on.", show_default=False)
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option("--judge", help="Have a model of [[llm.endpoints]] test them: detection, fuzzing, or both as detection,fuzzing.", show_default=False),
+    ] = None,
+    judge_scores: Annotated[Path | None, typer.Option("--judge-scores", help="Folder for the judge's answers, in delphi's format.", show_default=False)] = None,
+    config: Config = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say how far to believe given explanations: offline, without Kafka and, unless a judge is asked for, without an LLM.
+
+    A line of PAIRS is {"job": "find_1", "feature": {...}, "explanation": "..."}: the feature in either of
+    miStudioFind's shapes, also with tokens, token_activations, active_tokens or top_logits; a target_model may be added.
+    Features of one job are each other's background; a feature may stand in several lines and counts once. A job of
+    fewer than 9 features is scored against a stored general background and flagged `no_contrast`. Each line comes out
+    in its place with the fields of its outcome. One that cannot be scored has an `error` instead, and the exit code is 1.
+    """
+    from mistudio_explain.cli.score import score_pairs
+
+    raise typer.Exit(
+        score_pairs(
+            pairs,
+            out=out,
+            minilm=minilm,
+            evidence=evidence,
+            workers=workers,
+            judge=judge,
+            judge_scores=judge_scores,
+            config=config,
+            profile=profile,
+            as_json=as_json,
+        )
+    )
+
+
+@app.command(epilog="Examples: mistudio-explain rescore explain_1; mistudio-explain rescore explain_1 --all --json")
+def rescore(
+    job: Job,
+    every: Annotated[bool, typer.Option("--all", help="Score those too that this version scored against a complete background.")] = False,
+    config: Config = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Validate a job's explanations anew, under the next revision, without any call of a model.
+
+    Scored again are those that an earlier version of the validator scored, and provisional ones. Reads the store for the
+    explanations and sends them to the validation service.
+    """
+    from mistudio_explain.cli.rescore import rescore_job
+
+    raise typer.Exit(rescore_job(job, every=every, config=config, profile=profile, as_json=as_json))
+
+
+FromFile = Annotated[Path, typer.Option("--from", help="Lines of pairs (as `score` takes them or gives them), or a file that miStudioFind wrote.")]
+OfJob = Annotated[str | None, typer.Option("--job", help="The job meant, when the lines are of several.", show_default=False)]
+
+
+@app.command("compare-features", epilog="Example: mistudio-explain compare-features 348 351 --from scores.jsonl")
+def compare_features(
+    first: Annotated[str, typer.Argument(help="A feature; one of a layer is named layer/feature.")],
+    second: Annotated[str, typer.Argument(help="Another feature of the same job.")],
+    source: FromFile,
+    job: OfJob = None,
+    target_model: TargetModel = None,
+    config: Config = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what tells two similar features apart: words, words they fire on, how each explanation fits both, promoted tokens, shared texts."""
+    from mistudio_explain.cli.compare_features import compare_two
+
+    raise typer.Exit(compare_two(first, second, source=source, job=job, target_model=target_model, config=config, profile=profile, as_json=as_json))
+
+
+@app.command(epilog="Example: mistudio-explain families scores.jsonl --threshold 0.7")
+def families(
+    source: Annotated[Path, typer.Argument(help="Lines of pairs (as `score` takes them or gives them), or a file that miStudioFind wrote.")],
+    threshold: Annotated[float, typer.Option("--threshold", min=0.0, max=1.0, help="Likeness that every pair of a family must have.")] = 0.6,
+    job: OfJob = None,
+    target_model: TargetModel = None,
+    config: Config = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find features of a job that are the same one several times, by their texts and explanations."""
+    from mistudio_explain.cli.compare_features import show_families
+
+    raise typer.Exit(show_families(source, threshold=threshold, job=job, target_model=target_model, config=config, profile=profile, as_json=as_json))
 
 
 @app.command("config", epilog="Example: mistudio-explain config show --json")

@@ -39,9 +39,11 @@ def counts(report: JobReport) -> str:
     wall = f" in {report.wall_s:.1f} s" if report.wall_s is not None else ""
     left = (report.expected or 0) - report.explained - report.skipped - report.failed
     missing = f", {left} without outcome" if report.status is JobStatus.INCOMPLETE else ""
+    reviewed = f", {report.reviewed} reviewed by people, {report.agreed} of them in agreement" if report.reviewed else ""
+    judged = f", {report.judged} judged in {report.judge_calls} calls" if report.judged else ""
     return (
         f"{report.explain_job_id} {report.status.value}: {report.explained} explained{of}, {report.confirmed} of them confirmed, "
-        f"{report.flagged} for review, {report.skipped} skipped, {report.failed} failed{missing}{wall}"
+        f"{report.flagged} for review, {report.skipped} skipped, {report.failed} failed{missing}{reviewed}{judged}{wall}"
     )
 
 
@@ -53,5 +55,12 @@ def _row(outcome: FeatureOutcome) -> tuple[str, ...]:
         outcome.subject.feature_key,
         verdict + accuracy,
         f"{outcome.quality_score:.2f}" if outcome.quality_score is not None else "-",
-        concern + plain(outcome.explanation or ""),
+        concern + plain(outcome.explanation or "") + _review(outcome),
     )
+
+
+def _review(outcome: FeatureOutcome) -> str:
+    review = outcome.review
+    if review is None:
+        return ""
+    return f" [{plain(review.who)} says {review.verdict}{f': {plain(review.corrected)}' if review.corrected else ''}]"

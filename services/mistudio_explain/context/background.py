@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from mistudio_explain.context.passages import evenly
 from mistudio_explain.context.windows import bounded
+from mistudio_explain.events.activity import active_words, distinct_words, promoted_words
 from mistudio_explain.events.feature import FeatureFound
 from mistudio_explain.events.job import BackgroundFeature, JobBackground
 
@@ -14,6 +15,7 @@ COUNTED = 512
 TEXTS = 5
 TEXT_CHARACTERS = 200
 KEYWORDS = 20
+ACTIVE_WORDS = 40
 KEYWORD_CHARACTERS = 60  # bounds, so that the sample of any find job fits into one record
 _PREFIX = 8  # bytes of a hash that tell features apart: two of 512 are alike with a probability of 1 in 10^14
 
@@ -75,8 +77,15 @@ def _digest(find_job_id: str, feature_key: str) -> bytes:
 
 
 def _sampled(feature: FeatureFound) -> BackgroundFeature:
-    """Keywords and at most 5 texts, evenly over the ranks, each at most 200 characters round its peak."""
+    """Keywords, at most 5 texts, evenly over the ranks, each at most 200 characters round its peak, their active words, promoted tokens."""
     texts = [activation for activation in feature.top_activations if activation.text.strip()]
-    chosen = [bounded(texts[rank], TEXT_CHARACTERS).text for rank in evenly(len(texts), TEXTS)]
+    ranks = evenly(len(texts), TEXTS)
+    chosen = [bounded(texts[rank], TEXT_CHARACTERS).text for rank in ranks]
     keywords = [keyword[:KEYWORD_CHARACTERS] for keyword in feature.pattern_keywords[:KEYWORDS]]
-    return BackgroundFeature(feature_key=feature.feature_key, keywords=keywords, texts=[text for text in chosen if text.strip()])
+    return BackgroundFeature(
+        feature_key=feature.feature_key,
+        keywords=keywords,
+        texts=[text for text in chosen if text.strip()],
+        active_words=distinct_words((active_words(texts[rank]) for rank in ranks), ACTIVE_WORDS),
+        promoted=promoted_words(feature.top_logits),
+    )

@@ -10,6 +10,7 @@ from mistudio_explain.events.feature import Activation
 
 TEXTS_READ = 100  # of a feature; more are left out
 TEXT_CHARACTERS = 4_000  # kept of each text, round its peak
+TEXT_CUT = "text_cut"  # flags a feature of which a text was longer than that
 PASSAGE_CHARACTERS = 500  # looked at: compared, categorised and at most shown
 _OTHER_SHARE = 0.2  # of words, and of pairs of words, two near-identical texts may differ in
 _FEWEST_WORDS = 3

@@ -5,7 +5,7 @@ import hashlib
 from mistudio_explain.context.categories import category_of
 from mistudio_explain.context.complexity import complexity_of
 from mistudio_explain.context.evidence import NEAR_DUPLICATES, NO_HELDOUT, NO_HELDOUT_CAVEAT, split
-from mistudio_explain.context.passages import Passage, distinct, passages_of
+from mistudio_explain.context.passages import TEXT_CHARACTERS, TEXT_CUT, TEXTS_READ, Passage, distinct, passages_of
 from mistudio_explain.context.policy import ContextPolicy
 from mistudio_explain.context.prompt import Templates, render
 from mistudio_explain.context.routing import route_for
@@ -49,7 +49,7 @@ def build(feature: FeatureFound, policy: ContextPolicy, templates: Templates, so
         evidence=rendered.split.evidence(),
         prompt=rendered.prompt,
         route=route_for(feature, complexity, tier, policy),
-        flags=[*tier_flags(tier), *flags, *unheld, *_alike(read, different), *rendered.flags],
+        flags=[*tier_flags(tier), *flags, *unheld, *_alike(read, different), *_cut(feature), *rendered.flags],
         caveats=[*coherence_caveats(feature.coherence_score, tier), *([NO_HELDOUT_CAVEAT] if unheld else [])],
     )
 
@@ -91,3 +91,7 @@ def _no_text(feature: FeatureFound) -> str:
 
 def _alike(read: list[Passage], different: list[Passage]) -> list[str]:
     return [NEAR_DUPLICATES] if len(different) < len(read) else []
+
+
+def _cut(feature: FeatureFound) -> list[str]:
+    return [TEXT_CUT] if any(len(activation.text) > TEXT_CHARACTERS for activation in feature.top_activations[:TEXTS_READ]) else []

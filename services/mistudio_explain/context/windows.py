@@ -6,6 +6,7 @@ from mistudio_explain.context.cleaning import cleaned
 from mistudio_explain.events.feature import Activation
 
 TOKENS_READ = 20_000  # bounds the search for the peak in a monstrous text
+CLEANED_CHARACTERS = 40_000  # of a longer text, those round its peak: to clean 1 MB of foreign characters takes 0.3 s
 
 
 def peak_offset(activation: Activation) -> int | None:
@@ -60,10 +61,16 @@ def bounded(activation: Activation, longest: int) -> Activation:
 
     Tokens that cannot be placed in the text are left out when it is cut. Texts that need nothing are returned as they are.
     """
+    activation = _window_of(activation, max(longest, CLEANED_CHARACTERS))
     text = cleaned(activation.text)
     if text != activation.text:
         tokens = None if activation.tokens is None else [cleaned(token) for token in activation.tokens]
         activation = activation.model_copy(update={"text": text, "tokens": tokens})
+    return _window_of(activation, longest)
+
+
+def _window_of(activation: Activation, longest: int) -> Activation:
+    text = activation.text
     if len(text) <= longest:
         return activation
     start, end = bounds(len(text), peak_offset(activation), longest)

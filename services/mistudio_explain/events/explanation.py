@@ -159,6 +159,51 @@ class Answer(Record):
         return " ".join(part for part in (self.pattern, self.significance, self.implications) if part)
 
 
+class JudgedAgainst(Record):
+    """How a judge told the feature's own examples from one kind of wrong ones."""
+
+    source: Literal["random", "siblings", "moved"] = Field(
+        description="random: texts of other features of the find job; siblings: texts of the nearest ones; moved: own texts with other words marked."
+    )
+    n: int = Field(ge=0, description="Wrong examples that were answered.")
+    unparsed: int = Field(default=0, ge=0, description="Wrong examples whose answer could not be read or was never given.")
+    tnr: float | None = Field(default=None, ge=0, le=1, description="Share of them that the judge turned down; absent when none was answered.")
+    balanced_accuracy: float | None = Field(default=None, ge=0, le=1, description="Mean of the kind's tpr and this tnr; absent when one of them is.")
+
+
+class JudgedKind(Record):
+    """What a judge's answers of one kind come to; examples without a readable answer count neither as right nor as wrong."""
+
+    kind: Literal["detection", "fuzzing"] = Field(description="detection: which texts fit the explanation; fuzzing: which marked words do.")
+    basis: Literal["held_out", "seen"] = Field(description="Which of the feature's texts were shown.")
+    n: int = Field(ge=0, description="Examples that were answered.")
+    positives: int = Field(ge=0, description="Of these, the feature's own.")
+    negatives: int = Field(ge=0, description="Of these, the wrong ones.")
+    unparsed: int = Field(default=0, ge=0, description="Examples whose answer could not be read, or whose call failed.")
+    unasked: int = Field(default=0, ge=0, description="Examples left out because the feature's calls were used up.")
+    tpr: float | None = Field(default=None, ge=0, le=1, description="Share of the answered own examples that the judge accepted.")
+    tnr: float | None = Field(default=None, ge=0, le=1, description="Share of the answered wrong examples that it turned down.")
+    balanced_accuracy: float | None = Field(default=None, ge=0, le=1, description="Mean of tpr and tnr; absent when one of them is.")
+    against: list[JudgedAgainst] = Field(default=[], description="The same against each kind of wrong examples.")
+
+
+class Judgement(Record):
+    """What a second model, the judge, made of an explanation; no part of any other score."""
+
+    model: str | None = Field(default=None, description="The judge's model; absent when no call gave an answer.")
+    endpoint: str | None = Field(default=None, description="Name of its endpoint.")
+    is_explainer: bool = Field(default=False, description="Whether the judge is the model that wrote the explanation: it may favour its own words.")
+    kinds: list[JudgedKind] = Field(default=[], description="Detection and fuzzing, as far as they were asked for and possible.")
+    factual_coherence: float | None = Field(default=None, ge=0, le=1, description="The judge's grade: what the explanation states is true of the texts.")
+    logical_coherence: float | None = Field(default=None, ge=0, le=1, description="The judge's grade: the explanation is consistent in itself.")
+    unavailable: dict[str, str] = Field(default={}, description="What could not be judged (detection, fuzzing, coherence), and why.")
+    calls: int = Field(default=0, ge=0, description="Calls that gave an answer, readable or not.")
+    tokens_in: int = Field(default=0, ge=0, description="Prompt tokens of these calls, as far as servers counted them.")
+    tokens_out: int = Field(default=0, ge=0, description="Answer tokens of these calls, as far as servers counted them.")
+    cost_usd: float | None = Field(default=None, ge=0, description="What the calls cost; absent when the price is unknown.")
+    prompts_version: int = Field(ge=0, description="Version of the judge's prompts.")
+
+
 class ExplanationDrafted(Event):
     """An explanation that nobody has checked yet (topic explain.drafts, key job|feature)."""
 
@@ -172,6 +217,7 @@ class ExplanationDrafted(Event):
     earlier: Answer | None = Field(default=None, description="The first pass's answer, when this is the second.")
     flags: list[str] = Field(default=[], description="As in the request, and what generation adds.")
     caveats: list[str] = Field(default=[], description="As in the request.")
+    judge: Judgement | None = Field(default=None, description="What a judge made of this explanation before, when it is re-scored: no model is asked then.")
 
 
 class OutcomeKind(StrEnum):
@@ -194,15 +240,23 @@ class Verification(StrEnum):
 class Accuracy(Record):
     """The probability that this explanation belongs to this feature rather than to another of its find job."""
 
-    p: float = Field(ge=0, le=1, description="The probability, from the held-out texts where there are some.")
+    p: float = Field(ge=0, le=1, description="The probability, from all texts.")
     low: float | None = Field(default=None, ge=0, le=1, description="Lower end of the 95% interval over the texts; absent with fewer than 2 texts.")
     high: float | None = Field(default=None, ge=0, le=1, description="Upper end of the 95% interval.")
     n: int = Field(ge=0, description="Texts that it rests on.")
-    basis: Literal["held_out", "seen"] = Field(description="Which texts `p` rests on.")
+    basis: Literal["all", "held_out", "seen"] = Field(
+        description="Which texts `p` rests on: `all`; `seen` when none were held out; `held_out` in outcomes of validator version 1."
+    )
     seen: float | None = Field(default=None, ge=0, le=1, description="The same from the seen texts.")
     held_out: float | None = Field(default=None, ge=0, le=1, description="The same from the held-out texts.")
     masked: float | None = Field(default=None, ge=0, le=1, description="The same without the feature's own keywords, so that parroting them earns nothing.")
-    signals: dict[str, float] = Field(default={}, description="The standardised signals of the basis, by name.")
+    keywords_listed: int = Field(default=0, ge=0, description="How many of the feature's first 10 keywords the pattern names.")
+    kind: Literal["input", "output", "both", "unclear"] | None = Field(
+        default=None, description="Whether the pattern fits the texts, the tokens that the feature promotes, both, or neither clearly; absent without logits."
+    )
+    signals: dict[str, float] = Field(
+        default={}, description="The standardised signals, by name; those of parts as `seen.`, `held_out.` and `masked.` and the name."
+    )
 
 
 class Score(Record):
@@ -219,6 +273,9 @@ class SafetyEvidence(Record):
     where: Literal["text", "explanation"] = Field(description="Whether the word stands in a text or in the explanation.")
     index: int | None = Field(default=None, description="Which text (seen first, then held out), from 0.")
     words: list[str] = Field(description="The words found.")
+    by: Literal["lexicon", "examples"] = Field(
+        default="lexicon", description="lexicon: hazard words; examples: the words that pull the place most towards known hazards."
+    )
 
 
 class Safety(Record):
@@ -227,6 +284,19 @@ class Safety(Record):
     assessment: Literal["safe", "concerning", "requires_review"] = Field(description="concerning: texts and explanation agree; requires_review: one side.")
     categories: list[str] = Field(default=[], description="Hazard classes.")
     evidence: list[SafetyEvidence] = Field(default=[], description="What was found, at most 20 places.")
+    concern: float | None = Field(default=None, ge=0, le=1, description="Orders features by how much speaks for a hazard; no probability of harm.")
+
+
+class FeatureReviewed(Event):
+    """A person's verdict on an explanation (topic explain.reviews, key job|feature)."""
+
+    explain_job_id: Id = Field(description="The job.")
+    feature_key: FeatureKey = Field(description="The feature.")
+    verdict: Literal["right", "partly", "wrong", "unclear"] = Field(description="right, partly, wrong or unclear.")
+    corrected: str | None = Field(default=None, description="What the explanation should have said.")
+    who: str = Field(description="Who says so.")
+    why: str | None = Field(default=None, description="Why.")
+    at_ms: int = Field(ge=0, description="When, milliseconds since 1970 UTC.")
 
 
 class FeatureOutcome(Event):
@@ -253,6 +323,9 @@ class FeatureOutcome(Event):
     unavailable: dict[str, str] = Field(default={}, description="Component that could not be computed, and why.")
     caveats: list[str] = Field(default=[], description="Sentences for people about the limits of this explanation.")
     flags: list[str] = Field(default=[], description="Short marks for filters.")
+    draft_flags: list[str] | None = Field(
+        default=None, description="Those of the flags that the draft came with; a re-score starts from them. Absent in outcomes of validator version 1."
+    )
     review_reason: str | None = Field(default=None, description="Why a person should look; absent when nobody needs to.")
     generation: Generation | None = Field(default=None, description="How the answer came about.")
     prompt_template: str | None = Field(default=None, description="Template name@version.")
@@ -262,6 +335,8 @@ class FeatureOutcome(Event):
     background_version: int = Field(default=0, ge=0, description="Version of the background scored against; 0 when there was none.")
     background_features: int | None = Field(default=None, description="Features in the background, this one left out.")
     earlier: Answer | None = Field(default=None, description="The first pass's answer, when the second won.")
+    judge: Judgement | None = Field(default=None, description="What a judge made of the explanation; absent when none ran.")
+    review: FeatureReviewed | None = Field(default=None, description="The newest review by a person; attached in reports, absent on explain.explanations.")
 
 
 class EscalationCandidate(Event):
@@ -270,18 +345,6 @@ class EscalationCandidate(Event):
     outcome: FeatureOutcome = Field(description="The outcome of the first pass.")
     draft: ExplanationDrafted | None = Field(default=None, description="The draft it came from; absent for failures.")
     why: str = Field(description="Why it is a candidate.")
-
-
-class FeatureReviewed(Event):
-    """A person's verdict on an explanation (topic explain.reviews, key job|feature)."""
-
-    explain_job_id: Id = Field(description="The job.")
-    feature_key: FeatureKey = Field(description="The feature.")
-    verdict: Literal["right", "partly", "wrong", "unclear"] = Field(description="right, partly, wrong or unclear.")
-    corrected: str | None = Field(default=None, description="What the explanation should have said.")
-    who: str = Field(description="Who says so.")
-    why: str | None = Field(default=None, description="Why.")
-    at_ms: int = Field(ge=0, description="When, milliseconds since 1970 UTC.")
 
 
 class TokenChunk(Event):

@@ -135,6 +135,10 @@ class BackgroundFeature(Record):
     feature_key: FeatureKey = Field(description="The feature.")
     keywords: list[str] = Field(default=[], description="Its keywords.")
     texts: list[str] = Field(default=[], description="Up to 5 texts, evenly over the ranks, at most 200 characters round the peak.")
+    active_words: list[str] = Field(
+        default=[], description="The words of these texts that the feature fires on, at most 40; empty when the source does not tell."
+    )
+    promoted: list[str] = Field(default=[], description="Up to 10 tokens whose logits the feature raises most; empty when the source does not tell.")
 
 
 class JobBackground(Event):
@@ -226,6 +230,17 @@ class JobReport(Event):
     failed: int = Field(description="Features failed.")
     flagged: int = Field(description="Explained features that ask for a review.")
     confirmed: int = Field(default=0, description="Explained features whose verification is confirmed.")
+    partial: int = Field(default=0, description="Explained features whose verification is partial.")
+    contradicted: int = Field(default=0, description="Explained features whose verification is contradicted.")
+    reviewed: int = Field(default=0, description="Explained features that a person has reviewed.")
+    agreed: int = Field(
+        default=0, description="Of these, those whose review says what the verification does: right and confirmed, partly and partial, wrong and contradicted."
+    )
+    judged: int = Field(default=0, description="Explained features that a judge has tested.")
+    judge_calls: int = Field(default=0, description="Calls that judges answered for them.")
+    judge_tokens_in: int = Field(default=0, description="Prompt tokens of these calls; not part of tokens_in.")
+    judge_tokens_out: int = Field(default=0, description="Answer tokens of these calls; not part of tokens_out.")
+    judge_cost_usd: float = Field(default=0.0, description="What these calls cost, US dollars, as far as prices are known; not part of cost_usd.")
     missing: list[str] = Field(default=[], description="Feature keys without an outcome, at most 100, when the job is incomplete.")
     averages: Averages = Field(description="Means over the explained features.")
     tokens_in: int = Field(default=0, description="Prompt tokens of all counted answers.")

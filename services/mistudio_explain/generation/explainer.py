@@ -2,52 +2,30 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
-from mistudio_explain.errors import ExplainError
+from mistudio_explain.errors import ExplainError, UnusableAnswer
 from mistudio_explain.events.explanation import ExplanationDrafted, ExplanationRequested, Generation, Prompt
-from mistudio_explain.generation.stage import UnusableAnswer, drafted, parse
+from mistudio_explain.generation.stage import drafted, parse
 from mistudio_explain.llm.answers_cache import AnswersCache, KeptAnswer, cache_key
+from mistudio_explain.llm.asking import NoAnswer, Sleep, ask
 from mistudio_explain.llm.endpoints import Choice, Endpoints
-from mistudio_explain.llm.failures import CallFailure, ConnectionDropped
 from mistudio_explain.llm.provider import Call, Completion, ModelListed, OnText, Patience
 from mistudio_explain.settings import GenerationSettings, LlmSettings
 
 SENTENCE_TOKENS = 96  # a sentence of 60 words; more is a model that repeats itself
 RESAMPLE_TEMPERATURE = 0.6
 """After an unusable answer: at temperature 0 the same call gives the same answer again."""
-MAX_DROPS = 8
-"""So often an endpoint may go down under a record before the record is suspected of it: else one that makes the server crash would do so for ever."""
-
-Sleep = Callable[[float], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class FailedTry:
-    """One try of a record that gave no draft."""
-
-    endpoint: str
-    model: str
-    kind: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.model} at {self.endpoint}, {self.kind}: {self.message}"
 
 
 class GivenUp(ExplainError):
     """A record got no usable answer in all its tries."""
 
-    def __init__(self, request: ExplanationRequested, tries: list[FailedTry], *, repeatable: bool = True) -> None:
+    def __init__(self, request: ExplanationRequested, cause: NoAnswer) -> None:
         subject = request.subject
-        listed = "; ".join(f"({number}) {failed}" for number, failed in enumerate(tries, 1))
-        super().__init__(
-            f"feature {subject.feature_key} of {subject.explain_job_id} got no usable answer in {len(tries)} {'try' if len(tries) == 1 else 'tries'}: {listed}"
-        )
-        self.tries = tuple(tries)
-        self.attempts = len(tries)
-        self.repeatable = repeatable
+        super().__init__(f"feature {subject.feature_key} of {subject.explain_job_id} got {cause}")
+        self.tries = cause.tries
+        self.attempts = len(cause.tries)
+        self.repeatable = cause.repeatable
 
 
 def call_for(prompt: Prompt, model: ModelListed, settings: LlmSettings, *, sampling: int = 0, on_text: OnText | None = None) -> Call:
@@ -83,39 +61,35 @@ async def explain(
     held, without limit: cancel it to stop. An urgent request takes the next slot that falls free. Raises GivenUp after
     `generation.attempts` tries that failed by the record's own fault, or at once when another try cannot help.
     """
-    tries: list[FailedTry] = []
-    unusable = drops = 0
     kept = await _kept(request, endpoints.preferred(request.route), answers, llm)
     if kept is not None:
         return kept
-    while True:
-        async with endpoints.slot(request.route, is_urgent=is_urgent) as choice:
-            # a redelivered request goes on where its last delivery stopped, else it would get the same unusable answers again
-            call = call_for(request.prompt, choice.model, llm, sampling=unusable + request.attempt * generation.attempts, on_text=on_text)
-            try:
-                completion = await endpoints.complete(choice, call)
-                flags = [*choice.flags, *(["resampled"] if call.seed != llm.seed else [])]
-                made = _generation(choice, completion, attempt=request.attempt + len(tries))
-                draft = drafted(request, parse(request.prompt, completion.text, completion.finish_reason), made, flags)
-                base = call_for(request.prompt, choice.model, llm)
-                answer = KeptAnswer(text=completion.text, generation=made, flags=flags)
-                await answers.put(
-                    cache_key(request.prompt.sha256, choice.model, base), answer, prompt_sha256=request.prompt.sha256, job=request.subject.explain_job_id
-                )
-                return draft
-            except UnusableAnswer as error:
-                unusable += 1
-                tries.append(FailedTry(choice.endpoint.name, choice.model.name, error.kind, str(error)))
-                final = False
-            except CallFailure as failure:
-                drops += isinstance(failure, ConnectionDropped)
-                if await endpoints.blames_endpoint(choice, call, failure) and drops <= MAX_DROPS:
-                    continue
-                tries.append(FailedTry(choice.endpoint.name, choice.model.name, failure.kind, str(failure)))
-                final = not failure.repeatable
-        if final or len(tries) >= generation.attempts:
-            raise GivenUp(request, tries, repeatable=not final)
-        await sleep(rng.uniform(0, generation.retry_wait_s * 2 ** (len(tries) - 1)))
+
+    def sampled(choice: Choice, unusable: int) -> Call:
+        # a redelivered request goes on where its last delivery stopped, else it would get the same unusable answers again
+        return call_for(request.prompt, choice.model, llm, sampling=unusable + request.attempt * generation.attempts, on_text=on_text)
+
+    try:
+        asked = await ask(
+            endpoints,
+            request.route,
+            sampled,
+            lambda completion: parse(request.prompt, completion.text, completion.finish_reason),
+            attempts=generation.attempts,
+            retry_wait_s=generation.retry_wait_s,
+            rng=rng,
+            is_urgent=is_urgent,
+            sleep=sleep,
+        )
+    except NoAnswer as error:
+        raise GivenUp(request, error) from error
+    choice, completion = asked.choice, asked.completion
+    flags = [*choice.flags, *(["resampled"] if asked.call.seed != llm.seed else [])]
+    made = _generation(choice, completion, attempt=request.attempt + len(asked.tries))
+    key = cache_key(request.prompt.sha256, choice.model, call_for(request.prompt, choice.model, llm))
+    answer = KeptAnswer(text=completion.text, generation=made, flags=flags)
+    await answers.put(key, answer, prompt_sha256=request.prompt.sha256, job=request.subject.explain_job_id)
+    return drafted(request, asked.read, made, flags)
 
 
 async def _kept(request: ExplanationRequested, choice: Choice | None, answers: AnswersCache, llm: LlmSettings) -> ExplanationDrafted | None:

@@ -3,11 +3,11 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import orjson
 
-from mistudio_explain.errors import ExplainError
+from mistudio_explain.errors import UnusableAnswer
 from mistudio_explain.events.explanation import Answer, ExplanationDrafted, ExplanationRequested, Generation, Prompt
 
 FIELDS = ("label", "pattern", "significance", "implications")
@@ -24,12 +24,6 @@ _REFUSAL = re.compile(
 )
 _END_OF_SENTENCE = re.compile(r"(?<=[.!?])[\"'”’)\]]*(?=\s+[\"'“‘(\[]?[A-Z0-9]|\s*\n|\s*$)")
 _WORD = re.compile(r"\w+")
-
-
-class UnusableAnswer(ExplainError):
-    """A model answered, but this is no explanation."""
-
-    kind: ClassVar[str] = "unusable"
 
 
 class Truncated(UnusableAnswer):
@@ -87,6 +81,7 @@ def parse(prompt: Prompt, text: str, finish_reason: str) -> Parsed:
         raise Refused(f"the model declined: {_excerpt(whole)}")
     parsed = _fields(whole, flags) if prompt.answer == "fields" else _sentence(whole, flags)
     _refuse_echo(parsed.answer, prompt)
+    _refuse_leak(parsed.answer, prompt)
     return parsed
 
 
@@ -180,6 +175,15 @@ def _refuse_echo(answer: Answer, prompt: Prompt) -> None:
     longest = _longest_run(said, shown)
     if longest >= ECHO_WORDS and longest >= ECHO_SHARE * len(said):
         raise Echoed(f"{longest} of {len(said)} words stand in the prompt in this order: {_excerpt(answer.pattern)}")
+
+
+def _refuse_leak(answer: Answer, prompt: Prompt) -> None:
+    """No part of an answer may hold ECHO_WORDS words in a row of the instructions: a text may have asked for them."""
+    instructions = _run_of_words(" ".join(message.content for message in prompt.messages if message.role == "system"))
+    for name in FIELDS:
+        said = _words(getattr(answer, name) or "")
+        if _longest_run(said, instructions) >= ECHO_WORDS:
+            raise Echoed(f"{name!r} repeats the instructions of the prompt: {_excerpt(' '.join(said))}")
 
 
 def _longest_run(said: Sequence[str], shown: str) -> int:

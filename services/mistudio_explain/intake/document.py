@@ -48,6 +48,8 @@ class Document:
 
     file: Path
     text: bytes = field(repr=False)
+    first_line: int = 1
+    """Number that the text's first line has in the file."""
 
     def decode(self, span: Span, path: JsonPath) -> Any:
         """Decode one value; raises Flawed with the innermost place that can be named."""
@@ -71,7 +73,7 @@ class Document:
 
     def place(self, offset: int) -> str:
         """Line and column of a byte, both from 1, the column in bytes."""
-        line = self.text.count(b"\n", 0, offset) + 1
+        line = self.text.count(b"\n", 0, offset) + self.first_line
         column = offset - self.text.rfind(b"\n", 0, offset)
         return f"line {line}, column {column}"
 

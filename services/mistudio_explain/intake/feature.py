@@ -55,7 +55,10 @@ class Reader:
 
     def read(self, span: Span, path: JsonPath, request: JobRequest | None = None) -> FeatureFound:
         """Read the feature that stands at `span`; raises Flawed with everything that is wrong with it."""
-        found = self.document.decode(span, path)
+        return self.feature_of(self.document.decode(span, path), path, span.end - span.start, request)
+
+    def feature_of(self, found: object, path: JsonPath, length: int, request: JobRequest | None = None) -> FeatureFound:
+        """Read a feature that is decoded already, out of at most `length` bytes that stand at `path`; raises Flawed as `read` does."""
         if not isinstance(found, dict):
             raise Flawed(self.document.problem(path, f"{named(found)}, where an object with a feature was expected"))
         fields = renamed(found, FEATURE)
@@ -81,7 +84,7 @@ class Reader:
         problems += self._ranges(feature, found, path)
         if problems:
             raise Flawed(*problems)
-        if (size := self._size(feature, span, override)) > self.event_bytes - REQUEST_BYTES:
+        if (size := self._size(feature, length, override)) > self.event_bytes - REQUEST_BYTES:
             what = f"the feature makes an event of {size} bytes; at most {self.event_bytes - REQUEST_BYTES} fit ([limits] event_bytes): give it fewer texts"
             raise Flawed(self.document.problem(path, what))
         return _strongest_first(feature, order)
@@ -121,9 +124,9 @@ class Reader:
         ]
         return (ranking if len(ranking) == len(activations) else []), problems
 
-    def _size(self, feature: FeatureFound, span: Span, override: Mapping[str, Any] | None) -> int:
+    def _size(self, feature: FeatureFound, length: int, override: Mapping[str, Any] | None) -> int:
         """The event's size in bytes; a bound where that is enough to see that it fits."""
-        bound = _LARGEST_GROWTH * (span.end - span.start + REQUEST_BYTES)
+        bound = _LARGEST_GROWTH * (length + REQUEST_BYTES)
         if override is None and bound <= self.event_bytes - REQUEST_BYTES:
             return bound
         return len(encode(feature.model_copy(update={"request": None})))

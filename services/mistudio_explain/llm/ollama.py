@@ -97,6 +97,8 @@ def _body(call: Call) -> dict[str, Any]:
     if call.form == "sentence" and call.prefill:
         options["stop"] = ["\n"]
     body: dict[str, Any] = {"model": call.model, "messages": [message.model_dump() for message in call.messages], "options": options}
+    if call.numbers is not None:
+        return body | {"format": call.numbers.schema}
     return body | {"format": ANSWER_SCHEMA} if call.form == "fields" else body
 
 

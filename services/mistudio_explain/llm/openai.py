@@ -31,7 +31,8 @@ class OpenAi:
     """One OpenAI-compatible server.
 
     `sentence_extra` goes into the body of calls in the form `sentence`: what only this server understands, such as
-    llama.cpp's `grammar`.
+    llama.cpp's `grammar`. A server that takes a grammar there gets one for lists too; others are only asked for one,
+    because the API's structured output is always an object.
     """
 
     def __init__(self, url: str, api_key: SecretStr | None = None, *, sentence_extra: Mapping[str, Any] = MappingProxyType({})) -> None:
@@ -86,6 +87,8 @@ class OpenAi:
         }
         if call.form == "fields":
             return body | {"response_format": _FIELDS_FORMAT}
+        if call.numbers is not None:
+            return body | {"extra_body": {**self._sentence_extra, "grammar": call.numbers.grammar}} if "grammar" in self._sentence_extra else body
         return body | {"extra_body": self._sentence_extra} if self._sentence_extra else body
 
 

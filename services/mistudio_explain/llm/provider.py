@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 
 from mistudio_explain.events.explanation import Message
 
-AnswerForm = Literal["fields", "sentence"]
+AnswerForm = Literal["fields", "sentence", "list"]
 OnText = Callable[[str], Awaitable[None]]
 
 ANSWER_SCHEMA: dict[str, Any] = {
@@ -20,6 +20,24 @@ ANSWER_SCHEMA: dict[str, Any] = {
 SENTENCE_GRAMMAR = r"""root ::= ( [^.!?\n<>] | "." [0-9A-Za-z] )+ "."
 """
 """GBNF of an answer in the form `sentence`: one line, one full stop at its end; `max_tokens` bounds its length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What an answer in the form `list` holds: so many whole numbers, each from 0 to `greatest`, which has one digit."""
+
+    count: int
+    greatest: int
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """JSON Schema, for servers that take one that is no object."""
+        return {"type": "array", "items": {"enum": list(range(self.greatest + 1))}, "minItems": self.count, "maxItems": self.count}
+
+    @property
+    def grammar(self) -> str:
+        """GBNF, for llama.cpp."""
+        return 'root ::= "[" ' + ' ", " '.join(["number"] * self.count) + f' "]"\nnumber ::= [0-{self.greatest}]\n'
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +66,8 @@ class Call:
     context_tokens: int
     patience: Patience
     on_text: OnText | None = None
+    numbers: Numbers | None = None
+    """What the form `list` holds; None in the other forms."""
 
     @property
     def prefill(self) -> str:

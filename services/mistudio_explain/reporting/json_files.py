@@ -112,6 +112,13 @@ def _job_metadata(report: JobReport, figures: Survey) -> dict[str, Any]:
         "estimated_seconds": report.estimated_seconds,
         "estimated_cost_usd": report.estimated_cost_usd,
         "demonstration": figures.demonstration,
+        "reviewed": report.reviewed,
+        "agreed": report.agreed,
+        "judged": report.judged,
+        "judge_calls": report.judge_calls,
+        "judge_tokens_in": report.judge_tokens_in,
+        "judge_tokens_out": report.judge_tokens_out,
+        "judge_cost_usd": report.judge_cost_usd,
     }
 
 

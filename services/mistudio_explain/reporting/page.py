@@ -154,6 +154,7 @@ def environment() -> Environment:
     made.filters.update(
         duration=wording.duration,
         moment=wording.day_and_time,
+        coherence=wording.coherence_status,
         shareof=share,
         score=lambda value: f"{value:.2f}",
         count=lambda value: f"{value:,}",

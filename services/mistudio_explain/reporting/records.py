@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from mistudio_explain.events.explanation import Evidence, FeatureOutcome, Subject
+from mistudio_explain.events.explanation import Evidence, FeatureOutcome, FeatureReviewed, Subject
 from mistudio_explain.events.feature import Activation
 from mistudio_explain.events.model import Record
 from mistudio_explain.reporting.actions import suggested_action
 from mistudio_explain.reporting.evidence import max_activation, peak_token, top_examples
-from mistudio_explain.reporting.wording import written_feature_id
+from mistudio_explain.reporting.wording import coherence_status, timestamp, written_feature_id
 
 NO_COHERENCE = "no_coherence_score"
 NO_ACTIVATION = "no_max_activation"
@@ -56,6 +56,11 @@ def explanation_record(outcome: FeatureOutcome) -> dict[str, Any]:
         "revision": subject.revision,
         "pass": outcome.pass_number,
         "earlier": _fields(outcome.earlier),
+        "judge": _fields(outcome.judge),
+        "factual_coherence": outcome.judge.factual_coherence if outcome.judge else None,
+        "logical_coherence": outcome.judge.logical_coherence if outcome.judge else None,
+        "coherence_status": coherence_status(outcome.judge),
+        "review": _review(outcome.review),
     }
 
 
@@ -70,6 +75,7 @@ def unexplained_record(outcome: FeatureOutcome) -> dict[str, Any]:
         "flags": outcome.flags,
         "keywords": subject.keywords,
         "revision": subject.revision,
+        "review": _review(outcome.review),
     }
 
 
@@ -132,6 +138,12 @@ def _text(activation: Activation) -> dict[str, Any]:
         "context": activation.context,
         "peak": peak_token(activation),
     }
+
+
+def _review(review: FeatureReviewed | None) -> dict[str, Any] | None:
+    if review is None:
+        return None
+    return {"verdict": review.verdict, "corrected": review.corrected, "who": review.who, "why": review.why, "timestamp": timestamp(review.at_ms)}
 
 
 def _fields(record: Record | None) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ from mistudio_explain.events.explanation import FeatureOutcome, OutcomeKind
 from mistudio_explain.reporting.actions import suggested_action
 from mistudio_explain.reporting.evidence import max_activation, top_examples
 from mistudio_explain.reporting.records import explanation_text
+from mistudio_explain.reporting.wording import coherence_status
 
 Cell = str | int | float | None
 
@@ -27,6 +28,15 @@ _UNPRINTABLE = {**{code: "\ufffd" for code in range(0x20) if chr(code) not in "\
 
 def _lines(reasons: Mapping[str, str]) -> str:
     return "\n".join(f"{name}: {why}" for name, why in sorted(reasons.items()))
+
+
+def _judged(outcome: FeatureOutcome, kind: str) -> float | None:
+    judged = outcome.judge.kinds if outcome.judge else []
+    return next((each.balanced_accuracy for each in judged if each.kind == kind), None)
+
+
+def _graded(outcome: FeatureOutcome, grade: float | None) -> Cell:
+    return coherence_status(outcome.judge) if grade is None and outcome.outcome is OutcomeKind.EXPLAINED else grade
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +74,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("accuracy_low", "Lower end of its 95% interval.", lambda o: o.accuracy.low if o.accuracy else None),
     Column("accuracy_high", "Upper end of its 95% interval.", lambda o: o.accuracy.high if o.accuracy else None),
     Column("accuracy_texts", "Texts that it rests on.", lambda o: o.accuracy.n if o.accuracy else None),
-    Column("accuracy_basis", "held_out or seen.", lambda o: o.accuracy.basis if o.accuracy else None),
+    Column("accuracy_basis", "all, held_out or seen.", lambda o: o.accuracy.basis if o.accuracy else None),
     Column("clarity", "Rules, not validated on people; 0 to 1.", lambda o: o.clarity.value if o.clarity else None),
     Column("consistency", "How much the texts bear out; 0 to 1.", lambda o: o.consistency.value if o.consistency else None),
     Column("relevance", "Business relevance, 0 to 1.", lambda o: o.relevance.value if o.relevance else None),
@@ -86,6 +96,16 @@ COLUMNS: tuple[Column, ...] = (
     Column("latency_s", "Latency of the call, seconds.", lambda o: o.generation.latency_s if o.generation else None),
     Column("prompt", "Prompt template and version.", lambda o: o.prompt_template),
     Column("validator_version", "Version of the validator; 0 when it did not run.", lambda o: o.validator_version),
+    Column("review", "A person's verdict: right, partly, wrong or unclear.", lambda o: o.review.verdict if o.review else None),
+    Column("review_corrected", "What the explanation should have said, by that person.", lambda o: o.review.corrected if o.review else None),
+    Column("review_who", "Who reviewed it.", lambda o: o.review.who if o.review else None),
+    Column("review_why", "Why.", lambda o: o.review.why if o.review else None),
+    Column("judge", "The judge's model.", lambda o: o.judge.model if o.judge else None),
+    Column("judge_detection", "Balanced accuracy of the judge's detection, 0 to 1.", lambda o: _judged(o, "detection")),
+    Column("judge_fuzzing", "Balanced accuracy of the judge's fuzzing, 0 to 1.", lambda o: _judged(o, "fuzzing")),
+    Column("judge_unparsed", "Examples that could not be judged.", lambda o: sum(each.unparsed for each in o.judge.kinds) if o.judge else None),
+    Column("factual_coherence", "The judge's grade, 0 to 1, or why there is none.", lambda o: _graded(o, o.judge.factual_coherence if o.judge else None)),
+    Column("logical_coherence", "The judge's grade, 0 to 1, or why there is none.", lambda o: _graded(o, o.judge.logical_coherence if o.judge else None)),
     Column("revision", "Revision of the outcome.", lambda o: o.subject.revision),
     Column("pass", "1, or 2 for a second pass.", lambda o: o.pass_number),
 )

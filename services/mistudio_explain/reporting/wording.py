@@ -3,7 +3,10 @@
 import re
 from datetime import UTC, datetime, timedelta
 
+from mistudio_explain.events.explanation import Judgement
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_MS = 253_402_300_799_999  # the end of the year 9999; what claims to be later is written so
 _INTEGER = re.compile(r"0|[1-9][0-9]{0,15}")
 _GREATEST_INTEGER = 2**53 - 1  # RFC 8259 §6: beyond it JSON readers disagree about the value
 
@@ -39,5 +42,14 @@ def day_and_time(at_ms: int) -> str:
     return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
 
 
+def coherence_status(judge: Judgement | None) -> str:
+    """Say whether factual and logical coherence were assessed, and if not, why: nothing but a judge assesses them."""
+    if judge is None:
+        return "not assessed"
+    if judge.factual_coherence is not None:
+        return "assessed"
+    return f"could not be judged: {judge.unavailable.get('coherence', 'the judge gave no grades')}"
+
+
 def _moment(at_ms: int) -> datetime:
-    return _EPOCH + timedelta(milliseconds=at_ms)
+    return _EPOCH + timedelta(milliseconds=min(at_ms, _LAST_MS))

@@ -1,4 +1,4 @@
-"""The aggregator's rows: outcomes, admissions, job parts, counters, and the offsets they came from.
+"""The aggregator's rows: outcomes, admissions, job parts, reviews, counters, and the offsets they came from.
 
 Everything that one batch of records changes is one transaction, offsets included, so that a kill at any moment
 leaves counters exact: either the batch happened, or it will be read again.
@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mistudio_explain.aggregation.stage import COUNTER_NAMES
-from mistudio_explain.events.topics import EXPLANATIONS
+from mistudio_explain.events.topics import EXPLANATIONS, REVIEWS
 from mistudio_explain.store.database import Database
 from mistudio_explain.store.queries import JobQueries
-from mistudio_explain.store.rows import AdmissionRow, Change, JobRow, Key, OutcomeRow, PartRow, Rows, keys_of
-from mistudio_explain.store.tables import ADMISSION, BODY, JOB, NOTE, OUTCOME, PART, POSITION, SOURCE, place_of
+from mistudio_explain.store.rows import AdmissionRow, Change, JobRow, Key, OutcomeRow, PartRow, ReviewRow, Rows, keys_of
+from mistudio_explain.store.tables import ADMISSION, BODY, JOB, NOTE, OUTCOME, PART, POSITION, REVIEW, SOURCE, place_of
 
 _SUMS = ", ".join(COUNTER_NAMES)
 _JOB_COLUMNS = f"tenant, find_job, model, revision, admitted, first_ms, last_ms, dirty, buried, {_SUMS}"
@@ -66,10 +66,14 @@ class JobStore(JobQueries):
             (job, part): PartRow(revision, at_ms, body)
             for job, part, revision, at_ms, body in self._rows_of("part", "part, revision, at_ms, body", keys["part"], "part")
         }
+        reviews: dict[Key, ReviewRow | None] = {
+            (job, place): ReviewRow(verdict, at_ms, body)
+            for job, place, verdict, at_ms, body in self._rows_of("review", "place, verdict, at_ms, body", keys["review"], "place")
+        }
         names = {job for touched in keys.values() for job, _ in touched}
         query = f"select job, {_JOB_COLUMNS} from job where {self._db.among('job')}"  # noqa: S608
         jobs = {job: JobRow(*(*columns[:9], list(columns[9:]))) for job, *columns in self._db.all(query, (self._db.listed(names),))}
-        return Rows(outcomes, admissions, parts, jobs, self._free_id())
+        return Rows(outcomes, admissions, parts, reviews, jobs, self._free_id())
 
     def _rows_of(self, table: str, columns: str, keys: Iterable[Key], name: str) -> Iterator[tuple]:  # type: ignore[type-arg]
         by_job: dict[str, list[str]] = defaultdict(list)
@@ -100,6 +104,10 @@ class JobStore(JobQueries):
             parts = [(key, rows.parts[key]) for key in rows.changed_parts]
             self._db.run_many("delete from part where job = ? and part = ?", [key for key, row in parts if row is None])
             self._db.put(PART, [(*key, row.revision, row.at_ms, row.body) for key, row in parts if row is not None])
+        if rows.changed_reviews:
+            reviews = [(key, rows.reviews[key]) for key in rows.changed_reviews]
+            self._db.run_many("delete from review where job = ? and place = ?", [key for key, row in reviews if row is None])
+            self._db.put(REVIEW, [(*key, row.verdict, row.at_ms, row.body) for key, row in reviews if row is not None])
         for job in rows.shrunk:
             self._look_up(job, rows.jobs[job])
         if rows.changed_jobs:
@@ -136,6 +144,8 @@ class JobStore(JobQueries):
         if topic == EXPLANATIONS:
             query = "select b.body, o.at_ms from outcome o join body b on b.id = o.body where o.job = ? and o.place = ?"
             row = self._db.one(query, (job, place_of(name)))
+        elif topic == REVIEWS:
+            row = self._db.one("select body, at_ms from review where job = ? and place = ?", (job, place_of(name)))
         else:
             row = self._db.one("select body, at_ms from part where job = ? and part = ?", (job, name))
         return Rewrite(topic, key, times, *(row or (None, None)))
@@ -167,12 +177,12 @@ class JobStore(JobQueries):
         """Remove everything of a job but its newest order, and remember that it was deleted."""
         with self._db.transaction():
             self._db.run("delete from body where id in (select body from outcome where job = ?)", (job,))
-            for table in ("outcome", "admission", "note"):
+            for table in ("outcome", "admission", "review", "note"):
                 self._db.run(f"delete from {table} where job = ?", (job,))  # noqa: S608
             self._db.run("delete from part where job = ? and part <> 'control'", (job,))
             sums = ", ".join(f"{name} = 0" for name in COUNTER_NAMES)
             self._db.run(f"update job set find_job = null, model = null, admitted = 0, first_ms = null, last_ms = null, {sums} where job = ?", (job,))  # noqa: S608
-        self._db.tidy("outcome", "body", "admission", "part", "note", "job")
+        self._db.tidy("outcome", "body", "admission", "part", "review", "note", "job")
 
     def drop(self, job: str) -> None:
         """Remove the last that is left of a deleted job."""
@@ -184,17 +194,18 @@ class JobStore(JobQueries):
         """Whether anything but its newest order is kept of a job."""
         query = (
             "select 1 where exists (select 1 from outcome where job = ?) or exists (select 1 from admission where job = ?) "
-            "or exists (select 1 from part where job = ? and part <> 'control')"
+            "or exists (select 1 from part where job = ? and part <> 'control') or exists (select 1 from review where job = ?)"
         )
-        return self._db.one(query, (job, job, job)) is not None
+        return self._db.one(query, (job, job, job, job)) is not None
 
     def silent_since(self, at_ms: int) -> list[tuple[str, int, str]]:
         """Jobs, with revision and tenant, of which nothing was heard since a moment, and that nobody ordered to be deleted."""
         query = (
             "select j.job, j.revision, j.tenant from job j where j.buried < j.revision and coalesce(j.last_ms, 0) < ? "
-            "and not exists (select 1 from part p where p.job = j.job and p.at_ms >= ?)"
+            "and not exists (select 1 from part p where p.job = j.job and p.at_ms >= ?) "
+            "and not exists (select 1 from review r where r.job = j.job and r.at_ms >= ?)"
         )
-        return [(job, revision, tenant) for job, revision, tenant in self._db.all(query, (at_ms, at_ms))]
+        return [(job, revision, tenant) for job, revision, tenant in self._db.all(query, (at_ms, at_ms, at_ms))]
 
     def deleted_before(self, at_ms: int) -> list[str]:
         """Jobs whose deletion was done before a moment."""

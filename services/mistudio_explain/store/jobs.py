@@ -53,7 +53,7 @@ def reading(settings: StoreSettings) -> Iterator[JobStore]:
 
 
 def read_outcomes(settings: StoreSettings, job: str) -> Iterator[FeatureOutcome]:
-    """The outcomes of a job as they count, numbers before names, then by feature key; read as they are wanted.
+    """The outcomes of a job as they count, each with its newest review, numbers before names, then by feature key; read as they are wanted.
 
     Uses a connection of its own, so that it may run in another thread or process than the writer.
     """

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from mistudio_explain.aggregation.stage import COUNTER_NAMES, Counters, JobState
+from mistudio_explain.aggregation.stage import COUNTER_NAMES, Counters, JobState, agrees
 from mistudio_explain.events.codec import decode
-from mistudio_explain.events.explanation import FeatureOutcome
+from mistudio_explain.events.explanation import FeatureOutcome, FeatureReviewed
 from mistudio_explain.events.job import JobEvent, JobPart
 from mistudio_explain.store.database import Database
-from mistudio_explain.store.tables import feature_at
+from mistudio_explain.store.tables import feature_at, place_of
 
 _EXPLAINED = 2  # the strength of an explained outcome (events/winner.py)
 
@@ -42,6 +42,7 @@ class JobQueries:
         now = {name: part for name, part in parts.items() if part.revision >= since}  # a seal counted the features of the job before it was reopened
         sealed = now[JobPart.SEALED].sealed if JobPart.SEALED in now else None
         promise = now[JobPart.REQUEST].request if JobPart.REQUEST in now else None
+        reviewed, agreed = self._reviewed(job)
         return JobState(
             explain_job_id=job,
             tenant=tenant,
@@ -62,7 +63,15 @@ class JobQueries:
             estimated_seconds=request.estimated_seconds if request else None,
             estimated_cost_usd=request.estimated_cost_usd if request else None,
             notes=(*(sealed.notes if sealed else ()), *(said for (said,) in self._db.all("select said from note where job = ? order by said", (job,)))),
+            reviewed=reviewed,
+            agreed=agreed,
         )
+
+    def _reviewed(self, job: str) -> tuple[int, int]:
+        """How many explained features have a review, and how many of these agree with the verification."""
+        query = "select r.verdict, o.counters from review r join outcome o on o.job = r.job and o.place = r.place where r.job = ? and o.strength = ?"
+        rows = self._db.all(query, (job, _EXPLAINED))
+        return len(rows), sum(agrees(verdict, Counters(*map(int, counters.split(",")))) for verdict, counters in rows)
 
     def _settled(self, job: str, revision: int) -> int:
         query = "select count(*) from outcome where job = ? and (revision >= ? or strength = ?)"
@@ -80,13 +89,33 @@ class JobQueries:
         return {JobPart(name): decode(JobEvent, body) for name, body in self._db.all("select part, body from part where job = ?", (job,))}
 
     def outcomes(self, job: str) -> Iterator[FeatureOutcome]:
-        """The outcomes of a job as they count, numbers before names, then by feature key; read as they are wanted."""
-        for (body,) in self._db.stream("select b.body from outcome o join body b on b.id = o.body where o.job = ? order by o.place", (job,)):
-            yield decode(FeatureOutcome, body)
+        """The outcomes of a job as they count, each with its newest review, numbers before names, then by feature key; read as they are wanted."""
+        query = (
+            "select b.body, r.body from outcome o join body b on b.id = o.body "
+            "left join review r on r.job = o.job and r.place = o.place where o.job = ? order by o.place"
+        )
+        for body, review in self._db.stream(query, (job,)):
+            outcome = decode(FeatureOutcome, body)
+            yield outcome if review is None else outcome.model_copy(update={"review": decode(FeatureReviewed, review)})
+
+    def reviews(self, job: str) -> Iterator[FeatureReviewed]:
+        """The newest review of each feature of a job, whether or not anything else is known of the feature."""
+        for (body,) in self._db.stream("select body from review where job = ? order by place", (job,)):
+            yield decode(FeatureReviewed, body)
+
+    def has_outcome(self, job: str, feature_key: str) -> bool:
+        """Whether a feature of a job has an outcome."""
+        return self._db.one("select 1 from outcome where job = ? and place = ?", (job, place_of(feature_key))) is not None
+
+    def has_scored_before(self, job: str, background: int) -> bool:
+        """Whether an explained outcome of a job was scored against a background before that version."""
+        query = "select 1 from outcome where job = ? and strength = ? and background < ? limit 1"
+        return self._db.one(query, (job, _EXPLAINED, background)) is not None
 
     def features(self, job: str) -> Iterator[str]:
-        """All features of a job that entered or have an outcome; read as they are wanted."""
-        for (place,) in self._db.stream("select place from outcome where job = ? union select place from admission where job = ?", (job, job)):
+        """All features of a job that entered, have an outcome or a review; read as they are wanted."""
+        query = " union ".join(f"select place from {table} where job = ?" for table in ("outcome", "admission", "review"))  # noqa: S608
+        for (place,) in self._db.stream(query, (job, job, job)):
             yield feature_at(place)
 
     def missing(self, job: str, limit: int) -> list[str]:

@@ -1,7 +1,7 @@
 """What one batch of records changes: the rows that it touches, folded in memory before they are written together.
 
 A job's numbers are always those of its rows: of the outcomes that count, the first admission of each feature, and the
-newest parts. So a store that is rebuilt from compacted topics comes to the same numbers.
+newest parts and reviews. So a store that is rebuilt from compacted topics comes to the same numbers.
 """
 
 from collections.abc import Mapping
@@ -12,15 +12,18 @@ from typing import Self
 
 from mistudio_explain.aggregation.stage import COUNTER_NAMES, counters_of
 from mistudio_explain.events.codec import decode
-from mistudio_explain.events.explanation import FeatureOutcome
+from mistudio_explain.events.explanation import FeatureOutcome, FeatureReviewed
 from mistudio_explain.events.identity import outcome_key
 from mistudio_explain.events.job import Admission, Coordinates, JobEvent, JobPart
-from mistudio_explain.events.topics import EXPLANATIONS, JOBS
+from mistudio_explain.events.topics import EXPLANATIONS, JOBS, REVIEWS
 from mistudio_explain.events.winner import Rank, rank
 from mistudio_explain.store.tables import place_of
 
 _amounts = attrgetter(*COUNTER_NAMES)
 _ENDS = frozenset({"delete", "deleted"})
+
+_BY_FEATURE = {EXPLANATIONS: "outcome", REVIEWS: "review"}
+"""Tables of compacted topics that are keyed by job and feature."""
 
 Key = tuple[str, str]
 """A job, and a feature's place or a part's name in it."""
@@ -59,7 +62,7 @@ class Foreign:
 class Change:
     """One record to apply: its event (none: a tombstone) and bytes, its key, when it was written (ms since 1970 UTC), its topic where no event tells it."""
 
-    event: FeatureOutcome | Counted | Admission | JobEvent | Foreign | None
+    event: FeatureOutcome | Counted | Admission | JobEvent | FeatureReviewed | Foreign | None
     body: bytes | None
     key: str
     timestamp_ms: int
@@ -95,6 +98,15 @@ class PartRow:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class ReviewRow:
+    """The newest review of a feature: the one that was written last, whatever its writer's clock said."""
+
+    verdict: str
+    at_ms: int
+    body: bytes
+
+
 @dataclass(slots=True)
 class JobRow:
     """A job's numbers. `buried` is the revision at which it was deleted, -1 when it was not; nothing of that revision or below is kept."""
@@ -123,11 +135,13 @@ class Rows:
     outcomes: dict[Key, OutcomeRow | None]
     admissions: dict[Key, AdmissionRow | None]
     parts: dict[Key, PartRow | None]
+    reviews: dict[Key, ReviewRow | None]
     jobs: dict[str, JobRow]
     next_id: int
     changed_outcomes: set[Key] = field(default_factory=set)
     changed_admissions: set[Key] = field(default_factory=set)
     changed_parts: set[Key] = field(default_factory=set)
+    changed_reviews: set[Key] = field(default_factory=set)
     changed_jobs: set[str] = field(default_factory=set)
     shrunk: set[str] = field(default_factory=set)
     """Jobs that may have lost the row with their first or last moment or greatest revision: these must be looked up."""
@@ -146,10 +160,14 @@ class Rows:
                 self._admission(change.event, change.timestamp_ms)
             case JobEvent():
                 self._part(change.event, change.body or b"", change.timestamp_ms)
+            case FeatureReviewed():
+                self._review(change.event, change.body or b"", change.timestamp_ms)
             case Foreign():
                 self._covered(change.topic, change.key)
             case None if change.topic == EXPLANATIONS:
                 self._outcome_gone(change.key)
+            case None if change.topic == REVIEWS:
+                self._review_gone(change.key)
             case None:
                 self._part_gone(change.key)
 
@@ -207,6 +225,30 @@ class Rows:
         self._touched(key[0], job, None)
         return None
 
+    def _review(self, review: FeatureReviewed, body: bytes, at_ms: int) -> None:
+        name = review.explain_job_id
+        key, job = (name, place_of(review.feature_key)), self.jobs.get(name)
+        if job is not None and job.buried >= job.revision:  # nothing of a deleted job is kept
+            return self._again(REVIEWS, outcome_key(name, review.feature_key))
+        row = ReviewRow(review.verdict, at_ms, body)
+        if self.reviews.get(key) == row:
+            return None  # written again by this aggregator
+        self.reviews[key] = row
+        self.changed_reviews.add(key)
+        if job is not None:
+            self._touched(name, job, None)
+        return None
+
+    def _review_gone(self, key: str) -> None:
+        name, _, feature = key.partition("|")
+        row_key = (name, place_of(feature))
+        if self.reviews.get(row_key) is None:
+            return
+        self.reviews[row_key] = None
+        self.changed_reviews.add(row_key)
+        if (job := self.jobs.get(name)) is not None:
+            self._touched(name, job, None)
+
     def _outcome_gone(self, key: str) -> None:
         name, _, feature = key.partition("|")
         row_key = (name, place_of(feature))
@@ -230,7 +272,8 @@ class Rows:
 
     def _covered(self, topic: str, key: str) -> None:
         job, _, name = key.partition("|")
-        row = self.outcomes.get((job, place_of(name))) if topic == EXPLANATIONS else self.parts.get((job, name))
+        places: dict[str, Mapping[Key, object]] = {EXPLANATIONS: self.outcomes, REVIEWS: self.reviews}
+        row = places[topic].get((job, place_of(name))) if topic in places else self.parts.get((job, name))
         if row is not None:
             self._again(topic, key)
 
@@ -261,8 +304,8 @@ class Rows:
 
 
 def keys_of(changes: list[Change]) -> Mapping[str, set[Key]]:
-    """The keys of the outcomes, admissions and parts that changes may touch, by the table's name."""
-    keys: dict[str, set[Key]] = {"outcome": set(), "admission": set(), "part": set()}
+    """The keys of the outcomes, admissions, parts and reviews that changes may touch, by the table's name."""
+    keys: dict[str, set[Key]] = {"outcome": set(), "admission": set(), "part": set(), "review": set()}
     for change in changes:
         match change.event:
             case FeatureOutcome(subject=subject):
@@ -273,10 +316,12 @@ def keys_of(changes: list[Change]) -> Mapping[str, set[Key]]:
                 keys["admission"].add((change.event.explain_job_id, place_of(change.event.feature_key)))
             case JobEvent():
                 keys["part"].add((change.event.explain_job_id, change.event.part.value))
+            case FeatureReviewed():
+                keys["review"].add((change.event.explain_job_id, place_of(change.event.feature_key)))
             case Foreign() | None:
                 job, _, name = change.key.partition("|")
-                if change.topic == EXPLANATIONS:
-                    keys["outcome"].add((job, place_of(name)))
+                if change.topic in _BY_FEATURE:
+                    keys[_BY_FEATURE[change.topic]].add((job, place_of(name)))
                 else:
                     keys["part"].add((job, name))
     return keys

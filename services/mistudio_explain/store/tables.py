@@ -27,6 +27,8 @@ JOB = Table(
     optional_numbers=("first_ms", "last_ms"),
 )
 """A job's numbers, which are those of its rows."""
+REVIEW = Table("review", key=("job", "place"), texts=("job", "place", "verdict"), numbers=("at_ms",), bytes=("body",))
+"""The newest review of each feature, whether or not anything else is known of it."""
 NOTE = Table("note", key=("job", "said"), texts=("job", "said"))
 """What a job's numbers cannot know."""
 POSITION = Table("position", key=("topic", "part"), texts=("topic",), numbers=("part", "next"))
@@ -36,7 +38,7 @@ SOURCE = Table("source", key=("topic",), texts=("topic", "cluster", "id"))
 OUTBOX = Table("outbox", key=("topic", "key"), texts=("topic", "key"), numbers=("times",))
 """Keys whose record in the topic is not what the store says, and how often that was noticed."""
 
-_ALL = (OUTCOME, BODY, ADMISSION, PART, JOB, NOTE, POSITION, SOURCE, OUTBOX)
+_ALL = (OUTCOME, BODY, ADMISSION, PART, JOB, REVIEW, NOTE, POSITION, SOURCE, OUTBOX)
 
 
 def make_tables(database: Database) -> None:

@@ -1,25 +1,48 @@
 """Accuracy: the probability that an explanation belongs to this feature rather than to another of its find job."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, sqrt
+from typing import Literal
 
 import numpy as np
 
 from mistudio_explain.events.explanation import Accuracy
-from mistudio_explain.validation.contrast import Claim, Contrast, Texts
+from mistudio_explain.validation.contrast import Claim, Contrast, Texts, View, parts
 from mistudio_explain.validation.lexical import Floats
+from mistudio_explain.validation.static_embedding import Vectors
 
-# scripts/fit_accuracy.py, 2026-11-24, n = 454 explained features of 6 sources: p = sigmoid(INTERCEPT + LEXICAL z_bm25 + STATIC z_static)
-INTERCEPT = -0.82
-LEXICAL = 0.50
-STATIC = 0.48
 Z_LOW, Z_HIGH = -3.0, 6.0
+FEWEST_KNOWN = 8  # fewer background features with active words, or promoted tokens, are no contrast
+
+
+@dataclass(frozen=True, slots=True)
+class Formula:
+    """logit = n / (n + 1) * (intercept + sum of weight * signal), from n texts: the fewer there are, the nearer to even odds."""
+
+    intercept: float
+    weights: dict[str, float]
+
+
+# `mistudio-explain evaluate examples/features` (evaluation/fit.py), 2026-11-25: 448 explained features of 6 sources, on
+# all, the seen, the held-out, two and one of their texts. The formula for the signals that a feature has is taken.
+FORMULAS = (
+    Formula(-1.23, {"bm25_z": 0.73, "static_z": 0.75}),
+    Formula(-1.29, {"bm25_z": 0.70, "static_z": 0.46, "active_z": 0.63}),
+    Formula(-1.38, {"bm25_z": 0.72, "static_z": 0.46, "minilm_z": 0.51}),
+    Formula(-1.39, {"bm25_z": 0.68, "static_z": 0.25, "minilm_z": 0.42, "active_z": 0.57}),
+)
+TEXTS_TRUSTED_HALF = 1.0  # the 1 of n / (n + 1); 0, 1, 2 and 4 were tried, and 1 or 2 fit all numbers of texts best
+
+# Only one source has logits and explanations, so their weight cannot be fitted on others: that of active words is taken, which
+# are compared in the same way.
+LOGITS = 0.63
+OUTPUT_FROM = 1.3  # logits_z that 10% of the explanations of other features reach
 
 # A background of n features gives a poor estimate of how a claim scatters; the estimate is drawn towards the median
-# scatter over the same 454 claims as if PRIOR_FEATURES more features had shown it (the AUC does not feel 1 to 16).
+# scatter over the same 448 claims as if PRIOR_FEATURES more features had shown it (the AUC does not feel 1 to 64).
 PRIOR_FEATURES = 8.0
-LEXICAL_PRIOR_SIGMA = 0.35
-STATIC_PRIOR_SIGMA = 0.037
+PRIOR_SIGMA = {"bm25_z": 0.36, "static_z": 0.037, "minilm_z": 0.037, "active_z": 0.085, "logits_z": 0.079}
 
 # 97.5% quantiles of Student's t for 1 to 30 degrees of freedom; beyond, the normal distribution's with a first-order correction
 _T = (
@@ -30,24 +53,26 @@ _T = (
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """How far a claim stands out on a feature's texts against the background, in standard deviations, one number a text."""
+    """How far a claim stands out on a part of a feature's texts against the background, in standard deviations."""
 
-    lexical: Floats
-    static: Floats
-
-    def between(self, start: int, end: int) -> "Signals":
-        """The signals of the texts from number `start` to before `end`."""
-        return Signals(self.lexical[start:end], self.static[start:end])
+    by_text: dict[str, Floats]
+    """bm25_z and static_z: one number a text; minilm_z: one for each text that MiniLM read."""
+    whole: dict[str, float]
+    """active_z and logits_z, of the part as a whole."""
 
     @property
-    def z_lexical(self) -> float:
-        """Mean over the texts, clipped."""
-        return _clipped_mean(self.lexical)
+    def n(self) -> int:
+        """Texts in the part."""
+        return len(self.by_text["bm25_z"])
 
     @property
-    def z_static(self) -> float:
-        """Mean over the texts, clipped."""
-        return _clipped_mean(self.static)
+    def values(self) -> dict[str, float]:
+        """Each signal as one number: means over the texts, clipped."""
+        return {name: _clipped(float(values.mean())) for name, values in self.by_text.items()} | {name: _clipped(value) for name, value in self.whole.items()}
+
+
+Measured = dict[str, Signals]
+"""The signals of `all` texts, of the `seen` and of the `held_out` ones; a part without a text is absent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,63 +83,89 @@ class Estimate:
     low: float | None
     high: float | None
     n: int
-    z_lexical: float
-    z_static: float
+    signals: dict[str, float]
 
 
-def signals(claim: Claim, texts: Texts, contrast: Contrast, place: int | None) -> Signals:
-    """Standardise BM25 and cosine of a claim on each text against the background's features.
+def measure(claim: Claim, texts: Texts, contrast: Contrast, place: int | None) -> Measured:
+    """Standardise the claim's fit to each text, and to active words and promoted tokens, against the background's features.
 
     `place` is the feature's own number in the background, or None; what the feature itself put into the background is
     left out. The mean over the texts is compared with means over each other feature's texts, so the number of texts
     does not move it. There must be at least one text and one other feature.
     """
     bm25 = contrast.index.scores(claim.stems, texts.stems, place)
-    cosines = (contrast.centroids @ claim.vector).astype(np.float64)
-    others = cosines if place is None else np.delete(cosines, place)
-    own = (texts.vectors @ claim.vector).astype(np.float64)
-    return Signals(
-        lexical=_standardised(texts.mean_by_text(bm25.own), bm25.others, LEXICAL_PRIOR_SIGMA),
-        static=_standardised(texts.mean_by_text(own), others, STATIC_PRIOR_SIGMA),
-    )
+    static = {
+        "bm25_z": standardised(texts.mean_by_text(bm25.own), bm25.others, "bm25_z"),
+        "static_z": standardised(texts.mean_by_text(_cosines(texts.vectors, claim.vector)), _others(contrast.centroids, claim.vector, place), "static_z"),
+    }
+    minilm: dict[int, float] = {}
+    if claim.minilm is not None and contrast.minilm is not None and texts.minilm:
+        own = np.array([float(row @ claim.minilm) for row in texts.minilm.values()])
+        others = _others(contrast.minilm, claim.minilm, place)
+        minilm = dict(zip(texts.minilm, standardised(own, others, "minilm_z").tolist(), strict=True))
+    logits = _whole(claim.vector, texts.promoted, contrast.promoted, place, "logits_z")
+    measured: Measured = {}
+    for name, (first, last) in parts(texts.seen, texts.count).items():
+        by_text = {signal: values[first:last] for signal, values in static.items()}
+        if read := [value for number, value in minilm.items() if first <= number < last]:
+            by_text["minilm_z"] = np.array(read)
+        active = _whole(claim.vector, texts.active.get((first, last)), contrast.active, place, "active_z")
+        whole = {signal: value for signal, value in (("active_z", active), ("logits_z", logits)) if value is not None}
+        measured[name] = Signals(by_text, whole)
+    return measured
 
 
-def estimate(measured: Signals) -> Estimate:
+def estimate(measured: Signals, formulas: Sequence[Formula] = FORMULAS) -> Estimate:
     """Turn signals into a probability.
 
     The interval is Student's t over the texts' weighted signals round the clipped mean, through the sigmoid: it says how
     much the texts differ, not how far the formula may be off.
     """
-    logit = INTERCEPT + LEXICAL * measured.z_lexical + STATIC * measured.z_static
-    n = len(measured.lexical)
+    values = measured.values
+    formula = _formula(values, formulas)
+    n = measured.n
+    trust = n / (n + TEXTS_TRUSTED_HALF)
+    logit = logit_of(values, n, formulas)
     low = high = None
     if n >= 2:
-        per_text = LEXICAL * measured.lexical + STATIC * measured.static
-        margin = student_t(n - 1) * float(per_text.std(ddof=1)) / sqrt(n)
+        per_text = sum(formula.weights[name] * measured.by_text[name] for name in ("bm25_z", "static_z"))
+        margin = trust * student_t(n - 1) * float(np.std(per_text, ddof=1)) / sqrt(n)
         low, high = sigmoid(logit - margin), sigmoid(logit + margin)
-    return Estimate(sigmoid(logit), low, high, n, measured.z_lexical, measured.z_static)
+    return Estimate(sigmoid(logit), low, high, n, values)
 
 
-def accuracy_of(measured: Signals, masked: Signals | None, seen_texts: int) -> Accuracy:
-    """The figures of an outcome: the first `seen_texts` texts were shown to the explainer, the rest held out.
+def logit_of(signals: dict[str, float], n: int, formulas: Sequence[Formula] = FORMULAS) -> float:
+    """The formula for the signals that are there, from n texts: this and the outcome's signals give its probabilities again."""
+    formula = _formula(signals, formulas)
+    inner = formula.intercept + sum(weight * signals[name] for name, weight in formula.weights.items())
+    return n / (n + TEXTS_TRUSTED_HALF) * inner + LOGITS * signals.get("logits_z", 0.0)
 
-    Held-out texts decide where there are some; both figures are kept. `masked` are the signals without keywords.
+
+def accuracy_of(measured: Measured, masked: Measured | None, keywords_listed: int = 0, formulas: Sequence[Formula] = FORMULAS) -> Accuracy:
+    """The figures of an outcome.
+
+    `p` rests on all texts: whose explanation it is, the texts that the explainer saw tell as well. Whether it holds
+    beyond them only the held-out ones tell, so these are kept by themselves, for the verdict. `masked` are the signals
+    without keywords; `formulas` are others than those in force for the bench alone.
     """
-    count = len(measured.lexical)
-    seen = estimate(measured.between(0, seen_texts)) if seen_texts else None
-    held_out = estimate(measured.between(seen_texts, count)) if seen_texts < count else None
-    start, end = (seen_texts, count) if held_out else (0, seen_texts)
-    decisive = estimate(measured.between(start, end))
+    estimates = {name: estimate(part, formulas) for name, part in measured.items()}
+    decisive, seen, held_out = estimates["all"], estimates.get("seen"), estimates.get("held_out")
+    without = estimate(masked["all"], formulas) if masked else None
+    basis: Literal["all", "held_out", "seen"] = "all" if seen and held_out else "held_out" if held_out else "seen"
+    named = {f"{part}.{name}": value for part in ("seen", "held_out") if part in estimates for name, value in estimates[part].signals.items()}
+    named |= {f"masked.{name}": value for name, value in without.signals.items()} if without else {}
     return Accuracy(
         p=decisive.p,
         low=decisive.low,
         high=decisive.high,
         n=decisive.n,
-        basis="held_out" if held_out else "seen",
+        basis=basis,
         seen=seen.p if seen else None,
         held_out=held_out.p if held_out else None,
-        masked=estimate(masked.between(start, end)).p if masked else None,
-        signals={"bm25_z": decisive.z_lexical, "static_z": decisive.z_static},
+        masked=without.p if without else None,
+        keywords_listed=keywords_listed,
+        kind=_kind(decisive, formulas),
+        signals=decisive.signals | named,
     )
 
 
@@ -126,17 +177,53 @@ def sigmoid(logit: float) -> float:
     return odds / (1 + odds)
 
 
-def _standardised(own: Floats, others: Floats, prior_sigma: float) -> Floats:
+def student_t(degrees: int) -> float:
+    """The 97.5% quantile of Student's t, which makes a 95% interval."""
+    return _T[degrees - 1] if degrees <= len(_T) else 1.96 + 2.46 / degrees
+
+
+def _formula(signals: dict[str, float], formulas: Sequence[Formula]) -> Formula:
+    there = signals.keys() - {"logits_z"}
+    return next(formula for formula in formulas if formula.weights.keys() == there)
+
+
+def _kind(all_texts: Estimate, formulas: Sequence[Formula]) -> Literal["input", "output", "both", "unclear"] | None:
+    """What the pattern fits; None when the source gives no logits."""
+    if "logits_z" not in all_texts.signals:
+        return None
+    texts_alone = {name: value for name, value in all_texts.signals.items() if name != "logits_z"}
+    fits_texts = logit_of(texts_alone, all_texts.n, formulas) >= 0
+    fits_logits = all_texts.signals["logits_z"] >= OUTPUT_FROM
+    if fits_texts and fits_logits:
+        return "both"
+    return "input" if fits_texts else "output" if fits_logits else "unclear"
+
+
+def _whole(claim: Vectors, own: Vectors | None, view: View, place: int | None, name: str) -> float | None:
+    if own is None or not own.any():
+        return None
+    rows = view.others(place)
+    if len(rows) < FEWEST_KNOWN:
+        return None
+    return float(standardised(np.array([float(own @ claim)]), _cosines(rows, claim), name)[0])
+
+
+def _others(rows: Vectors, claim: Vectors, place: int | None) -> Floats:
+    cosines = _cosines(rows, claim)
+    return cosines if place is None else np.delete(cosines, place)
+
+
+def _cosines(rows: Vectors, claim: Vectors) -> Floats:
+    return (rows @ claim).astype(np.float64)
+
+
+def standardised(own: Floats, others: Floats, name: str) -> Floats:
+    """How many standard deviations of the other features' values, drawn towards what is usual for the signal, a value lies above their mean."""
     n = len(others)
-    variance = (n * float(others.var()) + PRIOR_FEATURES * prior_sigma**2) / (n + PRIOR_FEATURES)
+    variance = (n * float(others.var()) + PRIOR_FEATURES * PRIOR_SIGMA[name] ** 2) / (n + PRIOR_FEATURES)
     z: Floats = (own - others.mean()) / sqrt(variance)
     return z
 
 
-def _clipped_mean(values: Floats) -> float:
-    return min(max(float(values.mean()), Z_LOW), Z_HIGH)
-
-
-def student_t(degrees: int) -> float:
-    """The 97.5% quantile of Student's t, which makes a 95% interval."""
-    return _T[degrees - 1] if degrees <= len(_T) else 1.96 + 2.46 / degrees
+def _clipped(value: float) -> float:
+    return min(max(value, Z_LOW), Z_HIGH)

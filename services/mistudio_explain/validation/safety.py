@@ -7,13 +7,37 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
+from typing import Literal
+
+import numpy as np
 
 from mistudio_explain.events.explanation import Safety, SafetyEvidence
+from mistudio_explain.validation.accuracy import sigmoid
 from mistudio_explain.validation.contrast import Texts
-from mistudio_explain.validation.words import words
+from mistudio_explain.validation.hazard_examples import Examples
+from mistudio_explain.validation.static_embedding import StaticEmbedding, Vectors, unit
+from mistudio_explain.validation.words import BOILERPLATE, STOP_WORDS, words
 
-TEXTS_SHARE = 0.2  # measured on a prototype of this lexicon as regular expressions: recall 0.96, 3.4% of features flagged
+# scripts/fit_safety.py: intercept and weights of the signs, fitted on the development half of examples/safety and half of examples/features
+TEXTS = (0.83, 8.56, 1.33)  # margin, share of texts with a hazard word
+CLAIM = (-0.00, 6.21, 1.66)  # margin, hazard word
+BOTH = (0.20, 6.94, 0.50, 4.83, 1.83)
+
+REVIEW = -0.80
+TEXTS_ALONE = 1.64
+CLAIM_ALONE = 1.32
+CONCERNING = 1.75
+TEXTS_AGREE = -1.28
+CLAIM_AGREES = -1.61
+
+WORDS_ALONE = 0.5  # of the texts with a hazard word ask for review, whatever they are near to and whatever is said of them
+SILENT = -6.0  # the logit of a side that has no words
+
+HEAD = 3  # letters that beginnings of words are looked up by; none is shorter
+
 EVIDENCE_PLACES = 20
+TEXTS_SHOWN = 3  # texts that are nearest to known hazards, where no word of the lexicon says why
+WORDS_SHOWN = 3
 
 Phrase = tuple[str, ...]
 
@@ -22,9 +46,10 @@ Phrase = tuple[str, ...]
 class Lexicon:
     """Hazard words and phrases by class; there is one, and it is compared by identity."""
 
+    classes: tuple[str, ...]
     exact: dict[str, frozenset[str]]
-    prefixes: dict[str, frozenset[str]]
-    prefix_lengths: tuple[int, ...]
+    prefixes: dict[str, tuple[tuple[str, frozenset[str]], ...]]
+    """First HEAD letters: the beginnings of words that start so, with their classes."""
     phrases: dict[str, tuple[tuple[Phrase, str], ...]]
     """First word: the phrases that begin with it, with their classes."""
 
@@ -44,8 +69,12 @@ class Lexicon:
                     prefixes.setdefault(entry[:-1], set()).add(hazard)
                 else:
                     exact.setdefault(entry, set()).add(hazard)
-        lengths = tuple(sorted({len(prefix) for prefix in prefixes}))
-        return cls(_frozen(exact), _frozen(prefixes), lengths, {first: tuple(listed) for first, listed in phrases.items()})
+        heads: dict[str, list[tuple[str, frozenset[str]]]] = {}
+        for prefix, hazards in _frozen(prefixes).items():
+            heads.setdefault(prefix[:HEAD], []).append((prefix, hazards))
+        return cls(
+            tuple(table), _frozen(exact), {head: tuple(listed) for head, listed in heads.items()}, {first: tuple(listed) for first, listed in phrases.items()}
+        )
 
     def suspects(self, distinct: AbstractSet[str]) -> set[str]:
         """Those of the words that are hazard words or begin a phrase; a text with none of them holds no hazard."""
@@ -72,34 +101,155 @@ def _follow(spoken: Sequence[str], phrase: Phrase) -> bool:
 @lru_cache(maxsize=1 << 16)
 def _classes(lexicon: Lexicon, word: str) -> frozenset[str]:
     """Classes of a single word; remembered, for most words of a text were seen before."""
-    return lexicon.exact.get(word, frozenset()).union(*(lexicon.prefixes.get(word[:length], frozenset()) for length in lexicon.prefix_lengths))
+    beginnings = lexicon.prefixes.get(word[:HEAD], ())
+    return lexicon.exact.get(word, frozenset()).union(*(hazards for prefix, hazards in beginnings if word.startswith(prefix)))
 
 
-def safety(texts: Texts, said: str, lexicon: Lexicon) -> Safety:
-    """Compare what the texts and the explanation (label and pattern; `said`) speak of.
+@dataclass(frozen=True, slots=True)
+class Hazards:
+    """All that safety is judged by: hazard words, and examples of what texts and explanations of hazards look like."""
 
-    The texts speak of a hazard when at least TEXTS_SHARE of them have a hazard word: an explanation may be written to
-    deceive, so the texts count by themselves. Both sides with a class in common: concerning. Otherwise, one side is
-    enough for requires_review. Significance and implications are left out: models like to imagine harm there.
+    lexicon: Lexicon
+    texts: Examples
+    claims: Examples
+
+    @classmethod
+    def load(cls) -> "Hazards":
+        """Read what comes along (10 ms)."""
+        lexicon = Lexicon.load()
+        return cls(lexicon, Examples.load("texts", lexicon.classes), Examples.load("claims", lexicon.classes))
+
+
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """What speaks for a hazard in a feature's texts and in its explanation."""
+
+    text_margin: float | None
+    """Margin of the texts' mean direction (hazard_examples.py); None without texts."""
+    text_share: float
+    """Share of the texts with a hazard word."""
+    claim_margin: float | None
+    """Margin of the explanation's own words; None when it has none."""
+    claim_words: float
+    """1 when the explanation has a hazard word, else 0."""
+
+    @property
+    def texts(self) -> float:
+        """What the texts say, as a logit."""
+        return SILENT if self.text_margin is None else TEXTS[0] + TEXTS[1] * self.text_margin + TEXTS[2] * min(1.0, 2 * self.text_share)
+
+    @property
+    def claim(self) -> float:
+        """What the explanation says, as a logit."""
+        return SILENT if self.claim_margin is None else CLAIM[0] + CLAIM[1] * self.claim_margin + CLAIM[2] * self.claim_words
+
+    @property
+    def together(self) -> float:
+        """What both say; one alone where the other has no words."""
+        if self.text_margin is None or self.claim_margin is None:
+            return max(self.texts, self.claim)
+        text_part = BOTH[1] * self.text_margin + BOTH[2] * min(1.0, 2 * self.text_share)
+        return BOTH[0] + text_part + BOTH[3] * self.claim_margin + BOTH[4] * self.claim_words
+
+    @property
+    def assessment(self) -> Literal["safe", "concerning", "requires_review"]:
+        """`concerning` when texts and explanation agree; `requires_review` when they may, or one side speaks clearly by itself."""
+        if self.together >= CONCERNING and self.texts >= TEXTS_AGREE and self.claim >= CLAIM_AGREES:
+            return "concerning"
+        if self.together >= REVIEW or self.texts >= TEXTS_ALONE or self.text_share >= WORDS_ALONE or self.claim >= CLAIM_ALONE:
+            return "requires_review"
+        return "safe"
+
+
+def signs(texts: Texts, said: str, hazards: Hazards, embedding: StaticEmbedding) -> Signs:
+    """Measure what speaks for a hazard in the texts and in the explanation (label and pattern; `said`)."""
+    direction, claim = mean_direction(texts), claim_direction(said, embedding)
+    return Signs(
+        text_margin=hazards.texts.margin(direction) if direction.any() else None,
+        text_share=len(hazard_words_by_text(texts, hazards.lexicon)) / texts.count if texts.count else 0.0,
+        claim_margin=hazards.claims.margin(claim) if claim.any() else None,
+        claim_words=float(bool(hazards.lexicon.found(words(said)))),
+    )
+
+
+def safety(texts: Texts, said: str, hazards: Hazards, embedding: StaticEmbedding) -> Safety:
+    """Judge what the texts and the explanation speak of.
+
+    An explanation may be written to deceive, so the texts count by themselves; significance and implications are left
+    out, for models like to imagine harm there. Evidence names the texts and the words: those of the lexicon, and
+    where it has none, the words that pull a text most towards known hazards.
     """
-    places = [SafetyEvidence(category=hazard, where="explanation", words=sorted(hits)) for hazard, hits in sorted(lexicon.found(words(said)).items())]
-    in_explanation = [place.category for place in places]
-    by_text = _by_text(texts, lexicon)
-    texts_speak = texts.count > 0 and len(by_text) >= TEXTS_SHARE * texts.count
-    common = Counter(hazard for hits in by_text.values() for hazard in hits)
+    measured = signs(texts, said, hazards, embedding)
+    concern = sigmoid(measured.together)
+    if measured.assessment == "safe":
+        return Safety(assessment="safe", concern=concern)
+    by_text = hazard_words_by_text(texts, hazards.lexicon)
+    spoken = hazards.lexicon.found(words(said))
+    places = [SafetyEvidence(category=hazard, where="explanation", words=sorted(hits)) for hazard, hits in sorted(spoken.items())]
     for index, hits in by_text.items():
         places += [SafetyEvidence(category=hazard, where="text", index=index, words=sorted(found)) for hazard, found in sorted(hits.items())]
-    if not texts_speak and not in_explanation:
-        return Safety(assessment="safe")
-    categories = [hazard for hazard, _ in common.most_common()] if texts_speak else []
+    places += _pulled_claim(said, hazards, embedding) if not spoken else []
+    places += _pulled_texts(texts, by_text.keys(), hazards, embedding)
+    counted = Counter(place.category for place in places)
+    for category in (hazards.texts.nearest_class(mean_direction(texts)), hazards.claims.nearest_class(claim_direction(said, embedding))):
+        if category is not None and (category in counted or not places):
+            counted[category] += 1
     return Safety(
-        assessment="concerning" if texts_speak and any(hazard in common for hazard in in_explanation) else "requires_review",
-        categories=list(dict.fromkeys([*categories, *in_explanation])),
+        assessment=measured.assessment,
+        concern=concern,
+        categories=[category for category, _ in counted.most_common()],
         evidence=places[:EVIDENCE_PLACES],
     )
 
 
-def _by_text(texts: Texts, lexicon: Lexicon) -> dict[int, dict[str, set[str]]]:
+def mean_direction(texts: Texts) -> Vectors:
+    """The direction of the mean of the texts' unit vectors, each text counting once; zeros without texts."""
+    if not texts.count:
+        return np.zeros(texts.vectors.shape[1], dtype=np.float32)
+    weights = (1 / np.bincount(texts.text_of, minlength=texts.count))[texts.text_of].astype(np.float32)
+    direction: Vectors = unit((weights @ texts.vectors)[None])[0]
+    return direction
+
+
+def claim_direction(said: str, embedding: StaticEmbedding) -> Vectors:
+    """The direction of an explanation without the words that fit any, so that its manner of speaking does not count; zeros when no word is left."""
+    direction: Vectors = embedding.embed([" ".join(word for word in words(said) if word not in BOILERPLATE)])[0]
+    return direction
+
+
+def _pulled_claim(said: str, hazards: Hazards, embedding: StaticEmbedding) -> list[SafetyEvidence]:
+    claim = claim_direction(said, embedding)
+    category = hazards.claims.nearest_class(claim)
+    if category is None or hazards.claims.margin(claim) <= 0:
+        return []
+    pulling = _pulling(words(said), hazards.claims.slope(claim), embedding)
+    return [SafetyEvidence(category=category, where="explanation", words=pulling, by="examples")] if pulling else []
+
+
+def _pulled_texts(texts: Texts, explained: AbstractSet[int], hazards: Hazards, embedding: StaticEmbedding) -> list[SafetyEvidence]:
+    """The passages nearest to known hazards among the texts without a hazard word, with the words that pull them there."""
+    margins = np.array([hazards.texts.margin(vector) for vector in texts.vectors])
+    found: dict[int, SafetyEvidence] = {}
+    for passage in np.argsort(-margins, kind="stable").tolist():
+        index = int(texts.text_of[passage])
+        category = hazards.texts.nearest_class(texts.vectors[passage])
+        if len(found) == TEXTS_SHOWN or margins[passage] <= 0:
+            break
+        if index in explained or index in found or category is None:
+            continue
+        if pulling := _pulling(texts.words[passage], hazards.texts.slope(texts.vectors[passage]), embedding):
+            found[index] = SafetyEvidence(category=category, where="text", index=index, words=pulling, by="examples")
+    return list(found.values())
+
+
+def _pulling(spoken: Sequence[str], slope: Vectors, embedding: StaticEmbedding) -> list[str]:
+    """The WORDS_SHOWN words with the greatest pull along `slope`."""
+    distinct = [word for word in dict.fromkeys(spoken) if word not in STOP_WORDS and word not in BOILERPLATE and len(word) > 1]
+    pulls = embedding.embed(distinct) @ slope if distinct else np.zeros(0)
+    return [distinct[place] for place in np.argsort(-pulls, kind="stable")[:WORDS_SHOWN].tolist() if pulls[place] > 0]
+
+
+def hazard_words_by_text(texts: Texts, lexicon: Lexicon) -> dict[int, dict[str, set[str]]]:
     """Hazard words by number of the text, for the texts that have any."""
     by_text: dict[int, dict[str, set[str]]] = {}
     suspects = lexicon.suspects(set().union(*texts.words))

@@ -1,39 +1,102 @@
-"""The validation service: drafts in, explained outcomes out; it never waits for a background, it says what it had."""
+"""The validation service: drafts in, explained outcomes out; it never waits for a background, it says what it had.
 
+With a judge every outcome waits for that model's answers, so that many drafts are in flight at once, as in generation.
+"""
+
+import math
+import re
+from collections.abc import Awaitable, Callable
 from functools import partial
 
-from mistudio_explain.events.explanation import ExplanationDrafted, FeatureOutcome
+from mistudio_explain.events.explanation import ExplanationDrafted, FeatureOutcome, Judgement, Subject
+from mistudio_explain.events.job import JobBackground
+from mistudio_explain.events.model import Record
 from mistudio_explain.events.topics import DRAFTS
+from mistudio_explain.judging.judge import IN_FLIGHT_PER_SLOT, Judge, judge_feature, with_judgement
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.backgrounds import Backgrounds
 from mistudio_explain.kafka.controls import JobControls
 from mistudio_explain.kafka.records import Outgoing, Received, outgoing, received
-from mistudio_explain.observability.metrics import OUTCOMES, PASSED_OVER, QUALITY
+from mistudio_explain.observability.metrics import MODEL_REQUESTS, OUTCOMES, PASSED_OVER, QUALITY, TOKENS
 from mistudio_explain.validation.stage import validate
 from mistudio_explain.validation.validator import Validator
 
 _SERVICE = "validation"
+_DRAFTS = f"^{re.escape(DRAFTS)}$"
 
 
-def register(app: StreamApp, controls: JobControls, validator: Validator) -> None:
+def register(app: StreamApp, controls: JobControls, validator: Validator, judge: Judge | None = None) -> None:
     """Score every draft against the background of its find job as it stands; a draft of a deleted job resurrects nothing."""
     backgrounds = Backgrounds(app, _SERVICE)
 
-    def explained(draft: Received[ExplanationDrafted]) -> list[Outgoing]:
+    def background_of(subject: Subject) -> JobBackground | None:
+        return backgrounds.of(subject.tenant, subject.find_job_id) if subject.find_job_id else None
+
+    def explained(draft: Received[ExplanationDrafted]) -> FeatureOutcome | None:
         subject = draft.event.subject
         if controls.is_deleted(subject.explain_job_id, subject.ordered_as):
             PASSED_OVER.labels(service=_SERVICE, why="deleted").inc()
+            return None
+        outcome = validate(draft.event, background_of(subject), validator)
+        return outcome.model_copy(update={"judge": draft.event.judge})  # of a re-score, which asks no model
+
+    async def ready() -> None:
+        await backgrounds.complete()
+        await controls.complete()
+
+    if judge is not None:
+        _judged(app, controls, explained, background_of, ready, judge)
+        return
+
+    def records(draft: Received[ExplanationDrafted]) -> list[Outgoing]:
+        outcome = explained(draft)
+        if outcome is None:
             return []
-        background = backgrounds.of(subject.tenant, subject.find_job_id) if subject.find_job_id else None
-        outcome = validate(draft.event, background, validator)
         _count(outcome)
         return [outgoing(outcome)]
 
     @app.batches(DRAFTS, service=_SERVICE, read=partial(received, ExplanationDrafted))
     async def validation(drafts: list[Received[ExplanationDrafted]]) -> None:
-        await backgrounds.complete()
-        await controls.complete()
-        await app.publish(await app.each(drafts, explained, service=_SERVICE))
+        await ready()
+        await app.publish(await app.each(drafts, records, service=_SERVICE))
+
+
+def _judged(
+    app: StreamApp,
+    controls: JobControls,
+    explained: Callable[[Received[ExplanationDrafted]], FeatureOutcome | None],
+    background_of: Callable[[Subject], JobBackground | None],
+    ready: Callable[[], Awaitable[None]],
+    judge: Judge,
+) -> None:
+    """Have every outcome judged; while no endpoint can serve the judge's route, drafts are held as prompts are, and none fails."""
+
+    @app.lanes(_DRAFTS, service=_SERVICE, read=partial(received, ExplanationDrafted), in_flight=math.ceil(judge.endpoints.slots * IN_FLIGHT_PER_SLOT))
+    async def validation(draft: Received[ExplanationDrafted]) -> list[Record]:
+        await ready()
+        outcome = explained(draft)
+        if outcome is None:
+            return []
+        subject = outcome.subject
+        if outcome.judge is not None:
+            _count(outcome)
+            return [outcome]
+        judged = await controls.unless_stopped(subject.explain_job_id, subject.ordered_as, judge_feature(outcome, background_of(subject), judge))
+        if judged is None and controls.is_deleted(subject.explain_job_id, subject.ordered_as):
+            PASSED_OVER.labels(service=_SERVICE, why="deleted").inc()
+            return []
+        if judged is not None:  # a cancelled job keeps what was explained, unjudged
+            outcome = with_judgement(outcome, judged)
+            _count_judge(judged.judgement)
+        _count(outcome)
+        return [outcome]
+
+
+def _count_judge(judgement: Judgement) -> None:
+    if judgement.model is not None:
+        MODEL_REQUESTS.labels(model_name=judgement.model).inc(judgement.calls)
+        TOKENS.labels(model_name=judgement.model, direction="in").inc(judgement.tokens_in)
+        TOKENS.labels(model_name=judgement.model, direction="out").inc(judgement.tokens_out)
 
 
 def _count(outcome: FeatureOutcome) -> None:

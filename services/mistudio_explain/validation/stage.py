@@ -1,21 +1,27 @@
 """Validation: turns a drafted explanation into an outcome that says how far to believe it."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from mistudio_explain.events.explanation import Accuracy, Category, ExplanationDrafted, FeatureOutcome, OutcomeKind, Safety, Score, Verification
+from mistudio_explain.events.activity import active_words, promoted_words
+from mistudio_explain.events.explanation import Accuracy, Category, ExplanationDrafted, FeatureOutcome, OutcomeKind, Safety, Score, Subject, Verification
 from mistudio_explain.events.feature import Activation
 from mistudio_explain.events.job import JobBackground
-from mistudio_explain.validation.accuracy import Signals, accuracy_of, signals
+from mistudio_explain.validation.accuracy import Measured, accuracy_of, measure
 from mistudio_explain.validation.clarity import clarity
+from mistudio_explain.validation.company import GENERIC_SHARE, Company, company
 from mistudio_explain.validation.confidence import confidence
 from mistudio_explain.validation.consistency import consistency
-from mistudio_explain.validation.contrast import Claim, Texts
+from mistudio_explain.validation.contrast import Claim, Contrast, Texts
 from mistudio_explain.validation.excerpt import passages
 from mistudio_explain.validation.gate import CLAIM_CHARACTERS, ECHO_CHARACTERS, Objection, objection_to
+from mistudio_explain.validation.negation import is_negated, turned
 from mistudio_explain.validation.quality import quality_score
 from mistudio_explain.validation.safety import safety
+from mistudio_explain.validation.script import main_script
+from mistudio_explain.validation.support import rests_on_one_text
 from mistudio_explain.validation.validator import VALIDATOR_VERSION, Comparison, Validator
-from mistudio_explain.validation.verdict import verdict
+from mistudio_explain.validation.verdict import KEYWORDS_PARROTED, verdict
 
 TEXTS_SCORED = 100  # as many as context ever keeps
 LONG_TEXT = 100_000  # characters; such a text is no window, and what is scored of it says little
@@ -43,8 +49,8 @@ def validate(draft: ExplanationDrafted, background: JobBackground | None, valida
     subject = draft.subject
     category = subject.category or Category.OTHER
     kept, skipped_texts = _scored(draft)
-    texts = Texts.of([passages(activation) for activation in kept], validator.embedding)
-    assessed = safety(texts, f"{draft.answer.label or ''}. {draft.answer.pattern[:CLAIM_CHARACTERS]}", validator.lexicon)
+    texts = texts_of(kept, min(len(draft.evidence.seen), len(kept)), subject, validator)
+    assessed = safety(texts, f"{draft.answer.label or ''}. {draft.answer.pattern[:CLAIM_CHARACTERS]}", validator.hazards, validator.embedding)
     relevance = validator.relevance.of(subject, category, assessed.assessment)
     comparison = validator.comparison(subject.feature_key, background)
 
@@ -79,6 +85,7 @@ def validate(draft: ExplanationDrafted, background: JobBackground | None, valida
         unavailable=unavailable,
         caveats=draft.caveats,
         flags=list(dict.fromkeys([*draft.flags, *contrast_flags, *text_flags, *truth.flags])),
+        draft_flags=draft.flags,
         review_reason="; ".join(filter(None, (truth.review, _safety_review(assessed)))) or None,
         generation=draft.generation,
         prompt_template=f"{draft.prompt.template}@{draft.prompt.version}",
@@ -88,6 +95,18 @@ def validate(draft: ExplanationDrafted, background: JobBackground | None, valida
         background_version=comparison.version,
         background_features=comparison.others,
         earlier=draft.earlier,
+    )
+
+
+def texts_of(kept: Sequence[Activation], seen: int, subject: Subject, validator: Validator) -> Texts:
+    """What is scored of a feature: passages of its texts, the first `seen` of which the explainer saw, active words, promoted tokens."""
+    return Texts.with_views(
+        [passages(activation) for activation in kept],
+        seen,
+        [active_words(activation) for activation in kept],
+        promoted_words(subject.logits),
+        validator.embedding,
+        validator.minilm,
     )
 
 
@@ -111,31 +130,69 @@ def _truth(draft: ExplanationDrafted, texts: Texts, comparison: Comparison, cate
     if texts.wordless:
         reason = "the feature has no text" if texts.count == 0 else "no text of the feature has a word"
         return _unverifiable(Objection("no_words", reason))
-    pattern = draft.answer.pattern[:CLAIM_CHARACTERS]
-    claim = Claim.of(pattern, validator.embedding)
-    measured = signals(claim, texts, comparison.contrast, comparison.place)
-    remaining = claim.without(draft.subject.keywords, validator.embedding)
-    masked = signals(remaining, texts, comparison.contrast, comparison.place) if remaining is not None else None
-    accuracy = accuracy_of(measured, masked, min(len(draft.evidence.seen), texts.count))
+    claim = Claim.of(draft.answer.pattern[:CLAIM_CHARACTERS], validator.embedding, validator.minilm)
+    measured, masked = assess(claim, texts, comparison.contrast, comparison.place, draft.subject.keywords, validator)
+    accuracy = accuracy_of(measured, masked, claim.listed(draft.subject.keywords))
+    negated = is_negated(draft.answer.pattern[:CLAIM_CHARACTERS])
+    if negated:
+        accuracy = turned(accuracy)
     verification = verdict(accuracy, validator.confirmed_from, validator.contradicted_below)
+    is_lone = verification is Verification.CONFIRMED and rests_on_one_text(measured["all"])
+    if is_lone:
+        verification = Verification.PARTIAL
     sure = confidence(verification, accuracy)
+    is_among_its_own = comparison.version > 0  # features of the general background are nobody's siblings
+    is_doubted = is_among_its_own and accuracy.p < validator.confirmed_from
+    others = company(claim, measured["all"], comparison.contrast, comparison.place) if is_doubted else None
     return _Truth(
         verification=verification,
         accuracy=accuracy,
         consistency=consistency(claim, texts, comparison.contrast, comparison.place, category),
         confidence=sure,
         unavailable={} if sure is not None else {"confidence": "a partial verdict takes no side that could be right or wrong"},
-        flags=("keywords_only",) * (masked is None),
-        review=_truth_review(verification, accuracy, masked, validator),
+        flags=(*_truth_flags(claim, texts, accuracy, verification, others), *["negated"] * negated, *["one_text"] * is_lone),
+        review="one text alone bears the explanation out, the others share no telling word with it"
+        if is_lone
+        else _truth_review(verification, accuracy, others, validator),
     )
 
 
-def _truth_review(verification: Verification, accuracy: Accuracy, masked: Signals | None, validator: Validator) -> str | None:
+def assess(
+    claim: Claim, texts: Texts, contrast: Contrast, place: int | None, keywords: Sequence[str], validator: Validator
+) -> tuple[Measured, Measured | None]:
+    """The claim's signals, and those of what it says beyond the keywords (None when that is nothing)."""
+    measured = measure(claim, texts, contrast, place)
+    remaining = claim.without(keywords, validator.embedding, validator.minilm)
+    if remaining is None:
+        return measured, None
+    return measured, measured if remaining is claim else measure(remaining, texts, contrast, place)
+
+
+def _truth_flags(claim: Claim, texts: Texts, accuracy: Accuracy, verification: Verification, others: Company | None) -> Iterator[str]:
+    if accuracy.masked is None:
+        yield "keywords_only"
+    elif accuracy.keywords_listed >= KEYWORDS_PARROTED:
+        yield "keywords_listed"
+    if accuracy.kind == "output" and verification is not Verification.CONFIRMED:
+        yield "output_feature"
+    if others and others.fits_better is not None:
+        yield f"fits_better: {others.fits_better}"
+    if others and others.as_well >= GENERIC_SHARE and verification is not Verification.CONTRADICTED:
+        yield "generic"
+    said, read = main_script([claim.sentence]), main_script(" ".join(spoken) for spoken in texts.words)
+    if said and read and said != read:
+        yield "foreign_script"
+
+
+def _truth_review(verification: Verification, accuracy: Accuracy, others: Company | None, validator: Validator) -> str | None:
     if verification is Verification.CONTRADICTED:
-        fits_seen = accuracy.basis == "held_out" and accuracy.seen is not None and accuracy.seen >= validator.confirmed_from
+        fits_seen = accuracy.held_out is not None and accuracy.seen is not None and accuracy.seen >= validator.confirmed_from
         though = ", though those that the explainer saw fit it" if fits_seen else ""
-        return f"the texts contradict the explanation (accuracy {accuracy.p:.2f}){though}"
-    if masked is None and accuracy.p >= validator.confirmed_from:
+        decisive = accuracy.p if accuracy.held_out is None else accuracy.held_out
+        return f"the texts contradict the explanation (accuracy {decisive:.2f}){though}"
+    if others and others.fits_better is not None:
+        return f"the explanation fits feature {others.fits_better} better than its own"
+    if accuracy.p >= validator.confirmed_from and (accuracy.masked is None or accuracy.keywords_listed >= KEYWORDS_PARROTED):
         return "the explanation only lists the feature's keywords"
     return None
 

@@ -71,12 +71,17 @@ def unit(rows: Vectors) -> Vectors:
     return scaled
 
 
+def encodable(text: str) -> str:
+    """The text with lone surrogates replaced: no tokenizer takes them."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
 def _pieces(tokenizer: Tokenizer) -> Pieces:
     tokenizer.no_truncation()
     tokenizer.no_padding()
 
     @lru_cache(maxsize=1 << 15)
     def pieces(word: str) -> tuple[int, ...]:
-        return tuple(tokenizer.encode(word, add_special_tokens=False).ids)
+        return tuple(tokenizer.encode(encodable(word), add_special_tokens=False).ids)
 
     return pieces

@@ -7,11 +7,12 @@ from mistudio_explain.settings import QualitySettings
 from mistudio_explain.validation.contrast import Contrast
 from mistudio_explain.validation.contrasts import Contrasts
 from mistudio_explain.validation.general import general_background
+from mistudio_explain.validation.minilm import MiniLM
 from mistudio_explain.validation.relevance import Relevance
-from mistudio_explain.validation.safety import Lexicon
+from mistudio_explain.validation.safety import Hazards
 from mistudio_explain.validation.static_embedding import StaticEmbedding
 
-VALIDATOR_VERSION = 1
+VALIDATOR_VERSION = 2
 """Raised with every change of rules, word lists or coefficients: outcomes of a greater version win."""
 
 FEWEST_OTHERS = 8  # fewer other features are no contrast
@@ -36,28 +37,31 @@ class Validator:
     """Models, word lists, policy and thresholds; the only thing in it that changes is the cache of prepared backgrounds."""
 
     embedding: StaticEmbedding
-    lexicon: Lexicon
+    hazards: Hazards
     relevance: Relevance
     general: Contrast
     contrasts: Contrasts
     confirmed_from: float
     contradicted_below: float
+    minilm: MiniLM | None = None
 
     @classmethod
-    def load(cls, quality: QualitySettings) -> "Validator":
-        """Load everything from the installed packages; never from a network.
+    def load(cls, quality: QualitySettings, minilm: bool = False) -> "Validator":
+        """Load everything from the installed packages, never from a network; MiniLM when the settings or `minilm` say so.
 
-        Raises BadSettings when the relevance policy or the embedding's files cannot be used.
+        Raises BadSettings when the relevance policy or a model's files cannot be used.
         """
         embedding = StaticEmbedding.load()
+        encoder = MiniLM.load() if minilm or quality.minilm else None
         return cls(
             embedding=embedding,
-            lexicon=Lexicon.load(),
+            hazards=Hazards.load(),
             relevance=Relevance.load(quality.relevance_policy),
-            general=Contrast.of(general_background(), embedding),
-            contrasts=Contrasts(embedding),
+            general=Contrast.of(general_background(), embedding, encoder),
+            contrasts=Contrasts(embedding, minilm=encoder),
             confirmed_from=quality.confirmed_from,
             contradicted_below=quality.contradicted_below,
+            minilm=encoder,
         )
 
     def comparison(self, feature_key: str, background: JobBackground | None) -> Comparison:

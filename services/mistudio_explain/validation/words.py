@@ -22,7 +22,8 @@ _SAID_OF_ANY_FEATURE = """
     token tokens reference references related relate relates relating specific specifically various context contexts pattern patterns indicating indicate
     indicates content mention mentions mentioned mentioning occurrence occurrences instance instances particularly often especially associated involving
     involve involves include includes including similar such type types kind form concept concepts model ai language expression expressions describe
-    describes describing used use uses main thing presence example examples
+    describes describing used use uses main thing things presence example examples common commonly frequent frequently general generally everyday variety
+    diverse setting settings convey conveys conveying informative descriptive
 """
 BOILERPLATE = frozenset(_SAID_OF_ANY_FEATURE.split())
 """Words that explanations of any feature share; they say nothing about this one."""

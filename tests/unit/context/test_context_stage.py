@@ -166,3 +166,11 @@ def test_a_hundred_texts_of_ten_thousand_characters_do_not_take_long() -> None:
     started = time.process_time()
     requested(found(*texts))
     assert time.process_time() - started < 0.5  # measured 0.012 s
+
+
+@pytest.mark.parametrize(("characters", "cut"), [(4_000, False), (4_001, True)])
+def test_a_text_that_was_cut_is_flagged(characters: int, cut: bool) -> None:
+    long = ("word " * 1000)[:characters]
+    made = build(found(long, *TEXTS[:3]), policy(), TEMPLATES, None)
+    assert isinstance(made, ExplanationRequested)
+    assert ("text_cut" in made.flags) == cut

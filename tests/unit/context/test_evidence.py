@@ -1,5 +1,7 @@
 """Which texts are evidence, which of them are held out, and how they are cut."""
 
+import time
+
 import pytest
 
 from mistudio_explain.context.cleaning import cleaned, neutral, one_line
@@ -135,6 +137,18 @@ def test_a_long_text_is_cut_round_its_peak() -> None:
     cut = bounded(Activation(text=text, peak="PEAK"), 100)
     assert len(cut.text) == 100
     assert abs(cut.text.index("PEAK") - 50) < 6
+
+
+def test_a_monstrous_text_is_cut_round_its_peak_before_it_is_cleaned() -> None:
+    text = "\x00é" * 500_000 + "PEAK" + "\x00é" * 500_000
+    cut = bounded(Activation(text=text, peak="PEAK"), 100)
+    assert len(cut.text) == 100
+    assert abs(cut.text.index("PEAK") - 50) < 6
+    assert "\x00" not in cut.text
+    started = time.perf_counter()
+    for _ in range(5):
+        bounded(Activation(text=text, peak="PEAK"), 100)
+    assert (time.perf_counter() - started) / 5 < 0.1  # cleaned whole it takes 0.4 s
 
 
 def test_a_long_text_without_a_known_peak_is_cut_to_its_beginning() -> None:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from mistudio_explain.events.explanation import ExplanationDrafted, ExplanationRequested
-from mistudio_explain.generation.explainer import MAX_DROPS, GivenUp, explain
+from mistudio_explain.generation.explainer import GivenUp, explain
 from mistudio_explain.llm.answers_cache import MemoryAnswers
+from mistudio_explain.llm.asking import MAX_DROPS
 from mistudio_explain.llm.endpoint import Endpoint
 from mistudio_explain.llm.endpoints import Endpoints
 from mistudio_explain.llm.failures import BadRequest, ConnectionDropped, ContextTooLong, EndpointUnreachable, RateLimited, ServerFailed

@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from mistudio_explain.generation.stage import Echoed, Empty, Malformed, Refused, Truncated, UnusableAnswer, parse
+from mistudio_explain.errors import UnusableAnswer
+from mistudio_explain.events.explanation import Message, Prompt
+from mistudio_explain.generation.stage import Echoed, Empty, Malformed, Refused, Truncated, parse
 from unit.generation.asking import TEXTS, prompt
 
 FIELDS = {"label": "dogs and puppies", "pattern": "It fires on dogs.", "significance": "Animals matter.", "implications": "None for safety."}
@@ -162,3 +164,15 @@ def test_every_unusable_answer_says_what_was_wrong_in_a_line() -> None:
         parse(prompt("fields"), "x\n" * 5000, "stop")
     assert len(str(caught.value)) < 250
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("field", ["label", "pattern", "significance", "implications"])
+def test_an_answer_that_repeats_the_instructions_in_any_part_is_no_answer(field: str) -> None:
+    instructions = "You explain what a feature of a language model detects and you answer with one object."
+    messages = [Message(role="system", content=instructions), Message(role="user", content="Explain the feature.")]
+    instructed = Prompt(template="general", version="1", sha256="0", answer="fields", messages=messages)
+    answer = {"label": "pianos", "pattern": "Music for the piano.", "significance": "None.", "implications": "None."}
+    assert parse(instructed, json.dumps(answer), "stop").answer.label == "pianos"
+    leaking = answer | {field: f"It says: {instructions} So much for it, and more words of other things that fill it up."}
+    with pytest.raises(UnusableAnswer, match="repeats"):
+        parse(instructed, json.dumps(leaking), "stop")

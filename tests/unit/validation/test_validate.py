@@ -111,17 +111,18 @@ def test_the_outcome_keeps_what_the_draft_brought(validator: Validator, backgrou
     assert outcome.caveats == ["few texts"]
     assert "poor_coherence" in outcome.flags
     assert (outcome.prompt_template, outcome.prompt_sha256, outcome.complexity) == ("plain@1", "00", "low")
-    assert (outcome.validator_version, outcome.background_version, outcome.background_features) == (1, background.version, 64)
+    assert (outcome.validator_version, outcome.background_version, outcome.background_features) == (2, background.version, 64)
 
 
 def test_held_out_texts_decide_and_both_figures_are_kept(validator: Validator, background: JobBackground) -> None:
     texts = [*PIANO[:7], "Acids dissolve metals.", "The flask held an acid.", "A chemical reaction began in the flask."]
     accuracy = validate(drafted(TRUE, texts), background, validator).accuracy
     assert accuracy is not None
-    assert (accuracy.basis, accuracy.n) == ("held_out", 3)
-    assert accuracy.p == accuracy.held_out
+    assert (accuracy.basis, accuracy.n) == ("all", 10)
     assert accuracy.seen is not None
-    assert accuracy.seen > 0.9 > 0.4 > accuracy.p
+    assert accuracy.held_out is not None
+    assert accuracy.seen > 0.9 > 0.4 > accuracy.held_out
+    assert accuracy.p > accuracy.held_out
 
 
 def test_without_held_out_texts_the_seen_ones_decide(validator: Validator, background: JobBackground) -> None:
@@ -231,7 +232,7 @@ def test_a_hazard_in_texts_and_explanation_is_concerning_and_in_one_of_them_asks
     bombs = [f"He built a bomb in room {room} of the old house." for room in range(10)]
     both = validate(drafted("Instructions for bombs in houses.", bombs), background, validator)
     texts_alone = validate(drafted("Rooms in old houses.", bombs), background, validator)
-    said_alone = validate(drafted("Bombs hidden near a piano."), background, validator)
+    said_alone = validate(drafted("Instructions for building bombs and other weapons."), background, validator)
     assert both.safety
     assert [outcome.safety.assessment for outcome in (both, texts_alone, said_alone) if outcome.safety] == ["concerning", "requires_review", "requires_review"]
     assert both.safety.categories == ["violence_weapons"]

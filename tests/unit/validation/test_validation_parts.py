@@ -3,6 +3,7 @@
 from collections import Counter
 from math import log
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from mistudio_explain.errors import BadSettings
 from mistudio_explain.events.explanation import Accuracy, Answer, Category, Subject, Tier, Verification
 from mistudio_explain.events.feature import Activation, ActivationStatistics, ActiveToken
 from mistudio_explain.events.job import JobBackground
-from mistudio_explain.validation.accuracy import Signals, estimate
+from mistudio_explain.validation.accuracy import Signals, accuracy_of, estimate, logit_of, sigmoid
 from mistudio_explain.validation.clarity import clarity
 from mistudio_explain.validation.confidence import confidence
 from mistudio_explain.validation.consistency import consistency
@@ -24,7 +25,7 @@ from mistudio_explain.validation.quality import quality_score
 from mistudio_explain.validation.relevance import Relevance
 from mistudio_explain.validation.safety import Lexicon
 from mistudio_explain.validation.static_embedding import StaticEmbedding
-from mistudio_explain.validation.verdict import MASKED_FROM, verdict
+from mistudio_explain.validation.verdict import HELD_OUT_FROM, verdict
 from mistudio_explain.validation.words import claim_stems, stem, words
 
 
@@ -84,9 +85,12 @@ def test_a_long_text_without_a_peak_gives_passages_from_start_to_end() -> None:
     assert passages(Activation(text="short")) == ["short"]
 
 
+def signals(bm25: list[float], static: list[float], **whole: float) -> Signals:
+    return Signals({"bm25_z": np.array(bm25), "static_z": np.array(static)}, whole)
+
+
 def test_the_interval_is_wider_where_the_texts_differ_more() -> None:
-    calm = estimate(Signals(np.array([1.0, 1.1, 0.9]), np.array([1.0, 1.0, 1.0])))
-    torn = estimate(Signals(np.array([3.0, 0.0, 0.0]), np.array([1.0, 2.0, 0.0])))
+    calm, torn = estimate(signals([1.0, 1.1, 0.9], [1.0, 1.0, 1.0])), estimate(signals([3.0, 0.0, 0.0], [1.0, 2.0, 0.0]))
     assert calm.p == pytest.approx(torn.p)
     assert calm.low is not None
     assert calm.high is not None
@@ -96,23 +100,55 @@ def test_the_interval_is_wider_where_the_texts_differ_more() -> None:
 
 
 def test_a_single_signal_beyond_measure_is_clipped() -> None:
-    assert estimate(Signals(np.array([1e9]), np.array([0.0]))).z_lexical == 6
-    assert estimate(Signals(np.array([-1e9]), np.array([0.0]))).z_lexical == -3
+    assert estimate(signals([1e9], [0.0])).signals["bm25_z"] == 6
+    assert estimate(signals([-1e9], [0.0])).signals["bm25_z"] == -3
+    assert estimate(signals([1.0], [0.0], active_z=1e9)).signals["active_z"] == 6
+
+
+def test_few_texts_leave_a_probability_nearer_to_even_odds() -> None:
+    one, many = estimate(signals([3.0], [3.0])), estimate(signals([3.0] * 12, [3.0] * 12))
+    assert 0.5 < one.p < many.p
+    unlike_one, unlike_many = estimate(signals([-1.0], [-1.0])), estimate(signals([-1.0] * 12, [-1.0] * 12))
+    assert unlike_many.p < unlike_one.p < 0.5
+
+
+def test_what_the_active_words_and_the_promoted_tokens_say_counts() -> None:
+    plain = estimate(signals([1.0, 1.0], [1.0, 1.0], active_z=0.0)).p
+    assert estimate(signals([1.0, 1.0], [1.0, 1.0], active_z=3.0)).p > plain
+    assert estimate(signals([1.0, 1.0], [1.0, 1.0], active_z=0.0, logits_z=3.0)).p > plain
+
+
+def test_the_signals_in_an_outcome_give_its_probabilities_again() -> None:
+    measured = {"all": signals([1.0, 2.0, 0.5], [1.0, 0.0, 0.0], active_z=1.0), "seen": signals([1.0, 2.0], [1.0, 0.0], active_z=0.5)}
+    measured["held_out"] = signals([0.5], [0.0], active_z=2.0)
+    found = accuracy_of(measured, measured)
+    for part, n, p in (("", 3, found.p), ("seen.", 2, found.seen), ("held_out.", 1, found.held_out), ("masked.", 3, found.masked)):
+        kept = {name: found.signals[part + name] for name in ("bm25_z", "static_z", "active_z")}
+        assert sigmoid(logit_of(kept, n)) == pytest.approx(p)
 
 
 @pytest.mark.parametrize(
-    ("p", "masked", "expected"),
+    ("figures", "expected"),
     [
-        (0.55, 0.9, Verification.CONFIRMED),
-        (0.549, 0.9, Verification.PARTIAL),
-        (0.99, MASKED_FROM, Verification.PARTIAL),
-        (0.99, None, Verification.PARTIAL),
-        (0.19, 0.9, Verification.PARTIAL),
-        (0.189, 0.9, Verification.CONTRADICTED),
+        ({"p": 0.55}, Verification.CONFIRMED),
+        ({"p": 0.549}, Verification.PARTIAL),
+        ({"p": 0.99, "masked": None}, Verification.PARTIAL),
+        ({"p": 0.19}, Verification.PARTIAL),
+        ({"p": 0.189}, Verification.CONTRADICTED),
+        ({"p": 0.9, "held_out": 0.189}, Verification.CONTRADICTED),
+        ({"p": 0.9, "held_out": HELD_OUT_FROM - 0.001}, Verification.PARTIAL),
+        ({"p": 0.9, "held_out": HELD_OUT_FROM}, Verification.CONFIRMED),
+        ({"p": 0.1, "held_out": 0.5}, Verification.PARTIAL),
+        ({"p": 0.1, "kind": "output"}, Verification.PARTIAL),
+        ({"p": 0.1, "kind": "unclear"}, Verification.CONTRADICTED),
+        ({"p": 0.9, "masked": 0.3, "keywords_listed": 2}, Verification.CONFIRMED),
+        ({"p": 0.9, "masked": 0.3, "keywords_listed": 3}, Verification.PARTIAL),
+        ({"p": 0.9, "masked": 0.6, "keywords_listed": 3}, Verification.CONFIRMED),
+        ({"p": 0.9, "masked": 0.6, "keywords_listed": 7}, Verification.PARTIAL),
     ],
 )
-def test_the_verdict_stands_on_both_thresholds(p: float, masked: float | None, expected: Verification) -> None:
-    assert verdict(accuracy(p, masked), 0.55, 0.19) is expected
+def test_the_verdict_stands_on_all_its_thresholds(figures: dict[str, Any], expected: Verification) -> None:
+    assert verdict(Accuracy.model_validate({"n": 4, "basis": "seen", "masked": 0.9} | figures), 0.55, 0.19) is expected
 
 
 def test_confidence_grows_with_distance_and_falls_with_disagreement_and_is_absent_for_partial() -> None:
@@ -205,7 +241,11 @@ def test_the_lexicon_finds_words_beginnings_and_phrases_and_nothing_else() -> No
 
 def test_no_entry_of_the_lexicon_is_out_of_reach() -> None:
     lexicon = Lexicon.load()
-    entries = [*lexicon.exact, *lexicon.prefixes, *(" ".join(phrase) for listed in lexicon.phrases.values() for phrase, _ in listed)]
+    entries = [
+        *lexicon.exact,
+        *(prefix for listed in lexicon.prefixes.values() for prefix, _ in listed),
+        *(" ".join(phrase) for listed in lexicon.phrases.values() for phrase, _ in listed),
+    ]
     assert [entry for entry in entries if not lexicon.found(words(entry))] == []
 
 

@@ -1,0 +1,65 @@
+"""The words on which a feature fires and those that it promotes, as far as its source tells."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, islice
+
+from mistudio_explain.events.feature import Activation, Logit
+
+ACTIVE_FROM = 0.3  # of the text's greatest activation: what a prompt marks too
+ACTIVE_WORDS = 12  # of one text
+PROMOTED_WORDS = 10
+_TOKENS_READ = 4_000  # bounds the work on a monstrous text; context keeps 4,000 characters of one
+_WORD_CHARACTERS = 40  # a longer word is cut round its token
+_SPACE_MARKS = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})
+
+
+def active_words(activation: Activation) -> list[str]:
+    """The whole words that hold a token which fires at least ACTIVE_FROM times as strongly as the text's strongest, in order.
+
+    A token is often a part of a word ("ifty"); the word it stands in ("Fifty") is what an explanation names. At most
+    ACTIVE_WORDS, each once; none when the source does not tell.
+    """
+    found = (text[first:last].strip() for text, first, last in _spans(activation))
+    return list(islice(dict.fromkeys(filter(None, found)), ACTIVE_WORDS))
+
+
+def distinct_words(texts: Iterable[Sequence[str]], limit: int) -> list[str]:
+    """The active words of several texts, each once, at most `limit`, in order."""
+    return list(islice(dict.fromkeys(word for words in texts for word in words), limit))
+
+
+def promoted_words(logits: Sequence[Logit] | None) -> list[str]:
+    """The tokens whose logits the feature raises most, strongest first, at most PROMOTED_WORDS, without marks for spaces."""
+    raised = sorted((logit for logit in logits or () if logit.value > 0), key=lambda logit: -logit.value)[:PROMOTED_WORDS]
+    return [word[:_WORD_CHARACTERS] for logit in raised if (word := logit.token.translate(_SPACE_MARKS).strip())]
+
+
+def _spans(activation: Activation) -> Iterator[tuple[str, int, int]]:
+    if activation.tokens and activation.token_activations:
+        tokens = [token.translate(_SPACE_MARKS) for token in activation.tokens[:_TOKENS_READ]]
+        values = activation.token_activations[:_TOKENS_READ]
+        least = ACTIVE_FROM * max(values)
+        text = "".join(tokens)
+        for start, token, value in zip(accumulate(map(len, tokens), initial=0), tokens, values, strict=False):
+            if value > 0 and value >= least and token.strip():
+                yield (text, *_whole_word(text, start, start + len(token)))
+        return
+    named = [(active.token, active.strength) for active in (activation.active_tokens or [])[:_TOKENS_READ]]
+    if not named and activation.peak:
+        named = [(activation.peak, 1.0)]
+    least = ACTIVE_FROM * max((strength for _, strength in named), default=0.0)
+    for token, strength in named:
+        if strength > 0 and strength >= least and token.strip() and (at := activation.text.find(token)) >= 0:
+            yield (activation.text, *_whole_word(activation.text, at, at + len(token)))
+
+
+def _whole_word(text: str, start: int, end: int) -> tuple[int, int]:
+    first, last = start + len(text[start:end]) - len(text[start:end].lstrip()), start + len(text[start:end].rstrip())
+    floor, ceiling = max(0, first - _WORD_CHARACTERS), min(len(text), last + _WORD_CHARACTERS)
+    if text[first].isalnum():
+        while first > floor and text[first - 1].isalnum():
+            first -= 1
+    if text[last - 1].isalnum():
+        while last < ceiling and text[last].isalnum():
+            last += 1
+    return first, last

@@ -1,0 +1,110 @@
+"""The bench: what it reads, and the figures that it makes."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+
+from mistudio_explain.errors import BadInput
+from mistudio_explain.evaluation.calibration import calibration, picture
+from mistudio_explain.evaluation.data import FeatureSet, read_set, read_sets
+from mistudio_explain.evaluation.discrimination import auc, rank_correlation
+from mistudio_explain.evaluation.fit import Scores, cross_validated, formulas, logistic
+from mistudio_explain.evaluation.jobs import job_of, score_pairs
+from mistudio_explain.evaluation.report import bench, json_of, markdown
+from mistudio_explain.settings import QualitySettings, Settings
+from mistudio_explain.validation.offline import Scorer
+from mistudio_explain.validation.validator import Validator
+
+SETS = Path(__file__).parents[3] / "examples" / "features"
+
+
+def test_every_set_of_the_repository_can_be_read_and_each_feature_has_its_own_key() -> None:
+    sets = {one.source: one for one in read_sets(SETS)}
+    assert {source: sum(known.explanation is not None for known in one.features) for source, one in sets.items()} == {
+        "axbench_sae": 47,
+        "eleuther_fewshot": 18,
+        "eleuther_gpt2_128k": 237,
+        "feature_circuits_pythia70m": 45,
+        "mistudio": 82,
+        "openai_puzzles_fewshot": 19,
+        "saedashboard_gpt2": 0,
+    }
+    for one in sets.values():
+        assert len({known.feature.feature_key for known in one.features}) == len(one.features)
+    assert all(known.false_explanations for known in sets["openai_puzzles_fewshot"].features)
+
+
+@pytest.mark.parametrize("line", [b"{", b'{"model": "m"}', b'{"model": "m", "feature_id": 1, "explanation": null, "activations": [{"text": 5}]}', b"[]"])
+def test_a_bad_line_is_refused_with_its_file(line: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl.gz"
+    path.write_bytes(gzip.compress(line))
+    with pytest.raises(BadInput, match=r"bad\.jsonl\.gz"):
+        read_set(path)
+
+
+def test_a_folder_without_sets_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no feature sets"):
+        read_sets(tmp_path)
+
+
+def test_auc_is_the_chance_that_a_matched_pair_scores_higher() -> None:
+    assert auc(np.array([2.0, 3.0]), np.array([0.0, 1.0])) == 1
+    assert auc(np.array([1.0]), np.array([1.0, 1.0])) == 0.5
+    assert auc(np.array([0.0, 2.0]), np.array([1.0])) == 0.5
+
+
+def test_rank_correlation_sees_order_alone() -> None:
+    numbers = list(range(30))
+    assert rank_correlation([float(n) for n in numbers], [float(n**3) for n in numbers]).value == pytest.approx(1)
+    assert rank_correlation([float(n) for n in numbers], [float(-n) for n in numbers]).value == pytest.approx(-1)
+
+
+def test_calibration_tells_a_probability_that_means_what_it_says_from_one_that_does_not() -> None:
+    random = np.random.default_rng(0)
+    said = random.random(2000)
+    right = (random.random(2000) < said).astype(np.float64)
+    honest, sure = calibration(said, right), calibration(np.where(said > 0.5, 0.99, 0.01) + said / 1000, right)
+    assert honest.ece <= honest.floor < sure.ece
+    assert sum(each.n for each in honest.bins) == honest.n == 2000
+    assert picture({"a": honest, "b": sure}).count("<circle") == 20
+
+
+def test_regression_finds_the_coefficients_that_made_the_data() -> None:
+    random = np.random.default_rng(0)
+    x = np.column_stack([np.ones(20_000), random.normal(size=20_000)])
+    y = (random.random(20_000) < 1 / (1 + np.exp(-(x @ [-1.0, 2.0])))).astype(np.float64)
+    assert logistic(x, y, np.ones(len(y))) == pytest.approx([-1.0, 2.0], abs=0.08)
+
+
+@pytest.fixture(scope="module")
+def scores() -> list[Scores]:
+    validator = Validator.load(QualitySettings())
+    scorer = Scorer.of(validator, Settings())
+    read = [read_set(SETS / f"{name}.jsonl.gz") for name in ("eleuther_fewshot", "openai_puzzles_fewshot", "mistudio")]
+    prepared = [job_of(FeatureSet(one.source, one.features[:50]), scorer) for one in read]
+    return [Scores(job, score_pairs(job, validator)) for job in prepared if job]
+
+
+def test_shuffled_features_are_others_and_never_have_the_same_explanation(scores: list[Scores]) -> None:
+    for one in scores:
+        said = [subject.claim.sentence.lower() for subject in one.job.subjects]
+        for number, row in enumerate(np.concatenate([one.job.shuffled, one.job.hard], axis=1).tolist()):
+            assert all(said[other] != said[number] for other in row)
+
+
+def test_a_sources_formula_comes_from_the_other_sources_alone(scores: list[Scores]) -> None:
+    first, *rest = scores
+    given = cross_validated(scores, minilm=False)
+    assert given[first.job.source] == formulas(rest, minilm=False) != formulas(scores, minilm=False)
+
+
+def test_the_bench_finds_real_explanations_better_than_counting_keywords_does(scores: list[Scores]) -> None:
+    found = bench(scores, minilm=False, thresholds=(0.55, 0.19))
+    assert found.auc["accuracy"].macro.random.value > 0.85
+    assert found.auc["accuracy"].macro.random.value > found.auc["keyword overlap"].macro.random.value
+    assert found.rates["mistudio"].confirmed > 0.6 > 0.3 > found.rates["mistudio"].false_confirmed
+    assert orjson.loads(json_of([found]))[0]["encoder"] == "static"
+    assert "| mistudio | 50 |" in markdown([found])
