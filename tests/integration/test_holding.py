@@ -9,7 +9,9 @@ from functools import partial
 from random import Random
 
 import pytest
+import structlog
 from aiokafka import ConsumerRecord
+from aiokafka.partitioner import DefaultPartitioner
 
 from integration.real_kafka import RealKafka
 from integration.test_lanes_on_kafka import members_of
@@ -213,6 +215,44 @@ async def test_a_full_lane_gets_no_new_prompts_until_generation_has_caught_up(cl
 
         async with worker.running():
             await until(lambda: len(set(done)) == 51)
+
+
+def partition_of(model: str) -> int:
+    """Where features of a model stand in find.features."""
+    return int(DefaultPartitioner()(model.encode(), list(range(6)), list(range(6))))
+
+
+async def test_a_model_that_shares_a_partition_with_that_of_a_full_lane_waits_with_it_and_then_comes_whole(
+    clean_kafka: RealKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane_backlog, "_EVERY_S", 0.3)
+    app = new_app(clean_kafka, limits=LimitSettings(max_lane_backlog=10, batch_records=5), quality=QualitySettings(explain_poor=True))
+    context_service.register(app, JobControls(app), family="")
+    names = [f"model{number}" for number in range(100)]
+    beside = next(name for name in names if partition_of(name) == partition_of("m"))
+    elsewhere = next(name for name in names if partition_of(name) != partition_of("m"))
+    lane = topics.PROMPTS_PREFIX + "m"
+    done: list[str] = []
+    async with app.running():
+        with structlog.testing.capture_logs() as said:
+            await app.publish([outgoing(feature(number)) for number in range(11)])
+            await until(lambda: "lane.full" in [each["event"] for each in said])
+        await app.publish([outgoing(feature(number)) for number in range(11, 30)])
+        await app.publish(outgoing(feature(number).model_copy(update={"target_model": beside})) for number in range(100, 105))
+        await app.publish([outgoing(feature(200).model_copy(update={"target_model": elsewhere}))])
+        await until(lambda: topics.PROMPTS_PREFIX + elsewhere in app.known_lanes)
+        assert topics.PROMPTS_PREFIX + beside not in app.known_lanes
+        assert len(await all_records(app, lane)) == 11
+        worker = new_app(clean_kafka)
+
+        @worker.lanes(generation_service.LANES, service="generation", read=partial(received, ExplanationRequested), in_flight=4)
+        async def generation(each: Received[ExplanationRequested]) -> list[ExplanationDrafted]:
+            done.append(each.event.subject.feature_key)
+            return []
+
+        async with worker.running():
+            await until(lambda: len(set(done)) == 36)
+    assert sorted(set(done), key=int) == [str(number) for number in (*range(30), *range(100, 105), 200)]
 
 
 async def order(app: StreamApp, action: str, revision: int = 0) -> None:

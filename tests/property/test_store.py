@@ -264,6 +264,12 @@ def test_a_full_disk_at_the_start_is_not_called_damage_and_the_seat_can_be_taken
     seat.leave()
 
 
+def test_a_file_that_cannot_be_opened_is_out_of_reach(tmp_path: Path) -> None:
+    (tmp_path / "explain.db").mkdir()
+    with pytest.raises(Unreachable, match="unable to open database file"), open_store(StoreSettings(url=f"sqlite:///{tmp_path}/explain.db")):
+        pass
+
+
 def test_a_file_that_is_no_store_is_called_so(tmp_path: Path) -> None:
     path = tmp_path / "explain.db"
     settings = StoreSettings(url=f"sqlite:///{path}")

@@ -30,7 +30,10 @@ class LaneBacklogs:
             app.task("lane backlogs", self._refresh)
 
     def wait_s(self, record: ConsumerRecord) -> float:
-        """How long a feature must wait for its target model's lane, seconds; its key names the model."""
+        """How long a feature must wait for its target model's lane, seconds; its key names the model.
+
+        What is behind it in its partition waits with it, also of other models: a group has one offset a partition.
+        """
         if not self._full or record.key is None:
             return 0.0
         own = _own_lane(record.key)
