@@ -13,7 +13,18 @@ from mistudio_explain.assembly import assembled
 from mistudio_explain.errors import ExplainError
 from mistudio_explain.events import topics
 from mistudio_explain.events.codec import decode
-from mistudio_explain.events.explanation import Accuracy, Activation, Answer, Evidence, FeatureOutcome, FeatureReviewed, Generation, OutcomeKind, Subject, Verification
+from mistudio_explain.events.explanation import (
+    Accuracy,
+    Activation,
+    Answer,
+    Evidence,
+    FeatureOutcome,
+    FeatureReviewed,
+    Generation,
+    OutcomeKind,
+    Subject,
+    Verification,
+)
 from mistudio_explain.events.job import Admission, Coordinates, JobEvent, JobReport, RequestPart, SealedPart
 from mistudio_explain.events.model import Record
 from mistudio_explain.kafka.admin import create_topics
