@@ -361,9 +361,8 @@ async def test_of_a_deleted_job_no_text_is_left_in_compacted_topics_in_the_store
         await answers.put("3", KeptAnswer(text="kept", generation=made), prompt_sha256="another", job="explain_2")
     async with at_work.aggregator():
         await at_work.write(*other, background, requested(route=SECRET), *(admitted(n) for n in range(4)), *(explained(n, says=SECRET) for n in range(3)))
-        await at_work.write(
-            Outgoing(topics.EXPLANATIONS, f"{JOB}|3", SECRET.encode()), reviewed(1, why=SECRET), sealed(4)
-        )  # malformed: a dead letter of the job
+        await at_work.write(Outgoing(topics.EXPLANATIONS, f"{JOB}|3", SECRET.encode()))  # malformed: a dead letter of the job
+        await at_work.write(reviewed(1, why=SECRET), sealed(4))
         await at_work.until_reported(is_complete)
         folder = at_work.settings.reports.directory / JOB
         assert folder.is_dir()

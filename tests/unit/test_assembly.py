@@ -38,7 +38,7 @@ def loaded(program: str, *arguments: str) -> set[str]:
     [
         ("aggregator", MODEL_CLIENTS | NUMBERS | SERVERS | TEMPLATES),
         ("redelivery", MODEL_CLIENTS | NUMBERS | SERVERS | TEMPLATES),
-        ("replayer", MODEL_CLIENTS | NUMBERS | SERVERS | TEMPLATES),
+        ("replayer", MODEL_CLIENTS | NUMBERS | SERVERS),  # which makes prompts again to score drafts again
         ("context", MODEL_CLIENTS | NUMBERS | SERVERS),
         ("validation", MODEL_CLIENTS | SERVERS | TEMPLATES),
     ],

@@ -48,7 +48,7 @@ def again(outcome: FeatureOutcome, prompt_tokens: int = TOKENS) -> ExplanationDr
 
 
 def under_the_next_revision(given: ExplanationDrafted) -> ExplanationDrafted:
-    return given.model_copy(update={"subject": given.subject.model_copy(update={"revision": given.subject.revision + 1})})
+    return given.model_copy(update={"subject": given.subject.retried_as(given.subject.revision + 1)})
 
 
 @pytest.mark.parametrize("family", ["llama3.1:8b", "demonstration"])
