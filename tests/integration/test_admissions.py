@@ -1,6 +1,6 @@
 """Every feature that enters a job is admitted, whatever becomes of it, so that reports count it and replays find it."""
 
-from integration.test_replay import admit, order, replayer, send, settings, standing, until_sealed
+from integration.test_replay import admit, ends, order, replayer, send, settings, standing, until_sealed
 from integration.test_stream_app import LANE, MakeApp, all_records, feature, make_app, records_of
 from mistudio_explain.context import service as context_service
 from mistudio_explain.events import topics
@@ -51,7 +51,8 @@ async def test_a_replay_finds_what_failed_in_context_by_its_admission(settings: 
     context_service.register(app, JobControls(app), family="")
     async with app.running():
         admissions = [decode(Admission, record.value) for record in await records_of(app, topics.ADMISSIONS, 3)]
-    admit(settings, [(admission.feature_key, admission.source) for admission in admissions if admission.source])
+    read = await ends(settings, topics.ADMISSIONS, topics.EXPLANATIONS)
+    admit(settings, [(admission.feature_key, admission.source) for admission in admissions if admission.source], read=read)
     await order(settings, ReplayPart(from_job="find_1", of="explain_1"))
     async with replayer(settings):
         seal = await until_sealed(settings)

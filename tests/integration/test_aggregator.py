@@ -14,6 +14,7 @@ from integration.aggregating import JOB, SOON, WAIT_S, Aggregating, admitted, ex
 from integration.foreign_headers import send_with_foreign_header
 from integration.real_kafka import RealKafka
 from integration.real_postgres import RealPostgres
+from mistudio_explain.aggregation.reader import EVENTS
 from mistudio_explain.events import topics
 from mistudio_explain.events.codec import encode
 from mistudio_explain.events.explanation import DeadLetter, ExplanationDrafted, Generation
@@ -214,6 +215,16 @@ async def test_whatever_covers_a_result_or_a_part_of_a_job_in_its_compacted_topi
     letters = await at_work.read(topics.DEAD_LETTERS)
     assert len(letters) == 5
     assert is_complete((await at_work.reports())[-1])
+
+
+async def test_a_store_is_built_anew_also_when_the_last_record_of_a_partition_cannot_be_unpacked(at_work: Aggregating) -> None:
+    await at_work.make_topics()
+    await at_work.write(requested(), admitted(0), explained(0), sealed(1))
+    async with at_work.clients.producer(set(EVENTS)) as producer:
+        for topic in (topics.EXPLANATIONS, topics.ADMISSIONS, topics.JOBS):
+            await send_with_foreign_header(producer, topic, 0, b"nobody|0", b"junk")
+    async with at_work.aggregator():
+        assert (await at_work.until_reported(is_complete)).explained == 1
 
 
 async def test_a_topic_that_was_made_again_while_the_aggregator_was_away_is_noticed(at_work: Aggregating) -> None:

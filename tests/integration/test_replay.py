@@ -80,11 +80,19 @@ def admit(
     job: str = "explain_1",
     outcomes: Iterable[FeatureOutcome] = (),
     find_job: str = "find_1",
+    read: Mapping[tuple[str, int], int] | None = None,
 ) -> None:
-    """Put into the store what the aggregator would have: where the features of a job stand, and what became of them."""
+    """Put into the store what the aggregator would have: where the features of a job stand, what became of them, and how far it has read."""
     admissions = [Admission(explain_job_id=job, feature_key=key, find_job_id=find_job, target_model="m", source=place) for key, place in places]
     with open_store(settings.store) as store:
-        store.apply([Change(event, encode(event), "", 1) for event in (*admissions, *outcomes)], {})
+        store.apply([Change(event, encode(event), "", 1) for event in (*admissions, *outcomes)], read or {})
+
+
+async def ends(settings: Settings, *names: str) -> dict[tuple[str, int], int]:
+    """Where the partitions of topics end."""
+    async with clients_of(settings).consumer() as consumer:
+        found = await consumer.end_offsets(await partitions_of(consumer, names))
+        return {(tp.topic, tp.partition): offset for tp, offset in found.items()}
 
 
 async def order(settings: Settings, part: ReplayPart, job: str = JOB, asked: RequestPart | None = None) -> None:

@@ -143,21 +143,22 @@ class MirrorReader:
                 raise
 
         changes = await self._app.readable([record for record in records if _is_ours(record)], read, service=SERVICE)
-        ends = {(record.topic, record.partition): record.offset + 1 for record in records}
+        await self._write(store, [*changes, *foreign], records)
+
+    async def _cover(self, record: ConsumerRecord) -> None:
+        """Take note of a record that could not even be handed over: what stood under its key is written again."""
+        if (store := self._seat.store) is not None:
+            await self._write(store, [] if record.topic == topics.ADMISSIONS else [_foreign(record)], [record])
+
+    async def _write(self, store: JobStore, changes: Sequence[Change], read: Sequence[ConsumerRecord]) -> None:
+        """Write what records changed, and that they were read."""
+        ends = {(record.topic, record.partition): record.offset + 1 for record in read}
         try:
-            await asyncio.to_thread(store.apply, [*changes, *foreign], ends)
+            await asyncio.to_thread(store.apply, changes, ends)
             self._left = {place: end for place, end in self._left.items() if ends.get(place, 0) < end}
             await self._finish_when_read()
         except StoreLost as error:
             self.lost(error)
-
-    async def _cover(self, record: ConsumerRecord) -> None:
-        """Take note of a record that could not even be handed over: what stood under its key is written again."""
-        if (store := self._seat.store) is not None and record.topic != topics.ADMISSIONS:
-            try:
-                await asyncio.to_thread(store.apply, [_foreign(record)], {})
-            except StoreLost as error:
-                self.lost(error)
 
     async def _finish_when_read(self) -> None:
         if self._seat.is_building and not self._left:
