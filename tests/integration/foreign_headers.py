@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import NotLeaderForPartitionError
+from aiokafka.errors import KafkaError, for_code
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
@@ -27,10 +27,14 @@ async def send_with_foreign_header(producer: AIOKafkaProducer, topic: str, parti
     request = ProduceRequest(None, -1, 10_000, [(topic, [(partition, bytes(batch.build()))])])
     async with asyncio.timeout(_WAIT_S):
         while True:
-            answer = await client.send(client.cluster.leader_for_partition(TopicPartition(topic, partition)), request)
-            ((_, ((_, error, offset, *_),)),) = answer.topics
-            if error != NotLeaderForPartitionError.errno:  # said of a topic that was made a moment ago
-                break
+            try:
+                answer = await client.send(client.cluster.leader_for_partition(TopicPartition(topic, partition)), request)
+                ((_, ((_, error, offset, *_),)),) = answer.topics
+                if not error:
+                    return int(offset)
+                raise for_code(error)
+            except KafkaError as refused:  # a topic that was made a moment ago has no leader yet, or another
+                if not refused.retriable:
+                    raise
             await asyncio.sleep(0.05)
-    assert error == 0, error
-    return int(offset)
+            await client.force_metadata_update()
