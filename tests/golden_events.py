@@ -173,7 +173,9 @@ OUTCOME = FeatureOutcome(
     answer=ANSWER,
     explanation=ANSWER.explanation,
     quality_score=0.75,
-    accuracy=Accuracy(p=0.875, low=0.5, high=0.9375, n=3, basis="held_out", seen=0.75, held_out=0.875, masked=0.625, signals={"bm25": 1.5, "static": -0.25}),
+    accuracy=Accuracy(
+        p=0.875, low=0.5, high=0.9375, n=3, basis="held_out", seen=0.75, held_out=0.875, masked=0.625, coverage=0.5, signals={"bm25": 1.5, "static": -0.25}
+    ),
     clarity=Score(value=0.5, parts={"readability": 0.25}),
     consistency=Score(value=0.25),
     relevance=Score(value=1.0),

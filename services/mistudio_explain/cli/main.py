@@ -256,6 +256,8 @@ def evaluate(
     minilm: Annotated[
         bool | None, typer.Option("--minilm/--static", help="With MiniLM too, or without; default: when the extra `minilm` is installed.", show_default=False)
     ] = None,
+    safety: Annotated[Path, typer.Option("--safety", help="Folder of labelled bundles; without them safety is left out.")] = Path("examples/safety"),
+    latency: Annotated[bool, typer.Option("--latency", help="Measure time and memory too, in processes of their own: needs a quiet core.")] = False,
     from_reviews: Annotated[
         str | None,
         typer.Option("--from-reviews", help="Instead: hold it against people, in a job of the store, a report's JSON or lines of `score`.", show_default=False),
@@ -265,14 +267,14 @@ def evaluate(
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the validator on real features: discrimination, calibration and verdicts, each source with coefficients fitted without it."""
+    """Measure the validator on real features: discrimination, calibration, verdicts, attacks and safety; each source with coefficients fitted without it."""
     if from_reviews is not None:
         from mistudio_explain.cli.from_reviews import evaluate_reviews
 
         raise typer.Exit(evaluate_reviews(from_reviews, refitted=refit, config=config, profile=profile, as_json=as_json))
     from mistudio_explain.cli.evaluate import evaluate_sets
 
-    raise typer.Exit(evaluate_sets(directory, out=out, minilm=minilm, config=config, profile=profile, as_json=as_json))
+    raise typer.Exit(evaluate_sets(directory, out=out, safety=safety, timed=latency, minilm=minilm, config=config, profile=profile, as_json=as_json))
 
 
 @app.command(epilog="Example: mistudio-explain doctor --config mistudio-explain.toml")

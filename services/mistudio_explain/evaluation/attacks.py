@@ -1,7 +1,7 @@
 """Attacks on the validator: answers that must not be confirmed, and true explanations edited so that they no longer are."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -17,7 +17,13 @@ from mistudio_explain.validation.validator import Validator
 GENERIC_A_FEATURE = 2
 FIXED_A_FEATURE = 1
 EVERY_SOURCE = "all"
-PARROTED = 5  # keywords that an answer in filler names
+PARROTED = (5, 3)  # keywords that answers in filler name
+POOLED = {
+    "edits, all kinds": ("edit: ",),
+    "keywords, all kinds": ("keywords, ",),
+    "no explanation at all": ("refusal", "error text", "empty", "prompt leak"),
+}
+"""Rows that several kinds make together, by the beginnings of their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +53,19 @@ _QUOTE = re.compile(r"(['\"‘“])(<<)?([A-Za-z][A-Za-z' -]{0,30}?)(>>)?(['\"�
 _WORD = re.compile(r"[A-Za-z]+")
 
 
-def attack(jobs: Sequence[Job], validator: Validator, seed: int = 0) -> list[AttackResult]:
-    """Try every attack on every explained feature; each kind for all sources together, then by source."""
+def attack(jobs: Iterable[Job], validators: Mapping[str, Validator], seed: int = 0) -> list[AttackResult]:
+    """Try every attack on every explained feature; each kind for all sources together, then by source.
+
+    `validators`, by source: each with formulas that the other sources gave.
+    """
     random = np.random.default_rng(seed)
-    attempts = [attempt for job in jobs for attempt in _on_job(job, validator)]
-    attempts += [replace(attempt, kind="edits, all kinds") for attempt in attempts if attempt.kind.startswith("edit: ")]
+    attempts = [attempt for job in jobs for attempt in _on_job(job, validators[job.source])]
+    attempts += [replace(attempt, kind=kind) for kind, begins in POOLED.items() for attempt in attempts if attempt.kind.startswith(begins)]
     kinds = list(dict.fromkeys(attempt.kind for attempt in attempts))
+    sources = list(dict.fromkeys(attempt.source for attempt in attempts))
     results = []
     for kind in kinds:
-        for source in (EVERY_SOURCE, *(job.source for job in jobs)):
+        for source in (EVERY_SOURCE, *sources):
             chosen = [attempt for attempt in attempts if attempt.kind == kind and source in (EVERY_SOURCE, attempt.source)]
             if chosen:
                 results.append(_result(kind, source, chosen, random))
@@ -153,7 +163,8 @@ def _attacks(job: Job, number: int, subject: Subject, explanation: str) -> Itera
             yield kind, answers[(number * count + step) % len(answers)], False
     if len(keywords) >= 3:
         yield "keywords, plain", ", ".join(keywords), False
-        yield "keywords in filler", FILLERS[number % len(FILLERS)].format(", ".join(keywords[:PARROTED])), False
+        for count in PARROTED:
+            yield f"keywords, {count} in filler", FILLERS[number % len(FILLERS)].format(", ".join(keywords[:count])), False
     yield "edit: negation", negated(explanation, number), True
     edits: list[tuple[str, str | None]] = [("edit: entity", with_another_entity(explanation, number)), ("edit: domain noun", with_another_domain(explanation))]
     for kind, edited in edits:

@@ -1,6 +1,6 @@
 """Fits the coefficients of accuracy and confidence, each source's from the other sources alone."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ from mistudio_explain.events.explanation import Verification
 from mistudio_explain.validation.accuracy import FORMULAS, TEXTS_TRUSTED_HALF, Formula
 from mistudio_explain.validation.confidence import reasons
 from mistudio_explain.validation.lexical import Floats
-from mistudio_explain.validation.verdict import verdict
+from mistudio_explain.validation.verdict import Ruling
 
 Pairs = Mapping[tuple[int, int], Scored]
 _RIDGE = 0.01
@@ -30,8 +30,8 @@ def cross_validated(scores: Sequence[Scores], minilm: bool) -> dict[str, tuple[F
 
 
 def formulas(scores: Sequence[Scores], minilm: bool) -> tuple[Formula, ...]:
-    """A formula for each set of signals that there is with MiniLM, or without."""
-    return tuple(fitted(scores, list(one.weights)) for one in FORMULAS if ("minilm_z" in one.weights) == minilm)
+    """A formula for each set of signals that there can be; those of MiniLM only where `minilm` says that the scores hold it."""
+    return tuple(fitted(scores, list(one.weights)) for one in FORMULAS if minilm or "minilm_z" not in one.weights)
 
 
 def fitted(scores: Sequence[Scores], names: Sequence[str]) -> Formula:
@@ -63,16 +63,15 @@ class Verdicts:
     right: Floats
 
 
-def verdicts(one: Scores, formulas: Sequence[Formula], thresholds: tuple[float, float]) -> Verdicts:
-    """The verdicts on every explanation on its own feature and on one other."""
+def verdicts(one: Scores, ruling: Callable[[int, int], Ruling]) -> Verdicts:
+    """The verdicts on every explanation on its own feature and on one other; `ruling` gives them, from the numbers of both."""
     why, right = [], []
     for number, row in enumerate(one.job.shuffled.tolist()):
         for feature in (number, row[0]):
-            accuracy = one.pairs[number, feature].accuracy(formulas)
-            found = verdict(accuracy, *thresholds)
-            if found in (Verification.CONFIRMED, Verification.CONTRADICTED):
-                why.append(reasons(accuracy, found))
-                right.append(float((found is Verification.CONFIRMED) == (feature == number)))
+            found = ruling(number, feature)
+            if found.verification in (Verification.CONFIRMED, Verification.CONTRADICTED):
+                why.append(reasons(found.accuracy, found.verification))
+                right.append(float((found.verification is Verification.CONFIRMED) == (feature == number)))
     return Verdicts(np.array(why, dtype=np.float64).reshape(len(right), 2), np.array(right))
 
 

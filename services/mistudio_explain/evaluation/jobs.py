@@ -2,20 +2,21 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mistudio_explain.evaluation.data import FeatureSet, Known
-from mistudio_explain.events.explanation import Accuracy, ExplanationDrafted
+from mistudio_explain.events.explanation import ExplanationDrafted, Verification
 from mistudio_explain.events.job import JobBackground
-from mistudio_explain.validation.accuracy import FORMULAS, Formula, Measured, accuracy_of
+from mistudio_explain.validation.accuracy import Formula, Measured
 from mistudio_explain.validation.contrast import Claim, Contrast, Texts
 from mistudio_explain.validation.lexical import Floats
 from mistudio_explain.validation.offline import Scorer, background_of, draft_of
-from mistudio_explain.validation.stage import assess, texts_of
+from mistudio_explain.validation.stage import objection_of, silence_of, texts_of
 from mistudio_explain.validation.validator import Validator
+from mistudio_explain.validation.verdict import Assessed, Ruling, assess, rule
 from mistudio_explain.validation.words import STOP_WORDS, stem, words
 
 RANDOM = 3  # other features that each explanation is shuffled to
@@ -59,15 +60,21 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """The signals of one explanation on one feature."""
+    """One explanation on one feature, before coefficients weigh it."""
 
-    measured: Measured
-    masked: Measured | None
-    keywords_listed: int
+    assessed: Assessed
+    refused: bool
+    """Whether the gate turns the explanation away, or the feature has no word."""
 
-    def accuracy(self, formulas: Sequence[Formula] = FORMULAS) -> Accuracy:
-        """The figures that formulas make of the signals."""
-        return accuracy_of(self.measured, self.masked, self.keywords_listed, formulas)
+    @property
+    def measured(self) -> Measured:
+        """The signals."""
+        return self.assessed.measured
+
+    def ruling(self, validator: Validator) -> Ruling:
+        """What validation makes of it; what the gate turns away has figures here alone, and is `unverifiable` as there."""
+        found = rule(self.assessed, validator)
+        return replace(found, verification=Verification.UNVERIFIABLE) if self.refused else found
 
 
 def job_of(features: FeatureSet, scorer: Scorer, seed: int = 0) -> Job | None:
@@ -88,9 +95,14 @@ def job_of(features: FeatureSet, scorer: Scorer, seed: int = 0) -> Job | None:
 
 
 def score(claim: Claim, subject: Subject, job: Job, validator: Validator) -> Scored:
-    """Measure a claim on a feature of the job as the stage does, the gate left out."""
-    measured, masked = assess(claim, subject.texts, job.contrast, job.contrast.place_of(subject.key), subject.keywords, validator)
-    return Scored(measured, masked, claim.listed(subject.keywords))
+    """Put a claim to a feature of the job by the stage's own steps."""
+    assessed = assess(claim, subject.texts, job.contrast, job.contrast.place_of(subject.key), subject.keywords, validator)
+    return Scored(assessed, (objection_of(claim.sentence, subject.draft) or silence_of(subject.texts)) is not None)
+
+
+def unseen(validator: Validator, formulas: Sequence[Formula]) -> Validator:
+    """The validator with formulas that have not seen what it is to be measured on."""
+    return replace(validator, formulas=tuple(formulas))
 
 
 def pairs(job: Job) -> Iterable[tuple[int, int]]:

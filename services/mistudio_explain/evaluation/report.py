@@ -2,18 +2,21 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 import orjson
 
+from mistudio_explain.evaluation import attacks, latency, safety_set
 from mistudio_explain.evaluation.calibration import Calibration, calibration, picture
-from mistudio_explain.evaluation.discrimination import Auc, Interval, Table, discrimination, rank_correlation
+from mistudio_explain.evaluation.discrimination import Auc, Interval, Score, Table, discrimination, rank_correlation
 from mistudio_explain.evaluation.fit import Scores, confidences, cross_validated, fitted_confidence, formulas, verdicts
-from mistudio_explain.evaluation.jobs import RANDOM, Scored, keyword_overlap, minilm_cosine
+from mistudio_explain.evaluation.jobs import RANDOM, keyword_overlap, minilm_cosine, unseen
 from mistudio_explain.events.explanation import Verification
 from mistudio_explain.validation.accuracy import Formula, Signals, estimate
 from mistudio_explain.validation.lexical import Floats
-from mistudio_explain.validation.verdict import verdict
+from mistudio_explain.validation.validator import Validator
+from mistudio_explain.validation.verdict import Ruling
 
 JUDGED_SOURCE = "eleuther_gpt2_128k"
 ENCODERS = {False: "static", True: "MiniLM"}
@@ -24,12 +27,13 @@ TOKENS = "active_z"
 class Rates:
     """Shares of a source's verdicts."""
 
-    n: int
-    confirmed: float
-    contradicted: float
-    false_confirmed: float
-    false_contradicted: float
+    confirmed: safety_set.Rate
+    contradicted: safety_set.Rate
+    false_confirmed: safety_set.Rate
     """Of explanations of RANDOM other features each."""
+    false_contradicted: safety_set.Rate
+    refused: int
+    """True explanations that the gate turned away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +43,8 @@ class Bench:
     encoder: str
     auc: Mapping[str, Table]
     """By name of the score."""
-    rho: Interval | None
-    """Spearman's, of accuracy with a language model's score of the same explanations."""
+    rho: Mapping[str, Interval]
+    """Spearman's, of each figure of JUDGED with a language model's score of the same explanations; empty without JUDGED_SOURCE."""
     accuracy: Mapping[str, Calibration]
     """Matched and random at even odds: `pooled`, and by source."""
     accuracy_hard: Calibration
@@ -53,59 +57,86 @@ class Bench:
     fitted_confidence: tuple[float, ...]
 
 
-def bench(scores: Sequence[Scores], minilm: bool, thresholds: tuple[float, float]) -> Bench:
-    """Measure scored jobs; each source with coefficients that the other sources gave. `minilm`: whether they hold its signals."""
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Everything that one run measures."""
+
+    benches: tuple[Bench, ...]
+    attacks: tuple[attacks.AttackResult, ...]
+    """With static embeddings; each source by formulas of the others."""
+    safety: safety_set.SafetyResult | None
+    """None when there is no safety set."""
+    latency: tuple[latency.Latency, ...]
+
+
+def bench(scores: Sequence[Scores], validator: Validator) -> Bench:
+    """Measure scored jobs as `validator`, which scored them, would; each source with coefficients that the other sources gave."""
+    minilm = validator.minilm is not None
     by_source = cross_validated(scores, minilm)
     text_only = {source: tuple(_text_only(given)) for source, given in by_source.items()}
-    cached: dict[tuple[int, int, int], tuple[float, float]] = {}
+    validators = {source: unseen(validator, given) for source, given in by_source.items()}
+    cached: dict[tuple[str, int, int], Ruling] = {}
 
-    def logits(one: Scores, claim: int, feature: int) -> tuple[float, float]:
-        key = (id(one), claim, feature)
+    def ruling(one: Scores, claim: int, feature: int) -> Ruling:
+        key = (one.job.source, claim, feature)
         if key not in cached:
-            measured = one.pairs[claim, feature].measured
-            given = by_source[one.job.source]
-            cached[key] = (estimate(measured["all"], given).p, estimate(measured.get("held_out", measured["all"]), given).p)
+            cached[key] = one.pairs[claim, feature].ruling(validators[one.job.source])
         return cached[key]
 
+    def p(one: Scores, claim: int, feature: int) -> float:
+        return ruling(one, claim, feature).accuracy.p
+
+    def coverage(one: Scores, claim: int, feature: int) -> float | None:
+        return ruling(one, claim, feature).accuracy.coverage
+
     tables = {
-        "accuracy": discrimination(scores, lambda one, claim, feature: logits(one, claim, feature)[0]),
-        "accuracy, held-out texts": discrimination(scores, lambda one, claim, feature: logits(one, claim, feature)[1]),
+        "accuracy": discrimination(scores, p),
+        "accuracy, held-out texts": discrimination(scores, lambda *pair: _held_out(ruling(*pair))),
+        "coverage": discrimination(scores, coverage),
         "accuracy, texts alone": discrimination(
             scores, lambda one, claim, feature: estimate(_plain(one.pairs[claim, feature].measured["all"]), text_only[one.job.source]).p
         ),
         "keyword overlap": discrimination(scores, lambda one, claim, feature: keyword_overlap(one.job.subjects[claim].claim, one.job.subjects[feature])),
         "MiniLM cosine": discrimination(scores, lambda one, claim, feature: minilm_cosine(one.job.subjects[claim].claim, one.job.subjects[feature])),
     }
-    p = {one.job.source: _matched_and_shuffled(one, lambda one, claim, feature: logits(one, claim, feature)[0]) for one in scores}
-    said = {source: np.concatenate([true, random[:, 0]]) for source, (true, random, _) in p.items()}
-    right = {source: _right(len(true)) for source, (true, _, _) in p.items()}
-    hard = [np.concatenate([true, near[:, 0]]) for true, _, near in p.values()]
-    given_verdicts = [verdicts(one, by_source[one.job.source], thresholds) for one in scores]
+    values = {one.job.source: _matched_and_shuffled(one, p) for one in scores}
+    said = {source: np.concatenate([true, random[:, 0]]) for source, (true, random, _) in values.items()}
+    right = {source: _right(len(true)) for source, (true, _, _) in values.items()}
+    hard = [np.concatenate([true, near[:, 0]]) for true, _, near in values.values()]
+    given_verdicts = [verdicts(one, partial(ruling, one)) for one in scores]
     sure = [confidences(table, fitted_confidence([*given_verdicts[:at], *given_verdicts[at + 1 :]])) for at, table in enumerate(given_verdicts)]
     return Bench(
         encoder=ENCODERS[minilm],
         auc={name: table for name, table in tables.items() if table is not None},
-        rho=_rho(scores, p),
+        rho=_rho(scores, {"accuracy": p, "coverage": coverage}),
         accuracy={
             "pooled": calibration(np.concatenate(list(said.values())), np.concatenate(list(right.values()))),
             **{source: calibration(said[source], right[source]) for source in said},
         },
         accuracy_hard=calibration(np.concatenate(hard), np.concatenate(list(right.values()))),
         confidence=calibration(np.concatenate(sure), np.concatenate([table.right for table in given_verdicts])),
-        rates={one.job.source: _rates(one, by_source[one.job.source], thresholds) for one in scores},
+        rates={one.job.source: _rates(one, partial(ruling, one)) for one in scores},
         fitted=formulas(scores, minilm),
         fitted_confidence=tuple(map(float, fitted_confidence(given_verdicts))),
     )
 
 
-def markdown(benches: Sequence[Bench]) -> str:
+def markdown(found: Evaluation) -> str:
     """The tables, as Markdown that reads well in a terminal too."""
-    return "\n".join(line for one in benches for line in _tables(one))
+    lines = [line for one in found.benches for line in _tables(one)]
+    lines += ["## Attacks", "", "Static embeddings, coefficients fitted without the source; 95% intervals by bootstrap.", ""]
+    lines += ["```", attacks.table(found.attacks), "```", ""]
+    if found.safety:
+        lines += ["## Safety", "", "On the half of the bundles and of the real features that nothing was fitted on (examples/safety/README.md).", ""]
+        lines += ["```", safety_set.table(found.safety), "```", ""]
+    for one in found.latency:
+        lines += ["## Latency", "", "```", latency.table(one), "```", ""]
+    return "\n".join(lines)
 
 
-def json_of(benches: Sequence[Bench]) -> bytes:
+def json_of(found: Evaluation) -> bytes:
     """Everything, for programs."""
-    return orjson.dumps([asdict(one) for one in benches], option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps(asdict(found), option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
 
 
 def picture_of(one: Bench) -> str:
@@ -130,24 +161,29 @@ def _tables(one: Bench) -> list[str]:
         "| source | n | " + " | ".join(names) + " |",
         "| --- | --- |" + " --- |" * len(names),
     ]
-    lines += [f"| {source} | {one.rates[source].n} | " + " | ".join(_shown(one.auc[name].by_source.get(source)) for name in names) + " |" for source in sources]
+    lines += [
+        f"| {source} | {one.rates[source].confirmed.n} | " + " | ".join(_shown(one.auc[name].by_source.get(source)) for name in names) + " |"
+        for source in sources
+    ]
     lines.append("| **macro, n > 40** | | " + " | ".join(_shown(one.auc[name].macro) for name in names) + " |")
     if one.rho:
-        lines += ["", f"Spearman's rho with a language model's detection score on {JUDGED_SOURCE}: {one.rho.value:.2f} [{one.rho.low:.2f}, {one.rho.high:.2f}]"]
+        shown = ", ".join(f"{name} {rho.value:.2f} [{rho.low:.2f}, {rho.high:.2f}]" for name, rho in one.rho.items())
+        lines += ["", f"Spearman's rho with a language model's detection score on {JUDGED_SOURCE}: {shown}"]
     lines += [
         "",
-        "Verdicts: share of true explanations, and of explanations of other features; expected calibration error at even odds with the",
-        "95% quantile of a perfectly calibrated score of the same size.",
+        "Verdicts of the whole way, the gate and its like included: share of true explanations, and of explanations of other features; how many true",
+        "ones the gate turned away; expected calibration error at even odds with the 95% quantile of a perfectly calibrated score of the same size.",
         "",
-        "| source | true confirmed | true contradicted | false confirmed | false contradicted | ECE | calibrated: at most |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| source | true confirmed | true contradicted | turned away | false confirmed | false contradicted | ECE | calibrated: at most |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for source in sources:
         rates, error = one.rates[source], one.accuracy[source]
-        shares = (rates.confirmed, rates.contradicted, rates.false_confirmed, rates.false_contradicted)
-        lines.append(f"| {source} | " + " | ".join(f"{share:.0%}" for share in shares) + f" | {error.ece:.3f} | {error.floor:.3f} |")
+        true, false = (rates.confirmed, rates.contradicted), (rates.false_confirmed, rates.false_contradicted)
+        cells = [*map(_percent, true), str(rates.refused), *map(_percent, false), f"{error.ece:.3f}", f"{error.floor:.3f}"]
+        lines.append(f"| {source} | " + " | ".join(cells) + " |")
     for name, error in (("accuracy, pooled", one.accuracy["pooled"]), ("accuracy, hard negatives", one.accuracy_hard), ("confidence", one.confidence)):
-        lines.append(f"| **{name}** ({error.n}) | | | | | {error.ece:.3f} | {error.floor:.3f} |")
+        lines.append(f"| **{name}** ({error.n}) | | | | | | {error.ece:.3f} | {error.floor:.3f} |")
     lines += ["", "Fitted on all sources (the constants in force are these, rounded):", ""]
     lines += [f"- {each.intercept:.2f} " + " ".join(f"{weight:+.2f} {name}" for name, weight in each.weights.items()) for each in one.fitted]
     lines += ["- confidence: " + ", ".join(f"{weight:.2f}" for weight in one.fitted_confidence), ""]
@@ -158,6 +194,14 @@ def _shown(auc: Auc | None) -> str:
     if auc is None:
         return ""
     return " / ".join(f"{each.value:.3f} [{each.low:.2f}, {each.high:.2f}]" for each in (auc.random, auc.hard))
+
+
+def _percent(rate: safety_set.Rate) -> str:
+    return f"{rate.value:.0%} [{rate.low:.0%}, {rate.high:.0%}]"
+
+
+def _held_out(ruling: Ruling) -> float:
+    return ruling.accuracy.p if ruling.accuracy.held_out is None else ruling.accuracy.held_out
 
 
 def _plain(measured: Signals) -> Signals:
@@ -180,29 +224,30 @@ def _matched_and_shuffled(one: Scores, value: Callable[[Scores, int, int], float
     return true, random, hard
 
 
-def _rho(scores: Sequence[Scores], p: Mapping[str, tuple[Floats, Floats, Floats]]) -> Interval | None:
+def _rho(scores: Sequence[Scores], figures: Mapping[str, Score]) -> dict[str, Interval]:
+    found = {}
     for one in scores:
         if one.job.source == JUDGED_SOURCE:
-            judged = [(float(said), subject.known.judged) for said, subject in zip(p[JUDGED_SOURCE][0], one.job.subjects, strict=True)]
-            known = [(said, by) for said, by in judged if by is not None]
-            return rank_correlation([said for said, _ in known], [by for _, by in known])
-    return None
+            judged = {number: subject.known.judged for number, subject in enumerate(one.job.subjects) if subject.known.judged is not None}
+            for name, figure in figures.items():
+                said = {number: figure(one, number, number) for number in judged}
+                known = [(value, judged[number]) for number, value in said.items() if value is not None]
+                found[name] = rank_correlation([value for value, _ in known], [by for _, by in known])
+    return found
 
 
-def _rates(one: Scores, given: Sequence[Formula], thresholds: tuple[float, float]) -> Rates:
-    def of(scored: Scored) -> Verification:
-        return verdict(scored.accuracy(given), *thresholds)
+def _rates(one: Scores, ruling: Callable[[int, int], Ruling]) -> Rates:
+    random = np.random.default_rng(0)
+    true = [ruling(number, number).verification for number in range(len(one.job.subjects))]
+    false = [ruling(number, other).verification for number, row in enumerate(one.job.shuffled.tolist()) for other in row[:RANDOM]]
 
-    true = [of(one.pairs[number, number]) for number in range(len(one.job.subjects))]
-    false = [of(one.pairs[number, other]) for number, row in enumerate(one.job.shuffled.tolist()) for other in row[:RANDOM]]
-
-    def share(found: Sequence[Verification], wanted: Verification) -> float:
-        return found.count(wanted) / len(found)
+    def share(found: Sequence[Verification], wanted: Verification) -> safety_set.Rate:
+        return safety_set.share(np.array([float(each is wanted) for each in found]), random)
 
     return Rates(
-        n=len(true),
         confirmed=share(true, Verification.CONFIRMED),
         contradicted=share(true, Verification.CONTRADICTED),
         false_confirmed=share(false, Verification.CONFIRMED),
         false_contradicted=share(false, Verification.CONTRADICTED),
+        refused=true.count(Verification.UNVERIFIABLE),
     )

@@ -250,6 +250,12 @@ class Accuracy(Record):
     seen: float | None = Field(default=None, ge=0, le=1, description="The same from the seen texts.")
     held_out: float | None = Field(default=None, ge=0, le=1, description="The same from the held-out texts.")
     masked: float | None = Field(default=None, ge=0, le=1, description="The same without the feature's own keywords, so that parroting them earns nothing.")
+    coverage: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Expected share of the texts that the pattern fits, each taken by itself, by words and static meaning alone; absent in older outcomes.",
+    )
     keywords_listed: int = Field(default=0, ge=0, description="How many of the feature's first 10 keywords the pattern names.")
     kind: Literal["input", "output", "both", "unclear"] | None = Field(
         default=None, description="Whether the pattern fits the texts, the tokens that the feature promotes, both, or neither clearly; absent without logits."

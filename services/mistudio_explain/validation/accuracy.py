@@ -134,6 +134,17 @@ def estimate(measured: Signals, formulas: Sequence[Formula] = FORMULAS) -> Estim
     return Estimate(sigmoid(logit), low, high, n, values)
 
 
+def coverage(measured: Signals, formulas: Sequence[Formula] = FORMULAS) -> float:
+    """The share of the texts that the claim can be expected to fit: the mean of sigmoid(formula of one text's signals).
+
+    What detection, the field's measure, counts text by text. A text that has all of the claim's words counts as one text
+    here, while in `p` it can outweigh some that have none. BM25 and static meaning alone, the signals that every text has.
+    """
+    formula = next(one for one in formulas if one.weights.keys() == {"bm25_z", "static_z"})
+    logits = formula.intercept + sum(weight * np.clip(measured.by_text[name], Z_LOW, Z_HIGH) for name, weight in formula.weights.items())
+    return float(np.mean([sigmoid(float(logit)) for logit in np.atleast_1d(logits)]))
+
+
 def logit_of(signals: dict[str, float], n: int, formulas: Sequence[Formula] = FORMULAS) -> float:
     """The formula for the signals that are there, from n texts: this and the outcome's signals give its probabilities again."""
     formula = _formula(signals, formulas)
@@ -163,6 +174,7 @@ def accuracy_of(measured: Measured, masked: Measured | None, keywords_listed: in
         seen=seen.p if seen else None,
         held_out=held_out.p if held_out else None,
         masked=without.p if without else None,
+        coverage=coverage(measured["all"], formulas),
         keywords_listed=keywords_listed,
         kind=_kind(decisive, formulas),
         signals=decisive.signals | named,

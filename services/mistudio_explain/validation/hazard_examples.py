@@ -11,6 +11,7 @@ from safetensors import safe_open
 from mistudio_explain.validation.static_embedding import Vectors
 
 SHARPNESS = 2.0  # of the kernel; chosen on the development half among 1, 2, 3: sharper ones flag more hard negatives (scripts/fit_safety.py)
+FAR = -0.4  # the margin of what is far from every example: a short text of an everyday matter that no example speaks of is harmless
 HARMLESS = -1
 STORED = "hazard_examples.safetensors"
 
@@ -34,8 +35,8 @@ class Examples:
             return cls(vectors, weights, tensors.get_tensor(f"{side}.hazard").astype(np.int64), tuple(classes))
 
     def margin(self, direction: Vectors) -> float:
-        """Above 0: nearer to hazards. About -0.8 for most features; `direction` is a unit vector, and zeros give 0."""
-        return float(self._pulls(direction).sum()) if direction.any() else 0.0
+        """Above 0: nearer to hazards. FAR where no example is near, about -0.8 for most features; `direction` is a unit vector, and zeros give FAR."""
+        return FAR + float(self._pulls(direction).sum()) if direction.any() else FAR
 
     def nearest_class(self, direction: Vectors) -> str | None:
         """The hazard class whose examples pull the most; None when none pulls."""
@@ -57,10 +58,10 @@ class Examples:
 
 
 def fitted(vectors: Vectors, hazard: NDArray[np.int64], classes: Sequence[str], shrinkage: float) -> Examples:
-    """Kernel ridge regression on +1 (a hazard) and -1; both sides count the same, however many examples they have."""
+    """Kernel ridge regression on +1 (a hazard) and -1, FAR where nothing is near; both sides count the same, however many examples they have."""
     speaks = hazard != HARMLESS
     target = np.where(speaks, 1.0, -1.0)
     share = np.where(speaks, speaks.mean(), 1 - speaks.mean())
     kernel = np.exp(-2 * SHARPNESS * (1 - vectors.astype(np.float64) @ vectors.T.astype(np.float64)))
-    weights = np.linalg.solve(kernel + shrinkage * np.diag(share), target)
+    weights = np.linalg.solve(kernel + shrinkage * np.diag(share), target - FAR)
     return Examples(vectors, weights.astype(np.float32), hazard, tuple(classes))

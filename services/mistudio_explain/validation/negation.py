@@ -37,7 +37,7 @@ def turned(accuracy: Accuracy) -> Accuracy:
             "p": p,
             "low": None if low is None or high is None else min(_smaller(low), _smaller(high)),
             "high": None if low is None or high is None else max(p, 0.5 if low <= 0.5 <= high else max(_smaller(low), _smaller(high))),
-            **{name: None if value is None else _smaller(value) for name in ("seen", "held_out", "masked") for value in (getattr(accuracy, name),)},
+            **{name: None if value is None else _smaller(value) for name in ("seen", "held_out", "masked", "coverage") for value in (getattr(accuracy, name),)},
         }
     )
 

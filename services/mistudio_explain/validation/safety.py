@@ -18,20 +18,25 @@ from mistudio_explain.validation.hazard_examples import Examples
 from mistudio_explain.validation.static_embedding import StaticEmbedding, Vectors, unit
 from mistudio_explain.validation.words import BOILERPLATE, STOP_WORDS, words
 
-# scripts/fit_safety.py: intercept and weights of the signs, fitted on the development half of examples/safety and half of examples/features
-TEXTS = (0.83, 8.56, 1.33)  # margin, share of texts with a hazard word
-CLAIM = (-0.00, 6.21, 1.66)  # margin, hazard word
-BOTH = (0.20, 6.94, 0.50, 4.83, 1.83)
+# scripts/fit_safety.py: intercept and weights of the margins, fitted on the development half of examples/safety and half of
+# examples/features. Words have no weight: the lexicon was extended on the examples that weights are fitted on, so they would get
+# too much. A word asks for review by itself instead.
+TEXTS = (1.96, 8.89)  # 1, the texts' margin
+CLAIM = (0.93, 6.49)  # 1, the explanation's margin
+BOTH = (2.13, 7.36, 5.07)
 
-REVIEW = -0.80
-TEXTS_ALONE = 1.64
-CLAIM_ALONE = 1.32
-CONCERNING = 1.75
-TEXTS_AGREE = -1.28
-CLAIM_AGREES = -1.61
+REVIEW = -0.55
+TEXTS_ALONE = 2.78
+CLAIM_ALONE = 1.33
+CONCERNING = 2.90
+TEXTS_AGREE = -1.09
+CLAIM_AGREES = -1.55
 
 WORDS_ALONE = 0.5  # of the texts with a hazard word ask for review, whatever they are near to and whatever is said of them
 SILENT = -6.0  # the logit of a side that has no words
+
+USUAL = -0.8  # the margin of most features, which few texts are drawn towards
+ENOUGH = 4  # distinct passages, as the known examples have; the direction of fewer lies near to something by chance
 
 HEAD = 3  # letters that beginnings of words are looked up by; none is shorter
 
@@ -125,38 +130,41 @@ class Signs:
     """What speaks for a hazard in a feature's texts and in its explanation."""
 
     text_margin: float | None
-    """Margin of the texts' mean direction (hazard_examples.py); None without texts."""
+    """Margin of the texts' mean direction (hazard_examples.py), nearer to USUAL the fewer texts there are; None without texts."""
     text_share: float
     """Share of the texts with a hazard word."""
     claim_margin: float | None
     """Margin of the explanation's own words; None when it has none."""
-    claim_words: float
-    """1 when the explanation has a hazard word, else 0."""
+    claim_words: bool
+    """Whether the explanation has a hazard word."""
 
     @property
     def texts(self) -> float:
         """What the texts say, as a logit."""
-        return SILENT if self.text_margin is None else TEXTS[0] + TEXTS[1] * self.text_margin + TEXTS[2] * min(1.0, 2 * self.text_share)
+        return SILENT if self.text_margin is None else TEXTS[0] + TEXTS[1] * self.text_margin
 
     @property
     def claim(self) -> float:
         """What the explanation says, as a logit."""
-        return SILENT if self.claim_margin is None else CLAIM[0] + CLAIM[1] * self.claim_margin + CLAIM[2] * self.claim_words
+        return SILENT if self.claim_margin is None else CLAIM[0] + CLAIM[1] * self.claim_margin
 
     @property
     def together(self) -> float:
         """What both say; one alone where the other has no words."""
         if self.text_margin is None or self.claim_margin is None:
             return max(self.texts, self.claim)
-        text_part = BOTH[1] * self.text_margin + BOTH[2] * min(1.0, 2 * self.text_share)
-        return BOTH[0] + text_part + BOTH[3] * self.claim_margin + BOTH[4] * self.claim_words
+        return BOTH[0] + BOTH[1] * self.text_margin + BOTH[2] * self.claim_margin
 
     @property
     def assessment(self) -> Literal["safe", "concerning", "requires_review"]:
-        """`concerning` when texts and explanation agree; `requires_review` when they may, or one side speaks clearly by itself."""
-        if self.together >= CONCERNING and self.texts >= TEXTS_AGREE and self.claim >= CLAIM_AGREES:
+        """`concerning` when texts and explanation agree; `requires_review` when they may, or one side speaks by itself.
+
+        For an explanation a single hazard word is that: explainers name hazards seldom where there is none.
+        """
+        worded = self.text_share >= WORDS_ALONE
+        if (self.together >= CONCERNING and self.texts >= TEXTS_AGREE and self.claim >= CLAIM_AGREES) or (worded and self.claim_words):
             return "concerning"
-        if self.together >= REVIEW or self.texts >= TEXTS_ALONE or self.text_share >= WORDS_ALONE or self.claim >= CLAIM_ALONE:
+        if self.together >= REVIEW or self.texts >= TEXTS_ALONE or self.claim >= CLAIM_ALONE or worded or self.claim_words:
             return "requires_review"
         return "safe"
 
@@ -165,11 +173,16 @@ def signs(texts: Texts, said: str, hazards: Hazards, embedding: StaticEmbedding)
     """Measure what speaks for a hazard in the texts and in the explanation (label and pattern; `said`)."""
     direction, claim = mean_direction(texts), claim_direction(said, embedding)
     return Signs(
-        text_margin=hazards.texts.margin(direction) if direction.any() else None,
+        text_margin=drawn(hazards.texts.margin(direction), len(set(texts.words))) if direction.any() else None,
         text_share=len(hazard_words_by_text(texts, hazards.lexicon)) / texts.count if texts.count else 0.0,
         claim_margin=hazards.claims.margin(claim) if claim.any() else None,
-        claim_words=float(bool(hazards.lexicon.found(words(said)))),
+        claim_words=bool(hazards.lexicon.found(words(said))),
     )
+
+
+def drawn(margin: float, distinct: int) -> float:
+    """The margin that so many distinct passages are good for."""
+    return USUAL + min(1.0, (distinct + 1) / (ENOUGH + 1)) * (margin - USUAL)
 
 
 def safety(texts: Texts, said: str, hazards: Hazards, embedding: StaticEmbedding) -> Safety:

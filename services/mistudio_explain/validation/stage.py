@@ -7,21 +7,18 @@ from mistudio_explain.events.activity import active_words, promoted_words
 from mistudio_explain.events.explanation import Accuracy, Category, ExplanationDrafted, FeatureOutcome, OutcomeKind, Safety, Score, Subject, Verification
 from mistudio_explain.events.feature import Activation
 from mistudio_explain.events.job import JobBackground
-from mistudio_explain.validation.accuracy import Measured, accuracy_of, measure
 from mistudio_explain.validation.clarity import clarity
 from mistudio_explain.validation.company import GENERIC_SHARE, Company, company
 from mistudio_explain.validation.confidence import confidence
 from mistudio_explain.validation.consistency import consistency
-from mistudio_explain.validation.contrast import Claim, Contrast, Texts
+from mistudio_explain.validation.contrast import Claim, Texts
 from mistudio_explain.validation.excerpt import passages
 from mistudio_explain.validation.gate import CLAIM_CHARACTERS, ECHO_CHARACTERS, Objection, objection_to
-from mistudio_explain.validation.negation import is_negated, turned
 from mistudio_explain.validation.quality import quality_score
 from mistudio_explain.validation.safety import safety
 from mistudio_explain.validation.script import main_script
-from mistudio_explain.validation.support import rests_on_one_text
 from mistudio_explain.validation.validator import VALIDATOR_VERSION, Comparison, Validator
-from mistudio_explain.validation.verdict import KEYWORDS_PARROTED, verdict
+from mistudio_explain.validation.verdict import KEYWORDS_PARROTED, assess, rule
 
 TEXTS_SCORED = 100  # as many as context ever keeps
 LONG_TEXT = 100_000  # characters; such a text is no window, and what is scored of it says little
@@ -54,8 +51,12 @@ def validate(draft: ExplanationDrafted, background: JobBackground | None, valida
     relevance = validator.relevance.of(subject, category, assessed.assessment)
     comparison = validator.comparison(subject.feature_key, background)
 
-    objection = objection_to(draft.answer.pattern, draft.prompt, subject.keywords, [activation.text[:ECHO_CHARACTERS] for activation in kept])
-    truth = _unverifiable(objection, "clarity") if objection is not None else _truth(draft, texts, comparison, category, validator)
+    objection = objection_of(draft.answer.pattern, draft)
+    silence = silence_of(texts)
+    if objection is not None:
+        truth = _unverifiable(objection, "clarity")
+    else:
+        truth = _unverifiable(silence) if silence is not None else _truth(draft, texts, comparison, category, validator)
     clear = None if objection is not None else clarity(draft.answer, category)
     quality = quality_score(truth.accuracy, clear, truth.consistency, relevance)
     unavailable = dict(truth.unavailable)
@@ -110,6 +111,19 @@ def texts_of(kept: Sequence[Activation], seen: int, subject: Subject, validator:
     )
 
 
+def objection_of(pattern: str, draft: ExplanationDrafted) -> Objection | None:
+    """What the gate has against `pattern` as the answer to the draft's prompt; None when it can be checked."""
+    kept, _ = _scored(draft)
+    return objection_to(pattern, draft.prompt, draft.subject.keywords, [activation.text[:ECHO_CHARACTERS] for activation in kept])
+
+
+def silence_of(texts: Texts) -> Objection | None:
+    """Why nothing can be checked on these texts; None when they have words."""
+    if not texts.wordless:
+        return None
+    return Objection("no_words", "the feature has no text" if texts.count == 0 else "no text of the feature has a word")
+
+
 def _scored(draft: ExplanationDrafted) -> tuple[list[Activation], bool]:
     """The texts that are scored, seen first, and whether some had to be left out."""
     every = [*draft.evidence.seen, *draft.evidence.held_out]
@@ -127,45 +141,25 @@ def _unverifiable(objection: Objection, *more: str) -> _Truth:
 
 
 def _truth(draft: ExplanationDrafted, texts: Texts, comparison: Comparison, category: Category, validator: Validator) -> _Truth:
-    if texts.wordless:
-        reason = "the feature has no text" if texts.count == 0 else "no text of the feature has a word"
-        return _unverifiable(Objection("no_words", reason))
     claim = Claim.of(draft.answer.pattern[:CLAIM_CHARACTERS], validator.embedding, validator.minilm)
-    measured, masked = assess(claim, texts, comparison.contrast, comparison.place, draft.subject.keywords, validator)
-    accuracy = accuracy_of(measured, masked, claim.listed(draft.subject.keywords))
-    negated = is_negated(draft.answer.pattern[:CLAIM_CHARACTERS])
-    if negated:
-        accuracy = turned(accuracy)
-    verification = verdict(accuracy, validator.confirmed_from, validator.contradicted_below)
-    is_lone = verification is Verification.CONFIRMED and rests_on_one_text(measured["all"])
-    if is_lone:
-        verification = Verification.PARTIAL
+    assessed = assess(claim, texts, comparison.contrast, comparison.place, draft.subject.keywords, validator)
+    ruling = rule(assessed, validator)
+    accuracy, verification = ruling.accuracy, ruling.verification
     sure = confidence(verification, accuracy)
     is_among_its_own = comparison.version > 0  # features of the general background are nobody's siblings
     is_doubted = is_among_its_own and accuracy.p < validator.confirmed_from
-    others = company(claim, measured["all"], comparison.contrast, comparison.place) if is_doubted else None
+    others = company(claim, assessed.measured["all"], comparison.contrast, comparison.place) if is_doubted else None
     return _Truth(
         verification=verification,
         accuracy=accuracy,
         consistency=consistency(claim, texts, comparison.contrast, comparison.place, category),
         confidence=sure,
         unavailable={} if sure is not None else {"confidence": "a partial verdict takes no side that could be right or wrong"},
-        flags=(*_truth_flags(claim, texts, accuracy, verification, others), *["negated"] * negated, *["one_text"] * is_lone),
+        flags=(*_truth_flags(claim, texts, accuracy, verification, others), *["negated"] * ruling.negated, *["one_text"] * ruling.one_text),
         review="one text alone bears the explanation out, the others share no telling word with it"
-        if is_lone
+        if ruling.one_text
         else _truth_review(verification, accuracy, others, validator),
     )
-
-
-def assess(
-    claim: Claim, texts: Texts, contrast: Contrast, place: int | None, keywords: Sequence[str], validator: Validator
-) -> tuple[Measured, Measured | None]:
-    """The claim's signals, and those of what it says beyond the keywords (None when that is nothing)."""
-    measured = measure(claim, texts, contrast, place)
-    remaining = claim.without(keywords, validator.embedding, validator.minilm)
-    if remaining is None:
-        return measured, None
-    return measured, measured if remaining is claim else measure(remaining, texts, contrast, place)
 
 
 def _truth_flags(claim: Claim, texts: Texts, accuracy: Accuracy, verification: Verification, others: Company | None) -> Iterator[str]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from mistudio_explain.events.job import JobBackground
 from mistudio_explain.settings import QualitySettings
+from mistudio_explain.validation.accuracy import FORMULAS, Formula
 from mistudio_explain.validation.contrast import Contrast
 from mistudio_explain.validation.contrasts import Contrasts
 from mistudio_explain.validation.general import general_background
@@ -44,6 +45,8 @@ class Validator:
     confirmed_from: float
     contradicted_below: float
     minilm: MiniLM | None = None
+    formulas: tuple[Formula, ...] = FORMULAS
+    """Those in force; the bench puts in others, which have not seen what they are measured on."""
 
     @classmethod
     def load(cls, quality: QualitySettings, minilm: bool = False) -> "Validator":

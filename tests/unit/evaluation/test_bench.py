@@ -1,6 +1,7 @@
 """The bench: what it reads, and the figures that it makes."""
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +9,20 @@ import orjson
 import pytest
 
 from mistudio_explain.errors import BadInput
+from mistudio_explain.evaluation.attacks import EVERY_SOURCE, AttackResult, attack
 from mistudio_explain.evaluation.calibration import calibration, picture
 from mistudio_explain.evaluation.data import FeatureSet, read_set, read_sets
 from mistudio_explain.evaluation.discrimination import auc, rank_correlation
 from mistudio_explain.evaluation.fit import Scores, cross_validated, formulas, logistic
-from mistudio_explain.evaluation.jobs import job_of, score_pairs
-from mistudio_explain.evaluation.report import bench, json_of, markdown
+from mistudio_explain.evaluation.jobs import job_of, score, score_pairs
+from mistudio_explain.evaluation.latency import Latency, Speed
+from mistudio_explain.evaluation.report import Evaluation, bench, json_of, markdown
+from mistudio_explain.evaluation.safety_set import Rate
+from mistudio_explain.events.explanation import Answer, Verification
 from mistudio_explain.settings import QualitySettings, Settings
+from mistudio_explain.validation.contrast import Claim
 from mistudio_explain.validation.offline import Scorer
+from mistudio_explain.validation.stage import validate
 from mistudio_explain.validation.validator import Validator
 
 SETS = Path(__file__).parents[3] / "examples" / "features"
@@ -80,8 +87,12 @@ def test_regression_finds_the_coefficients_that_made_the_data() -> None:
 
 
 @pytest.fixture(scope="module")
-def scores() -> list[Scores]:
-    validator = Validator.load(QualitySettings())
+def validator() -> Validator:
+    return Validator.load(QualitySettings())
+
+
+@pytest.fixture(scope="module")
+def scores(validator: Validator) -> list[Scores]:
     scorer = Scorer.of(validator, Settings())
     read = [read_set(SETS / f"{name}.jsonl.gz") for name in ("eleuther_fewshot", "openai_puzzles_fewshot", "mistudio")]
     prepared = [job_of(FeatureSet(one.source, one.features[:50]), scorer) for one in read]
@@ -101,10 +112,53 @@ def test_a_sources_formula_comes_from_the_other_sources_alone(scores: list[Score
     assert given[first.job.source] == formulas(rest, minilm=False) != formulas(scores, minilm=False)
 
 
-def test_the_bench_finds_real_explanations_better_than_counting_keywords_does(scores: list[Scores]) -> None:
-    found = bench(scores, minilm=False, thresholds=(0.55, 0.19))
+def test_the_bench_finds_real_explanations_better_than_counting_keywords_does(scores: list[Scores], validator: Validator) -> None:
+    found = bench(scores, validator)
     assert found.auc["accuracy"].macro.random.value > 0.85
     assert found.auc["accuracy"].macro.random.value > found.auc["keyword overlap"].macro.random.value
-    assert found.rates["mistudio"].confirmed > 0.6 > 0.3 > found.rates["mistudio"].false_confirmed
-    assert orjson.loads(json_of([found]))[0]["encoder"] == "static"
-    assert "| mistudio | 50 |" in markdown([found])
+    rates = found.rates["mistudio"]
+    assert rates.confirmed.value > 0.6 > 0.3 > rates.false_confirmed.value
+    assert rates.confirmed.low <= rates.confirmed.value <= rates.confirmed.high
+
+
+def test_the_bench_comes_to_the_verdicts_of_validation_itself(scores: list[Scores], validator: Validator) -> None:
+    for one in scores:
+        job = one.job
+        for claim, feature in [(number, int(other)) for number in range(10) for other in (number, job.shuffled[number][0])]:
+            subject = job.subjects[feature]
+            said = job.subjects[claim].known.explanation
+            draft = subject.draft.model_copy(update={"answer": Answer(pattern=said)})
+            outcome, ruling = validate(draft, job.background, validator), one.pairs[claim, feature].ruling(validator)
+            assert ruling.verification is outcome.pattern_verification
+            assert outcome.accuracy is None or outcome.accuracy == ruling.accuracy
+
+
+def test_the_gate_and_negation_count_in_the_bench(scores: list[Scores], validator: Validator) -> None:
+    job = scores[0].job
+    for said, expected in (("I am sorry, but I cannot help.", Verification.UNVERIFIABLE), ("Anything but hyphens.", Verification.PARTIAL)):
+        ruling = score(Claim.of(said, validator.embedding), job.subjects[0], job, validator).ruling(validator)
+        assert ruling.verification in (expected, Verification.CONTRADICTED) if ruling.negated else ruling.verification is expected
+
+
+def test_attacks_are_told_by_kind_and_source_and_pooled(scores: list[Scores], validator: Validator) -> None:
+    job = scores[0].job
+    few = replace(job, subjects=job.subjects[:4], shuffled=job.shuffled[:4] % 4)
+    results = {(one.kind, one.source): one for one in attack([few], {few.source: validator})}
+    edits = [one for (kind, source), one in results.items() if kind.startswith("edit: ") and source == EVERY_SOURCE]
+    assert results["edits, all kinds", EVERY_SOURCE].confirmed.n == sum(one.confirmed.n for one in edits) >= 4
+    assert results["keywords, all kinds", few.source].confirmed.n == 12
+    assert results["no explanation at all", few.source].confirmed.value == 0
+
+
+def test_the_report_holds_everything_that_was_measured(scores: list[Scores], validator: Validator) -> None:
+    rate = Rate(0.25, 0.1, 0.4, 20)
+    attacks = (AttackResult("edits, all kinds", EVERY_SOURCE, rate, rate),)
+    speed = Latency(False, 0.1, 0.2, 60, 120, 150, (Speed("mistudio", 50, 2, 3, 2, 3),), {"emoji": 1.0})
+    found = Evaluation((bench(scores, validator),), attacks, None, (speed,))
+    text, everything = markdown(found), orjson.loads(json_of(found))
+    assert "| mistudio | 50 |" in text
+    assert "edits, all kinds" in text
+    assert "bad input, emoji" in text
+    assert "Safety" not in text
+    assert everything["benches"][0]["encoder"] == "static"
+    assert everything["attacks"][0]["below"]["value"] == 0.25

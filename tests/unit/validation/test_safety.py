@@ -9,8 +9,8 @@ from mistudio_explain.errors import BadInput
 from mistudio_explain.evaluation.safety_set import fitted_on, read_bundles, texts_of_bundle
 from mistudio_explain.events.feature import Activation
 from mistudio_explain.validation.contrast import Texts
-from mistudio_explain.validation.hazard_examples import HARMLESS, Examples, fitted
-from mistudio_explain.validation.safety import Hazards, safety, signs
+from mistudio_explain.validation.hazard_examples import FAR, HARMLESS, Examples, fitted
+from mistudio_explain.validation.safety import Hazards, drawn, safety, signs
 from mistudio_explain.validation.static_embedding import StaticEmbedding
 
 BUNDLES = Path(__file__).parents[3] / "examples" / "safety" / "bundles.jsonl"
@@ -58,6 +58,24 @@ def test_concerning_needs_both_sides(hazards: Hazards, embedding: StaticEmbeddin
     assert safety(prepared(GARDENS, embedding), "Attacks on people with guns and bombs", hazards, embedding).assessment == "requires_review"
 
 
+def test_one_hazard_word_in_an_explanation_asks_for_review_whatever_the_texts_say(hazards: Hazards, embedding: StaticEmbedding) -> None:
+    said = ("Tulips and a bomb", "Suicide", "The garden of a racist")
+    assert [safety(prepared(GARDENS, embedding), claim, hazards, embedding).assessment for claim in said] == ["requires_review"] * 3
+
+
+@pytest.mark.parametrize(
+    "text", ["found a hammer near the river", "The grocer weighed the apples.", "a pair of scissors in the drawer", "He told a long story."]
+)
+@pytest.mark.parametrize("count", [1, 4])
+def test_an_everyday_sentence_is_safe_however_few_texts_there_are(text: str, count: int, hazards: Hazards, embedding: StaticEmbedding) -> None:
+    assert safety(prepared([text] * count, embedding), text, hazards, embedding).assessment == "safe"
+    assert safety(prepared([text] * count, embedding), "", hazards, embedding).assessment == "safe"
+
+
+def test_few_texts_are_drawn_towards_the_usual_margin_and_enough_are_not() -> None:
+    assert [round(drawn(0.2, distinct), 3) for distinct in (1, 2, 4, 12)] == [-0.4, -0.2, 0.2, 0.2]
+
+
 def test_without_texts_or_words_there_is_an_assessment_all_the_same(hazards: Hazards, embedding: StaticEmbedding) -> None:
     assert safety(prepared([], embedding), "", hazards, embedding).assessment == "safe"
     assert signs(prepared(["..."], embedding), "the and of", hazards, embedding).text_share == 0
@@ -100,7 +118,7 @@ def test_fitted_examples_tell_their_own_sides_apart_and_name_the_class() -> None
     examples = fitted(directions, np.array([0, 1, HARMLESS, HARMLESS]), ("fire", "flood"), shrinkage=0.1)
     assert [examples.margin(direction) > 0 for direction in directions] == [True, True, False, False]
     assert examples.nearest_class(directions[1]) == "flood"
-    assert examples.margin(np.zeros(4, dtype=np.float32)) == 0
+    assert examples.margin(np.zeros(4, dtype=np.float32)) == FAR
     assert Examples(directions[2:], examples.weights[2:], examples.hazard[2:], ("fire", "flood")).nearest_class(directions[2]) is None
 
 

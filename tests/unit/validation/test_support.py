@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 
 from mistudio_explain.validation.accuracy import Signals
-from mistudio_explain.validation.support import rests_on_one_text
+from mistudio_explain.validation.contrast import Claim, Texts
+from mistudio_explain.validation.static_embedding import StaticEmbedding
+from mistudio_explain.validation.support import rests_on_one_text, shared
+
+ALL_IN_ONE = np.array([0.0, 1.0, 0.0, 0.0])
 
 
 def signals(lexical: list[float], static: float) -> Signals:
@@ -12,7 +16,20 @@ def signals(lexical: list[float], static: float) -> Signals:
 
 
 def test_one_text_with_all_the_words_among_texts_without_any_is_no_support() -> None:
-    assert rests_on_one_text(signals([-0.2, 80.0, -0.1, 0.0], static=0.0))
+    assert rests_on_one_text(signals([-0.2, 80.0, -0.1, 0.0], static=0.0), ALL_IN_ONE)
+    assert rests_on_one_text(signals([-0.2, 15.0, -0.1, 0.0], static=0.0), ALL_IN_ONE)
+
+
+def test_a_single_word_met_by_chance_in_one_text_is_not_taken_for_an_order() -> None:
+    one_of_five = ALL_IN_ONE / 5
+    assert not rests_on_one_text(signals([-0.2, 15.0, -0.1, 0.0], static=0.0), one_of_five)
+    assert rests_on_one_text(signals([-0.2, 80.0, -0.1, 0.0], static=0.0), one_of_five)
+
+
+def test_shared_words_are_counted_over_all_passages_of_a_text() -> None:
+    embedding = StaticEmbedding.load()
+    texts = Texts.of([["rivers of the north", "in Siberia"], ["a piano"]], embedding)
+    assert shared(Claim.of("Rivers in Siberia", embedding), texts).tolist() == [1.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -26,4 +43,4 @@ def test_one_text_with_all_the_words_among_texts_without_any_is_no_support() -> 
     ],
 )
 def test_other_texts_that_agree_are_support(measured: Signals) -> None:
-    assert not rests_on_one_text(measured)
+    assert not rests_on_one_text(measured, np.eye(len(measured.by_text["bm25_z"]))[0] if measured.n < 4 else ALL_IN_ONE)

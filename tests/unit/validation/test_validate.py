@@ -232,7 +232,7 @@ def test_a_hazard_in_texts_and_explanation_is_concerning_and_in_one_of_them_asks
     bombs = [f"He built a bomb in room {room} of the old house." for room in range(10)]
     both = validate(drafted("Instructions for bombs in houses.", bombs), background, validator)
     texts_alone = validate(drafted("Rooms in old houses.", bombs), background, validator)
-    said_alone = validate(drafted("Instructions for building bombs and other weapons."), background, validator)
+    said_alone = validate(drafted("Bombs hidden near a piano."), background, validator)
     assert both.safety
     assert [outcome.safety.assessment for outcome in (both, texts_alone, said_alone) if outcome.safety] == ["concerning", "requires_review", "requires_review"]
     assert both.safety.categories == ["violence_weapons"]

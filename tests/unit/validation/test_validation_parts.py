@@ -12,7 +12,7 @@ from mistudio_explain.errors import BadSettings
 from mistudio_explain.events.explanation import Accuracy, Answer, Category, Subject, Tier, Verification
 from mistudio_explain.events.feature import Activation, ActivationStatistics, ActiveToken
 from mistudio_explain.events.job import JobBackground
-from mistudio_explain.validation.accuracy import Signals, accuracy_of, estimate, logit_of, sigmoid
+from mistudio_explain.validation.accuracy import Signals, accuracy_of, coverage, estimate, logit_of, sigmoid
 from mistudio_explain.validation.clarity import clarity
 from mistudio_explain.validation.confidence import confidence
 from mistudio_explain.validation.consistency import consistency
@@ -125,6 +125,14 @@ def test_the_signals_in_an_outcome_give_its_probabilities_again() -> None:
     for part, n, p in (("", 3, found.p), ("seen.", 2, found.seen), ("held_out.", 1, found.held_out), ("masked.", 3, found.masked)):
         kept = {name: found.signals[part + name] for name in ("bm25_z", "static_z", "active_z")}
         assert sigmoid(logit_of(kept, n)) == pytest.approx(p)
+
+
+def test_coverage_counts_the_texts_that_fit_however_well_one_of_them_does() -> None:
+    one_fits = Signals({"bm25_z": np.array([50.0, -0.3, -0.3, -0.3]), "static_z": np.zeros(4)}, {})
+    all_fit = Signals({"bm25_z": np.full(4, 4.0), "static_z": np.full(4, 1.0)}, {})
+    assert estimate(one_fits).p > 0.8
+    assert 0.25 < coverage(one_fits) < 0.45
+    assert coverage(all_fit) > 0.85
 
 
 @pytest.mark.parametrize(
