@@ -68,7 +68,6 @@ def configure(level: str, *, as_json: bool) -> None:
         processors=[_once_per_interval(), *shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

@@ -84,7 +84,7 @@ def test_a_new_job_and_an_open_one_take_features_as_they_are() -> None:
     assert admission({"explain_1": known()}, "explain_1", "find_1", reopen=True, now_ms=5) == (0, None)
 
 
-@pytest.mark.parametrize("action", ["cancel", "delete", "deleted"])
+@pytest.mark.parametrize("action", ["cancel", "deleted"])
 def test_a_closed_job_takes_features_with_reopen_only_and_under_the_next_revision(action: str) -> None:
     jobs = {"explain_1": known(action, revision=3)}
     with pytest.raises(BadInput, match=r"explain_1 .* by ann \(wrong model\).*--reopen"):
@@ -93,6 +93,12 @@ def test_a_closed_job_takes_features_with_reopen_only_and_under_the_next_revisio
     assert event is not None
     assert event.control is not None
     assert (revision, event.revision, event.control.action, event.tenant) == (4, 4, "reopen", "lab")
+
+
+@pytest.mark.parametrize("reopen", [False, True])
+def test_a_job_that_is_being_deleted_takes_no_features(reopen: bool) -> None:
+    with pytest.raises(BadInput, match=r"explain_1 is being deleted by ann \(wrong model\).*can be reopened once"):
+        admission({"explain_1": known("delete", revision=3)}, "explain_1", "find_1", reopen=reopen, now_ms=5)
 
 
 def test_a_job_that_was_reopened_takes_features_under_the_revision_that_it_was_reopened_with() -> None:
