@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from integration.components import require
@@ -20,6 +21,13 @@ LONGEST_TEST_S = 480  # the storm of the chaos suite takes two minutes, four on 
 # no deadlines, since the machine is shared; no memory of earlier failures, since a run should depend on the code alone
 settings.register_profile("here", deadline=None, database=None)
 settings.load_profile("here")
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """Take back how a command that ran in the test's process set up the logs: another test's would be silent."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
