@@ -36,12 +36,12 @@ def promoted_words(logits: Sequence[Logit] | None) -> list[str]:
 
 def _spans(activation: Activation) -> Iterator[tuple[str, int, int]]:
     if activation.tokens and activation.token_activations:
-        tokens = [token.translate(_SPACE_MARKS) for token in activation.tokens[:_TOKENS_READ]]
+        tokens = activation.tokens[:_TOKENS_READ]
         values = activation.token_activations[:_TOKENS_READ]
         least = ACTIVE_FROM * max(values)
-        text = "".join(tokens)
+        text = "".join(tokens).translate(_SPACE_MARKS)  # a mark is one character and becomes one
         for start, token, value in zip(accumulate(map(len, tokens), initial=0), tokens, values, strict=False):
-            if value > 0 and value >= least and token.strip():
+            if value > 0 and value >= least and token.translate(_SPACE_MARKS).strip():
                 yield (text, *_whole_word(text, start, start + len(token)))
         return
     named = [(active.token, active.strength) for active in (activation.active_tokens or [])[:_TOKENS_READ]]

