@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mistudio_explain.errors import BadInput
 from mistudio_explain.evaluation.jobs import Job, Scored
 from mistudio_explain.events.explanation import Verification
 from mistudio_explain.validation.accuracy import FORMULAS, TEXTS_TRUSTED_HALF, Formula
@@ -38,7 +39,7 @@ def fitted(scores: Sequence[Scores], names: Sequence[str]) -> Formula:
     """Logistic regression on matched and randomly shuffled pairs at even odds, on all, the seen, and the held-out texts.
 
     A source counts by the square root of its number of features: by the number, one source would decide; equally, 18
-    features would count as much as 237. Sources without one of the signals do not count.
+    features would count as much as 237. Sources without one of the signals do not count; raises BadInput when none has all.
     """
     x, y, weight = [], [], []
     for one in scores:
@@ -50,6 +51,11 @@ def fitted(scores: Sequence[Scores], names: Sequence[str]) -> Formula:
                 x += [true, false]
                 y += [np.ones(len(true)), np.zeros(len(false))]
                 weight += [np.full(len(true), share / len(true)), np.full(len(false), share / len(false))]
+    if not weight:
+        there = ", ".join(one.job.source for one in scores) or "none"
+        raise BadInput(
+            f"no feature of the sources to fit on ({there}) has all of {', '.join(names)}; a source is measured by others: give at least two with each"
+        )
     scale = np.concatenate(weight)
     beta = logistic(np.concatenate(x), np.concatenate(y), 400 * scale / scale.sum())
     return Formula(float(beta[0]), {name: float(value) for name, value in zip(names, beta[1:], strict=True)})

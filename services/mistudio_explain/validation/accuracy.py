@@ -29,8 +29,8 @@ class Formula:
 FORMULAS = (
     Formula(-1.23, {"bm25_z": 0.73, "static_z": 0.75}),
     Formula(-1.29, {"bm25_z": 0.70, "static_z": 0.46, "active_z": 0.63}),
-    Formula(-1.38, {"bm25_z": 0.72, "static_z": 0.46, "minilm_z": 0.51}),
-    Formula(-1.39, {"bm25_z": 0.68, "static_z": 0.25, "minilm_z": 0.42, "active_z": 0.57}),
+    Formula(-1.34, {"bm25_z": 0.74, "static_z": 0.59, "minilm_z": 0.34}),
+    Formula(-1.39, {"bm25_z": 0.70, "static_z": 0.31, "minilm_z": 0.31, "active_z": 0.63}),
 )
 TEXTS_TRUSTED_HALF = 1.0  # the 1 of n / (n + 1); 0, 1, 2 and 4 were tried, and 1 or 2 fit all numbers of texts best
 

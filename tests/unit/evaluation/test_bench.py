@@ -113,6 +113,11 @@ def test_a_sources_formula_comes_from_the_other_sources_alone(scores: list[Score
     assert given[first.job.source] == formulas(rest, minilm=False) != formulas(scores, minilm=False)
 
 
+def test_a_single_source_has_no_others_to_take_its_formula_from_and_the_message_says_so(scores: list[Scores]) -> None:
+    with pytest.raises(BadInput, match="at least two"):
+        cross_validated(scores[:1], minilm=False)
+
+
 def test_the_bench_finds_real_explanations_better_than_counting_keywords_does(scores: list[Scores], validator: Validator) -> None:
     found = bench(scores, validator)
     assert found.auc["accuracy"].macro.random.value > 0.85
