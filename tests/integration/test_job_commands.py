@@ -138,7 +138,9 @@ def test_a_job_that_is_still_being_deleted_is_not_reopened(command: Command, kep
         said = one_message(command.run(again, str(EXAMPLE), "--explain-poor", "--reopen", expect=2))
         assert f"{job} is being deleted by ann (texts withdrawn)" in said
         assert "job show" in said
-    assert controls(kept) == [ordered]
+    first, *then = controls(kept)
+    assert first == ordered
+    assert [each.control.action for each in then if each.control] in ([], ["deleted"])  # by the aggregator of `run`
     assert kept.read(topics.FEATURES) == []
 
 

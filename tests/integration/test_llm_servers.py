@@ -47,7 +47,8 @@ def asked(endpoint: Endpoint, text: str = "Say hello.", **changes: object) -> Ca
 
 
 def demonstration_servers() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "mistudio_explain.llm.demonstration_server" in child.cmdline()]
+    alive = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in alive if "mistudio_explain.llm.demonstration_server" in child.cmdline()]
 
 
 @pytest.mark.ollama

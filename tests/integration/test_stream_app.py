@@ -334,7 +334,7 @@ async def test_a_letter_whose_record_is_too_large_for_its_topic_holds_no_retry_u
 
     async with app.running():
         await app.publish([letter(1, b"x" * 20_000), letter(2, b"y")])
-        assert [record.value for record in await records_of(app, topics.DRAFTS, 1)] == [b"y"]
+        assert {record.value for record in await records_of(app, topics.DRAFTS, 1)} == {b"y"}  # maybe twice: with the other, then alone
         (given_up,) = [decode(DeadLetter, record.value) for record in await records_of(app, topics.DEAD_LETTERS, 1)]
     assert given_up.error == "MalformedEvent"
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.conn import create_conn
@@ -18,11 +19,14 @@ from mistudio_explain.kafka.patience import Patience, is_outage
 from mistudio_explain.kafka.topics import ENVELOPE_BYTES
 from mistudio_explain.settings import KafkaSettings, LimitSettings, read_secret
 
+log = structlog.get_logger(__name__)
+
 T = TypeVar("T")
 
 GROUP_PREFIX = "mistudio-explain."
 _CLIENT_ID = "mistudio-explain"
 _PROBE_TIMEOUT_S = 2.0
+_STOP_S = 2.0
 _FETCH_BYTES = 64 << 10  # one partition's fetch is drained before the next one's: a small fetch keeps partitions fair
 _LINGER_MS = 5
 _SASL_CLASSES = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
@@ -102,7 +106,7 @@ class KafkaClients:
             await client.client.set_topics(set(topics))
             yield client
         finally:
-            await client.stop()
+            await _stop(client)
 
     async def _started_producer(self, *, idempotent: bool) -> AIOKafkaProducer:
         client = AIOKafkaProducer(
@@ -236,3 +240,17 @@ def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext | None:
     except (OSError, ssl.SSLError) as error:
         raise BadSettings(f"the TLS files of kafka.ssl_cafile, ssl_certfile or ssl_keyfile cannot be used: {error}") from error
     return context
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    """Stop a producer, in an outage without waiting for it to end.
+
+    What is unconfirmed then belongs to those who no longer wait for it: they commit nothing, so it will be sent again.
+    """
+    try:
+        async with asyncio.timeout(_STOP_S):
+            await producer.stop()
+    except TimeoutError:
+        log.warning("producer.left_unconfirmed", after_s=_STOP_S)
+        await producer._sender.close()  # noqa: SLF001  (its own stop waits for the outage to end)
+        await producer.client.close()
