@@ -10,7 +10,7 @@ ACTIVE_WORDS = 12  # of one text
 PROMOTED_WORDS = 10
 _TOKENS_READ = 4_000  # bounds the work on a monstrous text; context keeps 4,000 characters of one
 _WORD_CHARACTERS = 40  # a longer word is cut round its token
-_SPACE_MARKS = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})
+_SPACE_MARKS = {"Ġ": " ", "▁": " ", "Ċ": "\n"}
 
 
 def active_words(activation: Activation) -> list[str]:
@@ -19,8 +19,13 @@ def active_words(activation: Activation) -> list[str]:
     A token is often a part of a word ("ifty"); the word it stands in ("Fifty") is what an explanation names. At most
     ACTIVE_WORDS, each once; none when the source does not tell.
     """
-    found = (text[first:last].strip() for text, first, last in _spans(activation))
-    return list(islice(dict.fromkeys(filter(None, found)), ACTIVE_WORDS))
+    found: dict[str, None] = {}
+    for text, first, last in _spans(activation):
+        if word := text[first:last].strip():
+            found[word] = None
+        if len(found) == ACTIVE_WORDS:
+            break
+    return list(found)
 
 
 def distinct_words(texts: Iterable[Sequence[str]], limit: int) -> list[str]:
@@ -31,7 +36,7 @@ def distinct_words(texts: Iterable[Sequence[str]], limit: int) -> list[str]:
 def promoted_words(logits: Sequence[Logit] | None) -> list[str]:
     """The tokens whose logits the feature raises most, strongest first, at most PROMOTED_WORDS, without marks for spaces."""
     raised = sorted((logit for logit in logits or () if logit.value > 0), key=lambda logit: -logit.value)[:PROMOTED_WORDS]
-    return [word[:_WORD_CHARACTERS] for logit in raised if (word := logit.token.translate(_SPACE_MARKS).strip())]
+    return [word[:_WORD_CHARACTERS] for logit in raised if (word := _without_marks(logit.token).strip())]
 
 
 def _spans(activation: Activation) -> Iterator[tuple[str, int, int]]:
@@ -39,10 +44,11 @@ def _spans(activation: Activation) -> Iterator[tuple[str, int, int]]:
         tokens = activation.tokens[:_TOKENS_READ]
         values = activation.token_activations[:_TOKENS_READ]
         least = ACTIVE_FROM * max(values)
-        text = "".join(tokens).translate(_SPACE_MARKS)  # a mark is one character and becomes one
-        for start, token, value in zip(accumulate(map(len, tokens), initial=0), tokens, values, strict=False):
-            if value > 0 and value >= least and token.translate(_SPACE_MARKS).strip():
-                yield (text, *_whole_word(text, start, start + len(token)))
+        text = _without_marks("".join(tokens))  # a mark is one character and becomes one
+        places = [0, *accumulate(map(len, tokens))]
+        for number, value in enumerate(values[: len(tokens)]):
+            if value >= least and value > 0 and text[places[number] : places[number + 1]].strip():
+                yield (text, *_whole_word(text, places[number], places[number + 1]))
         return
     named = [(active.token, active.strength) for active in (activation.active_tokens or [])[:_TOKENS_READ]]
     if not named and activation.peak:
@@ -53,8 +59,15 @@ def _spans(activation: Activation) -> Iterator[tuple[str, int, int]]:
             yield (activation.text, *_whole_word(activation.text, at, at + len(token)))
 
 
+def _without_marks(text: str) -> str:
+    for mark, meant in _SPACE_MARKS.items():  # a tenth of the time of str.translate
+        text = text.replace(mark, meant)
+    return text
+
+
 def _whole_word(text: str, start: int, end: int) -> tuple[int, int]:
-    first, last = start + len(text[start:end]) - len(text[start:end].lstrip()), start + len(text[start:end].rstrip())
+    token = text[start:end]
+    first, last = end - len(token.lstrip()), start + len(token.rstrip())
     floor, ceiling = max(0, first - _WORD_CHARACTERS), min(len(text), last + _WORD_CHARACTERS)
     if text[first].isalnum():
         while first > floor and text[first - 1].isalnum():

@@ -1,6 +1,6 @@
 """Accuracy: the probability that an explanation belongs to this feature rather than to another of its find job."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, sqrt
 from typing import Literal
@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from mistudio_explain.events.explanation import Accuracy
-from mistudio_explain.validation.contrast import Claim, Contrast, Texts, View, parts
+from mistudio_explain.validation.contrast import Claim, Contrast, Part, Texts, View, parts
 from mistudio_explain.validation.lexical import Floats
 from mistudio_explain.validation.static_embedding import Vectors
 
@@ -103,14 +103,14 @@ def measure(claim: Claim, texts: Texts, contrast: Contrast, place: int | None) -
         own = np.array([float(row @ claim.minilm) for row in texts.minilm.values()])
         others = _others(contrast.minilm, claim.minilm, place)
         minilm = dict(zip(texts.minilm, standardised(own, others, "minilm_z").tolist(), strict=True))
-    logits = _whole(claim.vector, texts.promoted, contrast.promoted, place, "logits_z")
+    logits = _whole(claim.vector, {(0, texts.count): texts.promoted}, contrast.promoted, place, "logits_z").get((0, texts.count))
+    active = _whole(claim.vector, texts.active, contrast.active, place, "active_z")
     measured: Measured = {}
     for name, (first, last) in parts(texts.seen, texts.count).items():
         by_text = {signal: values[first:last] for signal, values in static.items()}
         if read := [value for number, value in minilm.items() if first <= number < last]:
             by_text["minilm_z"] = np.array(read)
-        active = _whole(claim.vector, texts.active.get((first, last)), contrast.active, place, "active_z")
-        whole = {signal: value for signal, value in (("active_z", active), ("logits_z", logits)) if value is not None}
+        whole = {signal: value for signal, value in (("active_z", active.get((first, last))), ("logits_z", logits)) if value is not None}
         measured[name] = Signals(by_text, whole)
     return measured
 
@@ -211,13 +211,13 @@ def _kind(all_texts: Estimate, formulas: Sequence[Formula]) -> Literal["input", 
     return "input" if fits_texts else "output" if fits_logits else "unclear"
 
 
-def _whole(claim: Vectors, own: Vectors | None, view: View, place: int | None, name: str) -> float | None:
-    if own is None or not own.any():
-        return None
-    rows = view.others(place)
-    if len(rows) < FEWEST_KNOWN:
-        return None
-    return float(standardised(np.array([float(own @ claim)]), _cosines(rows, claim), name)[0])
+def _whole(claim: Vectors, own: Mapping[Part, Vectors | None], view: View, place: int | None, name: str) -> dict[Part, float]:
+    """The standardised signal of each part that has a direction; none when too few other features have one."""
+    cosines = {part: float(direction @ claim) for part, direction in own.items() if direction is not None and direction.any()}
+    if not cosines or len(rows := view.others(place)) < FEWEST_KNOWN:
+        return {}
+    values = standardised(np.array(list(cosines.values())), _cosines(rows, claim), name)
+    return dict(zip(cosines, values.tolist(), strict=True))
 
 
 def _others(rows: Vectors, claim: Vectors, place: int | None) -> Floats:

@@ -1,7 +1,5 @@
 """The parts of a text that are scored: windows of the size of a background's texts, where the feature fires."""
 
-from itertools import accumulate
-
 from mistudio_explain.events.feature import Activation
 
 EXCERPT_CHARACTERS = 200  # as long as a text of a background (JobBackground.sample)
@@ -13,9 +11,9 @@ def peak_offset(activation: Activation) -> int | None:
     """Where in the text the feature fires most, in characters from its start; None when the source does not tell."""
     if activation.tokens and activation.token_activations:
         tokens, values = activation.tokens[:TOKENS_READ], activation.token_activations[:TOKENS_READ]
-        position = max(range(len(values)), key=values.__getitem__)
+        position = values.index(max(values))
         if activation.text.startswith("".join(tokens)):
-            return [0, *accumulate(map(len, tokens))][position]
+            return len("".join(tokens[:position]))
         return _found(activation.text, tokens[position])
     if activation.peak:
         return _found(activation.text, activation.peak)

@@ -46,6 +46,8 @@ WORDS_SHOWN = 3
 
 Phrase = tuple[str, ...]
 
+_NONE: frozenset[str] = frozenset()
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lexicon:
@@ -83,12 +85,13 @@ class Lexicon:
 
     def suspects(self, distinct: AbstractSet[str]) -> set[str]:
         """Those of the words that are hazard words or begin a phrase; a text with none of them holds no hazard."""
-        return {word for word in distinct if word in self.phrases or _classes(self, word)}
+        begun = {word for word in distinct if word[:HEAD] in self.prefixes and _classes(self, word)}
+        return begun | (distinct & self.exact.keys()) | (distinct & self.phrases.keys())
 
-    def found(self, spoken: Sequence[str]) -> dict[str, set[str]]:
-        """The hazard words among `spoken`, by class."""
+    def found(self, spoken: Sequence[str], suspects: AbstractSet[str] | None = None) -> dict[str, set[str]]:
+        """The hazard words among `spoken`, by class; only `suspects` are looked up, where the caller knows them."""
         hits: dict[str, set[str]] = {}
-        distinct = set(spoken)
+        distinct: AbstractSet[str] = set(spoken) if suspects is None else suspects & set(spoken)
         for word in distinct:
             for hazard in _classes(self, word):
                 hits.setdefault(hazard, set()).add(word)
@@ -100,14 +103,19 @@ class Lexicon:
 
 
 def _follow(spoken: Sequence[str], phrase: Phrase) -> bool:
+    if phrase[-1] not in spoken:  # most phrases end here: the loop below costs twenty times as much
+        return False
     return any(tuple(spoken[at : at + len(phrase)]) == phrase for at, word in enumerate(spoken) if word == phrase[0])
 
 
 @lru_cache(maxsize=1 << 16)
 def _classes(lexicon: Lexicon, word: str) -> frozenset[str]:
     """Classes of a single word; remembered, for most words of a text were seen before."""
-    beginnings = lexicon.prefixes.get(word[:HEAD], ())
-    return lexicon.exact.get(word, frozenset()).union(*(hazards for prefix, hazards in beginnings if word.startswith(prefix)))
+    classes = lexicon.exact.get(word, _NONE)
+    for prefix, hazards in lexicon.prefixes.get(word[:HEAD], ()):
+        if word.startswith(prefix):
+            classes |= hazards
+    return classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +277,7 @@ def hazard_words_by_text(texts: Texts, lexicon: Lexicon) -> dict[int, dict[str, 
     for index, spoken in zip(texts.text_of.tolist(), texts.words, strict=True):
         if suspects.isdisjoint(spoken):
             continue
-        for hazard, found in lexicon.found(spoken).items():
+        for hazard, found in lexicon.found(spoken, suspects).items():
             by_text.setdefault(index, {}).setdefault(hazard, set()).update(found)
     return by_text
 

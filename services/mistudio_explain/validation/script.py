@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 _LETTERS_READ = 400
+_NO_ASCII_LETTERS = bytes(point for point in range(128) if not chr(point).isalpha())
 
 
 def main_script(texts: Iterable[str]) -> str | None:
@@ -15,7 +16,7 @@ def main_script(texts: Iterable[str]) -> str | None:
     counts: Counter[str] = Counter()
     for text in texts:
         if text.isascii():
-            counts["LATIN"] += sum(map(str.isalpha, text[:_LETTERS_READ]))
+            counts["LATIN"] += len(text[:_LETTERS_READ].encode().translate(None, _NO_ASCII_LETTERS))
             continue
         for letter in text[:_LETTERS_READ]:
             if letter.isalpha() and (name := unicodedata.name(letter, "")):

