@@ -1,6 +1,7 @@
 """Writes a record whose header has a name that is not UTF-8, as a client in another language may: aiokafka's producer refuses to."""
 
 import asyncio
+import time
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -22,7 +23,7 @@ async def send_with_foreign_header(producer: AIOKafkaProducer, topic: str, parti
     """Write the record, and return its offset."""
     name: Any = _Name()
     batch = _DefaultRecordBatchBuilderPy(2, 0, 0, -1, -1, -1, 1 << 20)
-    assert batch.append(0, 1_700_000_000_000, key, value, [(name, b"x")]) is not None
+    assert batch.append(0, int(time.time() * 1000), key, value, [(name, b"x")]) is not None
     client = producer.client
     request = ProduceRequest(None, -1, 10_000, [(topic, [(partition, bytes(batch.build()))])])
     async with asyncio.timeout(_WAIT_S):

@@ -10,8 +10,9 @@ from functools import partial
 from typing import Any
 
 import pytest
-from aiokafka import ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.admin import RecordsToDelete
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from integration.foreign_headers import send_with_foreign_header
 from integration.real_kafka import RealKafka
@@ -22,6 +23,7 @@ from mistudio_explain.events.codec import decode, encode
 from mistudio_explain.events.explanation import DeadLetter, ExplanationRequested, FeatureOutcome, OutcomeKind, Subject
 from mistudio_explain.events.feature import Activation, FeatureFound, JobRequest
 from mistudio_explain.events.job import Averages, Coordinates, JobReport, JobStatus
+from mistudio_explain.kafka import unreadable
 from mistudio_explain.kafka.admin import compare_topics, create_topics, wanted_topics
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.client import KafkaClients
@@ -186,6 +188,33 @@ async def test_what_cannot_be_read_in_a_topic_that_context_reads_anew_at_each_st
             await app.publish([outgoing(feature(number))])
             await records_of(app, LANE, number)
             assert await all_records(app, topics.DEAD_LETTERS) == []
+
+
+async def test_a_record_that_is_deleted_before_it_could_be_stepped_over_is_said_to_be_gone(clean_kafka: RealKafka, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retention does so; the reader must hear of it, to look for a new place, and not ask for the old one for ever."""
+    settings = Settings(kafka=KafkaSettings(bootstrap_servers=clean_kafka.bootstrap))
+    app = StreamApp(settings, KafkaClients(settings.kafka, settings.limits))
+    place = TopicPartition(topics.FEATURES, 0)
+    read_raw = unreadable.raw_record
+
+    async def deleted_first(consumer: AIOKafkaConsumer, tp: TopicPartition, offset: int) -> ConsumerRecord:
+        await app.admin.delete_records({tp: RecordsToDelete(before_offset=offset + 1)})
+        return await read_raw(consumer, tp, offset)
+
+    monkeypatch.setattr(unreadable, "raw_record", deleted_first)
+    async with app.running(), app.clients.consumer(auto_offset_reset="none") as consumer:
+        await send_with_foreign_header(app.producer, place.topic, place.partition, b"m", b"bad")
+        await partitions_of(consumer, (place.topic,))
+        consumer.assign([place])
+        consumer.seek(place, 0)
+        fetch = unreadable.TolerantFetch()
+
+        async def read_on() -> None:
+            while True:
+                assert await fetch(consumer, [place], timeout_ms=200, max_records=None) == ({}, [])
+
+        with pytest.raises(OffsetOutOfRangeError):
+            await asyncio.wait_for(read_on(), WAIT_S)
 
 
 async def test_what_was_at_hand_of_other_partitions_when_one_could_not_be_unpacked_is_not_lost(make_app: MakeApp) -> None:

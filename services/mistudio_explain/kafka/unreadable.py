@@ -105,18 +105,16 @@ class TolerantFetch:
         unreadable = []
         for tp in sorted(self._suspects):
             try:
-                readable |= await consumer.getmany(tp, timeout_ms=timeout_ms, max_records=1)
-            except UnicodeDecodeError:
                 try:
+                    readable |= await consumer.getmany(tp, timeout_ms=timeout_ms, max_records=1)
+                except UnicodeDecodeError:
                     record = await raw_record(consumer, tp, await consumer.position(tp))
                     consumer.seek(tp, record.offset + 1)
-                except (KafkaError, IllegalStateError) as error:
-                    log.warning("fetch.broken_off", topic=tp.topic, partition=tp.partition, error=repr(error))
-                    continue
-                self._suspects.discard(tp)
-                unreadable.append(record)
-            except (KafkaError, IllegalStateError) as error:
+                    self._suspects.discard(tp)
+                    unreadable.append(record)
+            except (KafkaError, IllegalStateError) as error:  # asked with the others next time, which raises what a reader must know, as that its place is gone
                 log.warning("fetch.broken_off", topic=tp.topic, partition=tp.partition, error=repr(error))
+                self._suspects.discard(tp)
         return unreadable
 
 
