@@ -255,6 +255,8 @@ def test_no_entry_of_the_lexicon_is_out_of_reach() -> None:
         *(" ".join(phrase) for listed in lexicon.phrases.values() for phrase, _ in listed),
     ]
     assert [entry for entry in entries if not lexicon.found(words(entry))] == []
+    unsuspected = [entry for entry in entries if lexicon.found(words(entry), lexicon.suspects(set(words(entry)))) != lexicon.found(words(entry))]
+    assert unsuspected == []
 
 
 def test_embeddings_are_unit_vectors_and_nothing_is_a_zero_vector(embedding: StaticEmbedding) -> None:
