@@ -217,6 +217,32 @@ async def test_a_record_that_is_deleted_before_it_could_be_stepped_over_is_said_
             await asyncio.wait_for(read_on(), WAIT_S)
 
 
+async def test_a_poll_without_partitions_takes_no_record_of_one_that_was_assigned_meanwhile(make_app: MakeApp) -> None:
+    """A member without any partition, as in a rebalance, polls to stay one; what it is given then must still be there to read."""
+    app = make_app()
+    topic = topics.FEATURES
+    async with app.running(), app.clients.consumer(auto_offset_reset="earliest", group_id="polls") as consumer:
+        for number in range(6):
+            await app.producer.send_and_wait(topic, encode(feature(number)), key=b"m", partition=number)
+        consumer.subscribe([topic])
+        fetch = unreadable.TolerantFetch()
+
+        async def polled() -> None:
+            while not consumer.assignment():
+                await fetch(consumer, [], timeout_ms=200, max_records=None)
+            while not all(consumer.highwater(tp) for tp in consumer.assignment()):  # the records are at hand
+                await fetch(consumer, [], timeout_ms=200, max_records=None)
+
+        await asyncio.wait_for(polled(), WAIT_S)
+        seen: set[TopicPartition] = set()
+
+        async def read() -> None:
+            while len(seen) < 6:
+                seen.update((await fetch(consumer, sorted(consumer.assignment()), timeout_ms=200, max_records=None))[0])
+
+        await asyncio.wait_for(read(), WAIT_S)
+
+
 async def test_what_was_at_hand_of_other_partitions_when_one_could_not_be_unpacked_is_not_lost(make_app: MakeApp) -> None:
     """aiokafka throws it away and moves on."""
     filler, app = make_app(), make_app()

@@ -89,11 +89,12 @@ class GroupBatchSubscriber(Raw, BatchSubscriber):
         self._met &= held
         if fresh:
             found = await standings(consumer, self._subscription.admin(), self.group_id, fresh, service=self._subscription.title)
-            for tp in fresh & consumer.assignment():
+            fresh &= consumer.assignment()
+            for tp in fresh:
                 consumer.seek(tp, found[tp].offset)
                 self._uncommitted.setdefault(tp, found[tp].offset)
                 self._expected.pop(tp, None)
-        self._met |= fresh
+            self._met |= fresh
 
     def _keep_holding(self, consumer: AIOKafkaConsumer) -> None:
         """Let partitions go on whose time has come; pause the others again, because a rebalance forgets it."""

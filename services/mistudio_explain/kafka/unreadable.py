@@ -6,7 +6,6 @@ for the dead letter, and stepped over.
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from typing import Any, SupportsIndex, overload
 
 import structlog
@@ -20,6 +19,7 @@ log = structlog.get_logger(__name__)
 _WAIT_MS = 500
 _REFETCH_MS = 2_000
 _FETCH_BYTES = 16 << 20
+_NOBODYS = TopicPartition("", 0)
 _FRAME = 12  # base offset and length, before each batch
 
 
@@ -59,12 +59,11 @@ class TolerantFetch:
     async def __call__(self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition], *, timeout_ms: int, max_records: int | None) -> Fetched:
         """Fetch from these partitions; raises what `getmany` raises otherwise, with every position as it was.
 
-        Without any it only polls, so that a member that has no partition yet stays one; what comes then is thrown away,
-        so whoever is given a partition seeks to where it is to be read from.
+        Without any it only polls, so that a member that has no partition yet stays one. It asks for a partition that nobody
+        has: `getmany` without any gives what comes of all, also of those assigned meanwhile, of which the caller knows nothing.
         """
         if not partitions:
-            with suppress(UnicodeDecodeError):
-                await consumer.getmany(timeout_ms=timeout_ms, max_records=max_records)
+            await consumer.getmany(_NOBODYS, timeout_ms=timeout_ms)
             return {}, []
         self._suspects.intersection_update(partitions)
         before = _positions(consumer, [tp for tp in partitions if tp not in self._suspects])
