@@ -47,11 +47,16 @@ class EndpointSettings(_Group):
     """One LLM server; the unit of placement."""
 
     name: str = Field(description="Name in reports and metrics.")
-    provider: Literal["ollama", "openai", "demonstration"] = Field(description="ollama, openai (any compatible server), or the small model that comes along.")
-    url: str | None = Field(default=None, description="Base address; an OpenAI-compatible one ends in /v1.")
+    provider: Literal["ollama", "openai", "anthropic", "demonstration"] = Field(
+        description="ollama, openai (any compatible server), anthropic, or the small model that comes along."
+    )
+    url: str | None = Field(default=None, description="Base address; an OpenAI-compatible one ends in /v1; absent for anthropic: its API.")
     models: tuple[str, ...] | None = Field(default=None, description="Models to use, best first; absent: whatever it lists.")
     slots: int = Field(default=2, ge=1, le=256, description="Calls in flight at once.")
     api_key_file: Path | None = Field(default=None, description="File whose first line is the API key.")
+    api_key_env: str | None = Field(
+        default=None, description="Variable of the environment that holds the API key; absent for Anthropic's API: ANTHROPIC_API_KEY."
+    )
 
 
 class LlmSettings(_Group):

@@ -13,7 +13,7 @@ from mistudio_explain.kafka.controls import JobControls, cancelled
 from mistudio_explain.kafka.records import Received, received
 from mistudio_explain.llm.answers_cache import AnswersCache
 from mistudio_explain.llm.endpoints import Endpoints
-from mistudio_explain.observability.metrics import CACHED_ANSWERS, DURATION, MODEL_REQUESTS, PASSED_OVER, TOKENS
+from mistudio_explain.observability.metrics import CACHED_ANSWERS, DURATION, MODEL_REQUESTS, PASSED_OVER
 
 LANES = "^" + PROMPTS_PREFIX.replace(".", r"\.") + ".*"
 _SERVICE = "generation"
@@ -59,5 +59,3 @@ def _count(draft: ExplanationDrafted) -> None:
         return
     MODEL_REQUESTS.labels(model_name=made.model).inc()
     DURATION.labels(model_name=made.model).observe(made.latency_s)
-    TOKENS.labels(model_name=made.model, direction="in").inc(made.tokens_in or 0)
-    TOKENS.labels(model_name=made.model, direction="out").inc(made.tokens_out or 0)

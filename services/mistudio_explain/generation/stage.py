@@ -1,7 +1,7 @@
 """Generation's core: from a model's text to an answer, and from an answer to a draft."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,6 @@ LONGEST_FIELD = 2_000  # characters; three sentences have 600
 ECHO_WORDS = 10
 """So many words in a row of the prompt's texts are an echo when they are most of the answer; a quoted phrase is shorter."""
 ECHO_SHARE = 0.7
-_COMPLETE = frozenset({"stop"})
 _FENCE = re.compile(r"```(?:json)?\s*\n(.*?)\n?\s*```", re.DOTALL | re.IGNORECASE)
 _REFUSAL = re.compile(
     r"^\W*(?:(?:i['’]?m|i am) sorry\b|sorry,|i apologi[sz]e\b|as an ai\b"
@@ -38,6 +37,19 @@ class Refused(UnusableAnswer):
     kind = "refusal"
 
 
+class Filtered(UnusableAnswer):
+    """The provider's content filter stopped the answer."""
+
+    kind = "content filter"
+    repeatable = False
+
+
+class ToolCalled(UnusableAnswer):
+    """The model called a tool, although it was offered none."""
+
+    kind = "tool call"
+
+
 class Echoed(UnusableAnswer):
     """The answer repeats the prompt."""
 
@@ -56,6 +68,10 @@ class Malformed(UnusableAnswer):
     kind = "malformed"
 
 
+_UNFINISHED: Mapping[str, type[UnusableAnswer]] = {"refusal": Refused, "content_filter": Filtered, "tool_calls": ToolCalled}
+"""What an answer is that ended for this reason; for any other but `stop` it is truncated."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parsed:
     """An answer, and by which rules it was read."""
@@ -70,8 +86,8 @@ def parse(prompt: Prompt, text: str, finish_reason: str) -> Parsed:
     `text` is what followed the prefill. First strictly; then by rule, with a flag that names the rule. A truncated,
     refused, echoed, empty or malformed answer is never an answer: raises the UnusableAnswer of that name.
     """
-    if finish_reason not in _COMPLETE:
-        raise Truncated(f"the model stopped for the reason {finish_reason!r} after {len(text)} characters: {_excerpt(text)}")
+    if finish_reason != "stop":
+        raise _UNFINISHED.get(finish_reason, Truncated)(f"the model stopped for the reason {finish_reason!r} after {len(text)} characters: {_excerpt(text)}")
     if "\ufffd" in text:
         raise Malformed(f"the answer is not UTF-8: {_excerpt(text)}")
     if not _WORD.search(text):

@@ -10,6 +10,7 @@ from mistudio_explain.errors import ExplainError, UnusableAnswer
 from mistudio_explain.llm.endpoints import Choice, Endpoints
 from mistudio_explain.llm.failures import CallFailure, ConnectionDropped
 from mistudio_explain.llm.provider import Call, Completion
+from mistudio_explain.observability.metrics import FAILED_CALLS
 
 MAX_DROPS = 8
 """So often an endpoint may go down under a record before the record is suspected of it: else one that makes the server crash would do so for ever."""
@@ -83,9 +84,11 @@ async def ask(
                 return Asked(read(completion), choice, call, completion, tuple(tries))
             except UnusableAnswer as error:
                 unusable += 1
+                _count(choice, error)
                 tries.append(FailedTry(choice.endpoint.name, choice.model.name, error.kind, str(error), completion))
-                final = False
+                final = not error.repeatable
             except CallFailure as failure:
+                _count(choice, failure)
                 drops += isinstance(failure, ConnectionDropped)
                 if await endpoints.blames_endpoint(choice, call, failure) and drops <= MAX_DROPS:
                     continue
@@ -94,3 +97,7 @@ async def ask(
         if final or len(tries) >= attempts:
             raise NoAnswer(tries, repeatable=not final)
         await sleep(rng.uniform(0, retry_wait_s * 2 ** (len(tries) - 1)))
+
+
+def _count(choice: Choice, error: UnusableAnswer | CallFailure) -> None:
+    FAILED_CALLS.labels(endpoint=choice.endpoint.name, model_name=choice.model.name, kind=error.kind).inc()

@@ -1,12 +1,22 @@
-"""How connections to LLM servers are opened."""
+"""How connections to LLM servers are opened, bounded and found broken."""
 
 import ipaddress
+from collections.abc import AsyncIterator
+from functools import cache
+from typing import Any
 from urllib.parse import urlsplit
 
+from mistudio_explain.llm.failures import CallFailure, ConnectionDropped, EndpointUnreachable, GarbledReply, TimedOut
+
 CONNECT_TIMEOUT_S = 5.0
+PROBE_TIMEOUT_S = 5.0
 KEPT_ALIVE = 0
 """Connections kept for the next call: none. llama.cpp's server closes idle ones under the client's hands (3 of 24
 calls failed with "disconnected without sending a response"); opening one costs nothing beside a call of seconds."""
+MAX_REPLY_BYTES = 16 << 20
+"""Of one reply. The clients read lines of any length: a server that never ends one would fill the memory. An answer
+of 4096 tokens, the longest that can be asked for, has 1.6 MB at 400 bytes for each token's event."""
+_HTTP_LIBRARIES = frozenset({"httpx", "httpx2", "httpcore", "httpcore2"})  # which one a client uses depends on its version
 
 
 def is_loopback(url: str) -> bool:
@@ -16,3 +26,51 @@ def is_loopback(url: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+async def bound_reply(response: Any) -> None:
+    """Hook for the responses of a client's HTTP library: reading more than MAX_REPLY_BYTES raises GarbledReply."""
+    response.stream = _bounded(response.stream.__class__)(response.stream)
+
+
+@cache
+def _bounded(kind: type) -> type:
+    """A bounded stream of the library that `kind` is of: the library checks its class."""
+    base: Any = next(each for each in kind.__mro__ if each.__name__ == "AsyncByteStream")
+
+    class Bounded(base):  # type: ignore[misc]
+        def __init__(self, whole: Any) -> None:
+            self._whole = whole
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            length = 0
+            async for part in self._whole:
+                length += len(part)
+                if length > MAX_REPLY_BYTES:
+                    raise GarbledReply(f"the reply is longer than {MAX_REPLY_BYTES} bytes")
+                yield part
+
+        async def aclose(self) -> None:
+            await self._whole.aclose()
+
+    return Bounded
+
+
+def is_of_http_library(error: Exception) -> bool:
+    """Whether an error comes from the HTTP library below a client, past the client's own errors."""
+    return type(error).__module__.partition(".")[0] in _HTTP_LIBRARIES
+
+
+def broken_connection(error: Exception) -> CallFailure:
+    """The failure that a connection error of an official client, or of the HTTP library below it, stands for."""
+    cause = error if is_of_http_library(error) else error.__cause__ or error
+    if isinstance(cause, CallFailure):
+        return cause
+    name = type(cause).__name__
+    if name == "ConnectTimeout":
+        return EndpointUnreachable(f"no connection within {CONNECT_TIMEOUT_S:g} s")
+    if name == "ConnectError":
+        return EndpointUnreachable(f"no connection: {cause}")
+    if "Timeout" in name:
+        return TimedOut(f"no reply in time: {name}")
+    return ConnectionDropped(f"the connection broke: {cause}")

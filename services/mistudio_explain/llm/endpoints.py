@@ -19,6 +19,7 @@ from mistudio_explain.llm.endpoint import Endpoint
 from mistudio_explain.llm.failures import Blame, CallFailure, ModelUnknown, RateLimited
 from mistudio_explain.llm.opening import LOCAL_OLLAMA, opened, opened_though_away
 from mistudio_explain.llm.provider import Call, Completion, ModelListed
+from mistudio_explain.observability.metrics import FIRST_TOKEN, TOKENS
 from mistudio_explain.settings import LlmSettings
 
 log = structlog.get_logger(__name__)
@@ -120,6 +121,7 @@ class Endpoints:
         """Send a call to the chosen endpoint. Raises a CallFailure; `blames_endpoint` says whose fault it is."""
         completion = await choice.endpoint.provider.complete(call)
         choice.endpoint.failures_in_a_row = 0
+        _count(choice, completion)
         return completion
 
     async def blames_endpoint(self, choice: Choice, call: Call, failure: CallFailure) -> bool:
@@ -138,6 +140,8 @@ class Endpoints:
             failure = fault
         if isinstance(failure, ModelUnknown):
             endpoint.refused.add(choice.model.name)
+            others = [model.name for model in endpoint.models if model.name not in endpoint.refused]
+            failure = ModelUnknown(f"{failure}; the endpoint has {', '.join(others) or 'no other model'}")
         self._take_down(endpoint, failure)
         return True
 
@@ -214,6 +218,14 @@ class Endpoints:
             return min(failure.retry_after_s, LONGEST_RETRY_AFTER_S)
         longest: float = min(LONGEST_PROBE_S, FIRST_PROBE_S * 2.0 ** min(endpoint.failures_in_a_row - 1, 16))
         return longest * self._rng.uniform(0.5, 1.0)
+
+
+def _count(choice: Choice, completion: Completion) -> None:
+    """Every answer is counted, also one that cannot be used."""
+    TOKENS.labels(model_name=choice.model.name, direction="in").inc(completion.tokens_in or 0)
+    TOKENS.labels(model_name=choice.model.name, direction="out").inc(completion.tokens_out or 0)
+    if completion.first_text_s is not None:
+        FIRST_TOKEN.labels(endpoint=choice.endpoint.name, model_name=choice.model.name).observe(completion.first_text_s)
 
 
 def _say_away(endpoint: Endpoint) -> None:

@@ -5,7 +5,10 @@ record is held until an endpoint is back), and where the failure alone does not 
 decides.
 """
 
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
+from types import MappingProxyType
 from typing import ClassVar
 
 from mistudio_explain.errors import ExplainError
@@ -52,7 +55,7 @@ class EndpointUnreachable(CallFailure):
 
 
 class AccessDenied(CallFailure):
-    """The endpoint does not accept the key."""
+    """The endpoint does not accept the key, or the account behind it cannot pay."""
 
     kind = "auth"
     blame = Blame.ENDPOINT
@@ -116,35 +119,48 @@ def is_outage(failure: CallFailure) -> bool:
     return failure.blame is not Blame.RECORD and not isinstance(failure, AccessDenied | ModelUnknown)
 
 
-def failure_for_status(status: int, message: str, *, retry_after: str | None = None, code: str | None = None) -> CallFailure:
+_UNPAID = ("insufficient_quota", "billing", "credit balance", "organization_on_hold")
+_FILTERED = ("content_filter", "content filtering policy", "content management policy", "content_policy")
+_TOO_LONG = ("exceed", "length", "maximum", "too long", "size")
+
+
+def failure_for_status(status: int, message: str, *, headers: Mapping[str, str] = MappingProxyType({}), code: str | None = None) -> CallFailure:
     """The failure that an HTTP status and an error's text stand for.
 
-    `retry_after` is the header's text (seconds; an HTTP date is not worth a clock here and counts as absent). `code`
-    is the error's machine-readable name, where the provider sends one.
+    `headers` are the reply's, by lower-case names; `code` is the error's machine-readable name, where the provider
+    sends one. Wordings are those of llama.cpp, Ollama, vLLM, OpenAI, Azure and Anthropic.
     """
     said = f"{code or ''} {message}".lower()
     text = f"HTTP {status}: {message}"
-    if status == 429:
-        return RateLimited(text, seconds_of(retry_after))
-    if status in {502, 503, 504, 529}:
-        return Overloaded(text, seconds_of(retry_after))
-    if status in {401, 403}:
+    if status in {401, 402, 403} or (status in {400, 429} and any(word in said for word in _UNPAID)):
         return AccessDenied(text)
+    if status == 429:
+        return RateLimited(text, retry_after_s(headers))
+    if status in {502, 503, 504, 529}:
+        return Overloaded(text, retry_after_s(headers))
     if status == 404:
         return ModelUnknown(text)
     if status == 408:
         return TimedOut(text)
-    if "content_filter" in said or "content management policy" in said:
+    if any(word in said for word in _FILTERED):
         return ContentFiltered(text)
-    if status in {400, 413, 422} and "context" in said and any(word in said for word in ("exceed", "length", "maximum", "too long", "size")):
+    if status == 413 or (status in {400, 422} and ("prompt is too long" in said or ("context" in said and any(word in said for word in _TOO_LONG)))):
         return ContextTooLong(text)
     return BadRequest(text) if 400 <= status < 500 else ServerFailed(text)
 
 
-def seconds_of(retry_after: str | None) -> float | None:
-    """Seconds of a Retry-After header; None when it is absent, negative or no number."""
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a reply's Retry-After asks to wait; None when it is absent or says nothing sensible.
+
+    A date counts from the reply's own Date, so that this machine's clock need not be right.
+    """
+    asked = headers.get("retry-after") or ""
     try:
-        seconds = float(retry_after or "")
+        seconds = float(asked)
     except ValueError:
-        return None
+        try:
+            seconds = (parsedate_to_datetime(asked) - parsedate_to_datetime(headers.get("date") or "")).total_seconds()
+        except (ValueError, TypeError):
+            return None
+        return max(seconds, 0.0)
     return seconds if 0 <= seconds < float("inf") else None

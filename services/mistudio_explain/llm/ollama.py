@@ -9,12 +9,11 @@ import httpx
 import ollama
 from pydantic import SecretStr, ValidationError
 
-from mistudio_explain.llm.connection import CONNECT_TIMEOUT_S, KEPT_ALIVE, is_loopback
-from mistudio_explain.llm.failures import CallFailure, ConnectionDropped, EndpointUnreachable, GarbledReply, ServerFailed, TimedOut, failure_for_status
+from mistudio_explain.llm.connection import CONNECT_TIMEOUT_S, KEPT_ALIVE, PROBE_TIMEOUT_S, bound_reply, broken_connection, is_loopback
+from mistudio_explain.llm.failures import CallFailure, EndpointUnreachable, GarbledReply, ServerFailed, failure_for_status
 from mistudio_explain.llm.provider import ANSWER_SCHEMA, Call, Completion, ModelListed
 from mistudio_explain.llm.stream import Piece, collect
 
-PROBE_TIMEOUT_S = 5.0
 _EMBEDDING_FAMILY = "bert"
 
 
@@ -32,7 +31,7 @@ class _Client(ollama.AsyncClient):
             timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
             limits=httpx.Limits(max_keepalive_connections=KEPT_ALIVE),
             trust_env=not is_loopback(url),
-            event_hooks={"response": [_refuse_error]},
+            event_hooks={"response": [bound_reply, _refuse_error]},
         )
         self._client.headers.pop("authorization", None)  # the client takes a key of the environment, whatever the server
         if api_key is not None:
@@ -82,7 +81,7 @@ async def _refuse_error(response: httpx.Response) -> None:
     """Raise the failure of an error reply while its headers are at hand: the client's own error keeps none."""
     if response.is_error:
         said = (await response.aread()).decode(errors="replace").strip()
-        raise failure_for_status(response.status_code, _error_text(said), retry_after=response.headers.get("retry-after"))
+        raise failure_for_status(response.status_code, _error_text(said), headers=response.headers)
 
 
 def _error_text(said: str) -> str:
@@ -107,6 +106,8 @@ async def _pieces(parts: AsyncGenerator[ollama.ChatResponse, None]) -> AsyncGene
         try:
             async for part in parts:
                 finish_reason = (part.done_reason or "stop") if part.done else None
+                if part.message.tool_calls:  # the stream then ends with `stop` all the same
+                    finish_reason = "tool_calls"
                 yield Piece(part.message.content or "", finish_reason, part.prompt_eval_count, part.eval_count)
         except Exception as error:
             raise _failure(error) from error
@@ -122,12 +123,10 @@ def _failure(error: Exception) -> Exception:
             return error
         case ollama.ResponseError():  # inside a stream that began with HTTP 200
             return ServerFailed(f"error inside the stream: {error.error}")
-        case ConnectionError() | httpx.ConnectError() | httpx.ConnectTimeout():
+        case ConnectionError():
             return EndpointUnreachable(f"no connection: {error}")
-        case httpx.TimeoutException():
-            return TimedOut(f"no reply in time: {type(error).__name__}")
         case httpx.TransportError():
-            return ConnectionDropped(f"the connection broke: {error}")
+            return broken_connection(error)
         case json.JSONDecodeError() | ValidationError() | UnicodeDecodeError() | TypeError() | AttributeError():
             return GarbledReply(f"the reply is not Ollama's: {str(error).splitlines()[0]}")
     return error

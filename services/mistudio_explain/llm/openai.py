@@ -9,22 +9,15 @@ import openai
 from openai.types.chat import ChatCompletionChunk
 from pydantic import SecretStr
 
-from mistudio_explain.llm.connection import CONNECT_TIMEOUT_S, KEPT_ALIVE, is_loopback
-from mistudio_explain.llm.failures import (
-    CallFailure,
-    ConnectionDropped,
-    EndpointUnreachable,
-    GarbledReply,
-    ServerFailed,
-    TimedOut,
-    failure_for_status,
-)
+from mistudio_explain.llm.connection import CONNECT_TIMEOUT_S, KEPT_ALIVE, PROBE_TIMEOUT_S, bound_reply, broken_connection, is_loopback, is_of_http_library
+from mistudio_explain.llm.failures import CallFailure, GarbledReply, failure_for_status
 from mistudio_explain.llm.provider import ANSWER_SCHEMA, Call, Completion, ModelListed
 from mistudio_explain.llm.stream import Piece, collect
 
-PROBE_TIMEOUT_S = 5.0
 _FIELDS_FORMAT = {"type": "json_schema", "json_schema": {"name": "explanation", "schema": ANSWER_SCHEMA, "strict": True}}
-_HTTP_LIBRARIES = frozenset({"httpx", "httpx2", "httpcore", "httpcore2"})  # which one the client uses depends on its version
+_FINISH_REASONS: Mapping[str, str] = {"function_call": "tool_calls"}
+_STATUS_OF: Mapping[str, int] = {"rate_limit_exceeded": 429, "insufficient_quota": 429, "server_overloaded": 503, "invalid_request_error": 400}
+"""The HTTP status that belongs to an error's code or type: an error inside a stream comes under the status 200."""
 
 
 class OpenAi:
@@ -44,7 +37,7 @@ class OpenAi:
             api_key=api_key.get_secret_value() if api_key else "none",
             max_retries=0,
             timeout=timeout,
-            http_client=openai.DefaultAsyncHttpxClient(timeout=timeout, limits=limits, trust_env=not is_loopback(url)),
+            http_client=openai.DefaultAsyncHttpxClient(timeout=timeout, limits=limits, trust_env=not is_loopback(url), event_hooks={"response": [bound_reply]}),
         )
         self._sentence_extra = dict(sentence_extra)
 
@@ -95,10 +88,14 @@ class OpenAi:
 def _piece(chunk: ChatCompletionChunk) -> Piece:
     # the usage comes in a last chunk without choices
     tokens_in, tokens_out = (chunk.usage.prompt_tokens, chunk.usage.completion_tokens) if chunk.usage else (None, None)
+    cached = chunk.usage.prompt_tokens_details.cached_tokens if chunk.usage and chunk.usage.prompt_tokens_details else None
     if not chunk.choices:
-        return Piece(tokens_in=tokens_in, tokens_out=tokens_out)
+        return Piece(tokens_in=tokens_in, tokens_out=tokens_out, cached_tokens=cached)
     choice = chunk.choices[0]
-    return Piece(choice.delta.content or "", choice.finish_reason, tokens_in, tokens_out)
+    reason = _FINISH_REASONS.get(choice.finish_reason, choice.finish_reason) if choice.finish_reason else None
+    if choice.delta.refusal:  # a model that declines to fill the schema says so beside the content, and ends with `stop`
+        return Piece(choice.delta.refusal, "refusal", tokens_in, tokens_out, cached)
+    return Piece(choice.delta.content or "", reason, tokens_in, tokens_out, cached)
 
 
 def _failure(error: Exception) -> Exception:
@@ -106,29 +103,22 @@ def _failure(error: Exception) -> Exception:
         case CallFailure():
             return error
         case openai.APIStatusError():
-            return failure_for_status(error.status_code, _said(error), retry_after=error.response.headers.get("retry-after"), code=_code(error))
-        case openai.APITimeoutError():
-            if type(error.__cause__).__name__ == "ConnectTimeout":
-                return EndpointUnreachable(f"no connection within {CONNECT_TIMEOUT_S:g} s")
-            return TimedOut("no reply in time")
+            return failure_for_status(error.status_code, _said(error), headers=error.response.headers, code=_code(error))
         case openai.APIConnectionError():
-            if type(error.__cause__).__name__ == "ConnectError":
-                return EndpointUnreachable(f"no connection: {error.__cause__}")
-            return ConnectionDropped(f"the connection broke: {error.__cause__ or error}")
+            return broken_connection(error)
         case openai.APIResponseValidationError() | json.JSONDecodeError() | UnicodeDecodeError() | AttributeError() | TypeError():
             return GarbledReply(f"the reply is not the OpenAI API's: {str(error).splitlines()[0]}")
         case openai.APIError():  # an error inside the stream
             return _failure_in_stream(error)
-    if type(error).__module__.partition(".")[0] in _HTTP_LIBRARIES:
-        return ConnectionDropped(f"the connection broke: {error}")
-    return error
+    return broken_connection(error) if is_of_http_library(error) else error
 
 
 def _failure_in_stream(error: openai.APIError) -> CallFailure:
-    status = error.body.get("code") if isinstance(error.body, Mapping) else None
-    if isinstance(status, int) and 400 <= status < 600:
-        return failure_for_status(status, error.message)
-    return ServerFailed(f"error inside the stream: {error.message}")
+    body = error.body if isinstance(error.body, Mapping) else {}
+    status = body.get("code")
+    if not (isinstance(status, int) and 400 <= status < 600):
+        status = next((_STATUS_OF[name] for name in map(str, (status, body.get("type"))) if name in _STATUS_OF), 500)
+    return failure_for_status(status, f"error inside the stream: {error.message}", code=_code(error))
 
 
 def _said(error: openai.APIStatusError) -> str:
@@ -137,7 +127,7 @@ def _said(error: openai.APIStatusError) -> str:
     return error.response.text.strip()[:500] or error.message
 
 
-def _code(error: openai.APIStatusError) -> str | None:
+def _code(error: openai.APIError) -> str | None:
     if not isinstance(error.body, Mapping):
         return None
     return f"{error.body.get('code')} {error.body.get('type')}"

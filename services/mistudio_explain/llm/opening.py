@@ -1,7 +1,10 @@
 """From settings to endpoints."""
 
 import asyncio
+import os
 from collections.abc import Mapping, Sequence
+
+from pydantic import SecretStr
 
 from mistudio_explain.errors import BadSettings, Unreachable
 from mistudio_explain.llm.endpoint import Endpoint
@@ -12,7 +15,8 @@ from mistudio_explain.settings import EndpointSettings, LlmSettings, read_secret
 LOCAL_OLLAMA = "http://127.0.0.1:11434"
 LOCAL_OLLAMA_SLOTS = 2
 LOCAL_PROBE_TIMEOUT_S = 1.0
-_TRIED = {"ollama": "/api/tags", "openai": "/models", "demonstration": "its own process"}
+_ANTHROPIC_KEY = "ANTHROPIC_API_KEY"
+_TRIED = {"ollama": "/api/tags", "openai": "/models", "anthropic": "/v1/models", "demonstration": "its own process"}
 
 
 async def opened(settings: LlmSettings, *, local_ollama: str = LOCAL_OLLAMA) -> list[Endpoint]:
@@ -57,8 +61,8 @@ def _check_names(endpoints: Sequence[EndpointSettings]) -> None:
 
 
 async def _configured(settings: EndpointSettings) -> tuple[Endpoint, CallFailure | None]:
-    provider = await _provider(settings)
-    endpoint = Endpoint(settings.name, settings.provider, settings.url or "", settings.slots, provider, settings.models)
+    provider, url = await _provider(settings)
+    endpoint = Endpoint(settings.name, settings.provider, url, settings.slots, provider, settings.models)
     if settings.provider == "demonstration":
         endpoint.slots = min(endpoint.slots, _demonstration_slots())
     try:
@@ -87,8 +91,8 @@ def _does_not_serve(endpoint: Endpoint, failure: CallFailure) -> str:
 
 
 async def _default(local_ollama: str) -> Endpoint:
-    provider = await _provider(EndpointSettings(name="local", provider="ollama", url=local_ollama))
-    endpoint = Endpoint("local", "ollama", local_ollama, LOCAL_OLLAMA_SLOTS, provider)
+    provider, url = await _provider(EndpointSettings(name="local", provider="ollama", url=local_ollama))
+    endpoint = Endpoint("local", "ollama", url, LOCAL_OLLAMA_SLOTS, provider)
     try:
         async with asyncio.timeout(LOCAL_PROBE_TIMEOUT_S):
             await endpoint.refresh()
@@ -105,22 +109,42 @@ async def _default(local_ollama: str) -> Endpoint:
     return endpoint
 
 
-async def _provider(settings: EndpointSettings) -> Provider:
-    # imported here: either client costs half a second, and a run needs one of them
-    key = read_secret(settings.api_key_file) if settings.api_key_file else None
+async def _provider(settings: EndpointSettings) -> tuple[Provider, str]:
+    """The client, and the address that it calls; empty for a process of our own."""
+    # imported here: each client costs half a second, and a run needs one of them
+    key = _key(settings)
     if settings.provider == "demonstration":
         from mistudio_explain.llm.demonstration import Demonstration
 
-        return await Demonstration.start()
+        return await Demonstration.start(), ""
+    if settings.provider == "anthropic":
+        from mistudio_explain.llm.anthropic import Anthropic
+
+        if key is None:
+            raise BadSettings(f"llm.endpoints {settings.name!r}: there is no API key; name its file in `api_key_file`, or its variable in `api_key_env`")
+        anthropic = Anthropic(settings.url, key)
+        return anthropic, anthropic.url
     if settings.url is None:
         raise BadSettings(f"llm.endpoints {settings.name!r}: `url` is missing; a {settings.provider} endpoint needs one")
     if settings.provider == "ollama":
         from mistudio_explain.llm.ollama import Ollama
 
-        return Ollama(settings.url, key)
+        return Ollama(settings.url, key), settings.url
     from mistudio_explain.llm.openai import OpenAi
 
-    return OpenAi(settings.url, key)
+    return OpenAi(settings.url, key), settings.url
+
+
+def _key(settings: EndpointSettings) -> SecretStr | None:
+    """The key of the settings. The client's usual variable counts only where its own address does too: no key goes to a server that it was not made for."""
+    if settings.api_key_file:
+        return read_secret(settings.api_key_file)
+    variable = settings.api_key_env or (_ANTHROPIC_KEY if settings.provider == "anthropic" and settings.url is None else None)
+    if variable is None:
+        return None
+    if not (key := os.environ.get(variable, "").strip()):
+        raise BadSettings(f"llm.endpoints {settings.name!r}: there is no API key: the environment variable {variable} is not set, and there is no api_key_file")
+    return SecretStr(key)
 
 
 def _demonstration_slots() -> int:

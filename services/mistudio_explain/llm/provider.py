@@ -82,10 +82,14 @@ class Completion:
 
     text: str
     finish_reason: str
+    """`stop`: the model ended by itself. `length`: cut. `refusal`: declined. `content_filter`: cut by the provider.
+    `tool_calls`: it called a tool that nobody offered. Anything else is the server's own word, and no end."""
     tokens_in: int | None
     tokens_out: int | None
     latency_s: float
     first_text_s: float | None
+    cached_tokens: int | None = None
+    """Those of `tokens_in` that the server read from its prompt cache."""
 
 
 @dataclass(frozen=True, slots=True)

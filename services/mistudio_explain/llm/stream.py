@@ -11,6 +11,8 @@ from mistudio_explain.llm.provider import Call, Completion, Patience
 
 MAX_ANSWER_CHARACTERS = 65_536  # a server that ignores max_tokens would otherwise fill the memory
 
+_OUTWEIGH_STOP = frozenset({"refusal", "tool_calls"})  # told in the middle of a stream that then ends with `stop`
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -20,6 +22,7 @@ class Piece:
     finish_reason: str | None = None
     tokens_in: int | None = None
     tokens_out: int | None = None
+    cached_tokens: int | None = None
 
 
 async def collect(call: Call, pieces: AsyncGenerator[Piece, None]) -> Completion:
@@ -33,12 +36,13 @@ async def collect(call: Call, pieces: AsyncGenerator[Piece, None]) -> Completion
     length = 0
     finish_reason: str | None = None
     first_text_s: float | None = None
-    tokens_in = tokens_out = None
+    tokens_in = tokens_out = cached = None
     async with aclosing(_paced(pieces, call.patience)) as paced:
         async for piece in paced:
-            finish_reason = piece.finish_reason or finish_reason
+            finish_reason = finish_reason if finish_reason in _OUTWEIGH_STOP else piece.finish_reason or finish_reason
             tokens_in = piece.tokens_in if piece.tokens_in is not None else tokens_in
             tokens_out = piece.tokens_out if piece.tokens_out is not None else tokens_out
+            cached = piece.cached_tokens if piece.cached_tokens is not None else cached
             if not piece.text:
                 continue
             if first_text_s is None:
@@ -51,7 +55,7 @@ async def collect(call: Call, pieces: AsyncGenerator[Piece, None]) -> Completion
                 await call.on_text(piece.text)
     if finish_reason is None:
         raise ConnectionDropped(f"the answer ends after {length} characters without a finish reason")
-    return Completion("".join(texts), finish_reason, tokens_in, tokens_out, time.monotonic() - started, first_text_s)
+    return Completion("".join(texts), finish_reason, tokens_in, tokens_out, time.monotonic() - started, first_text_s, cached)
 
 
 async def _paced(pieces: AsyncGenerator[Piece, None], patience: Patience) -> AsyncGenerator[Piece, None]:

@@ -23,7 +23,12 @@ PAUSED = Gauge("mistudio_explain_paused_partitions", "Source partitions paused f
 PASSED_OVER = Counter("mistudio_explain_passed_over", "Records passed over because their job was cancelled or deleted.", ["service", "why"])
 OUTCOMES = Counter("mistudio_explain_outcomes", "Outcomes made, by kind and verdict.", ["outcome", "verification"])
 CACHED_ANSWERS = Counter("mistudio_explain_cached_answers", "Answers that came from the cache instead of a model.", ["model_name"])
-TOKENS = Counter("mistudio_explain_tokens", "Tokens counted by the LLM servers.", ["model_name", "direction"])
+TOKENS = Counter("mistudio_explain_tokens", "Tokens counted by the LLM servers, those of unusable answers included.", ["model_name", "direction"])
+FIRST_TOKEN = Histogram(
+    "mistudio_explain_first_token_seconds", "Time from sending a call to the first piece of its answer: queue of the server, load of the model, prefill.",
+    ["endpoint", "model_name"], buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120),
+)  # fmt: skip
+FAILED_CALLS = Counter("mistudio_explain_failed_calls", "Calls of a model without a usable answer, by what was wrong.", ["endpoint", "model_name", "kind"])
 
 # Consumer lag: a process with the aggregator shows them (observability/lag.py). By name: meaning, labels.
 _PARTITION = ("topic", "partition")

@@ -17,7 +17,7 @@ from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.backgrounds import Backgrounds
 from mistudio_explain.kafka.controls import JobControls
 from mistudio_explain.kafka.records import Outgoing, Received, outgoing, received
-from mistudio_explain.observability.metrics import MODEL_REQUESTS, OUTCOMES, PASSED_OVER, QUALITY, TOKENS
+from mistudio_explain.observability.metrics import MODEL_REQUESTS, OUTCOMES, PASSED_OVER, QUALITY
 from mistudio_explain.validation.stage import validate
 from mistudio_explain.validation.validator import Validator
 
@@ -95,8 +95,6 @@ def _judged(
 def _count_judge(judgement: Judgement) -> None:
     if judgement.model is not None:
         MODEL_REQUESTS.labels(model_name=judgement.model).inc(judgement.calls)
-        TOKENS.labels(model_name=judgement.model, direction="in").inc(judgement.tokens_in)
-        TOKENS.labels(model_name=judgement.model, direction="out").inc(judgement.tokens_out)
 
 
 def _count(outcome: FeatureOutcome) -> None:

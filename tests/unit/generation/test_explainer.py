@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable
 
 import pytest
+from prometheus_client import REGISTRY
 
 from mistudio_explain.events.explanation import ExplanationDrafted, ExplanationRequested
 from mistudio_explain.generation.explainer import GivenUp, explain
@@ -210,3 +211,15 @@ async def test_the_cache_forgets_what_was_unused_for_longest() -> None:
     await answers.get("a")
     await answers.put("c", KeptAnswer(text="c", generation=kept), prompt_sha256="", job="")
     assert [await answers.get(key) is not None for key in ("a", "b", "c")] == [True, False, True]
+
+
+async def test_every_failed_call_is_counted_by_its_kind() -> None:
+    def counted(kind: str) -> float:
+        return REGISTRY.get_sample_value("mistudio_explain_failed_calls_total", {"endpoint": "e", "model_name": "m", "kind": kind}) or 0
+
+    kinds = ("refusal", "rate limit", "server error")
+    before = [counted(kind) for kind in kinds]
+    world = World(Model("I'm sorry, no.", RateLimited("slow down", 3.0), ServerFailed("boom"), "Dogs are named."))
+    await world.explain(requested())
+    assert [counted(kind) - earlier for kind, earlier in zip(kinds, before, strict=True)] == [1, 1, 1]
+    await world.endpoints.close()

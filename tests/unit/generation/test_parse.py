@@ -6,7 +6,7 @@ import pytest
 
 from mistudio_explain.errors import UnusableAnswer
 from mistudio_explain.events.explanation import Message, Prompt
-from mistudio_explain.generation.stage import Echoed, Empty, Malformed, Refused, Truncated, parse
+from mistudio_explain.generation.stage import Echoed, Empty, Filtered, Malformed, Refused, ToolCalled, Truncated, parse
 from unit.generation.asking import TEXTS, prompt
 
 FIELDS = {"label": "dogs and puppies", "pattern": "It fires on dogs.", "significance": "Animals matter.", "implications": "None for safety."}
@@ -76,11 +76,14 @@ def test_a_dot_inside_a_sentence_does_not_end_it(text: str) -> None:
     assert parse(prompt(), text, "stop").answer.pattern == text
 
 
-@pytest.mark.parametrize("reason", ["length", "content_filter", "tool_calls", "load", "unload"])
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [("length", Truncated), ("load", Truncated), ("unload", Truncated), ("content_filter", Filtered), ("refusal", Refused), ("tool_calls", ToolCalled)],
+)
 @pytest.mark.parametrize("form", ["fields", "sentence"])
-def test_whatever_did_not_stop_by_itself_is_truncated_even_if_it_reads_well(form: str, reason: str) -> None:
+def test_whatever_did_not_stop_by_itself_is_no_answer_even_if_it_reads_well(form: str, reason: str, kind: type[UnusableAnswer]) -> None:
     text = json.dumps(FIELDS) if form == "fields" else "These texts mention dogs."
-    with pytest.raises(Truncated, match=reason):
+    with pytest.raises(kind, match=reason):
         parse(prompt(form), text, reason)
 
 

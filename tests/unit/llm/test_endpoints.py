@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable
 
 import pytest
+from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from mistudio_explain.llm.endpoint import Endpoint
@@ -295,6 +296,7 @@ async def test_a_model_that_is_listed_but_not_known_is_not_asked_for_again() -> 
     nap = Nap()
     endpoints = fleet(endpoint("a", "ghost", "m"), sleep=nap)
     assert await endpoints.blames_endpoint(await chosen(endpoints, "ghost"), call(), ModelUnknown("no such model"))
+    assert endpoints.outages == {"a": "model unknown: no such model; the endpoint has m"}
     await settled()
     await nap.over()
     assert (await chosen(endpoints, "ghost")).flags == ["substitute:m"]
@@ -307,3 +309,13 @@ async def test_closing_closes_every_provider_and_stops_probing() -> None:
     await endpoints.close()
     assert all(script(one).closed for one in endpoints.all)
     assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("probe")]
+
+
+async def test_tokens_of_every_answer_and_the_time_to_its_first_are_counted() -> None:
+    endpoints = fleet(endpoint("counted", "counted-model"))
+    choice = await chosen(endpoints, "counted-model")
+    labels = {"endpoint": "counted", "model_name": "counted-model"}
+    await endpoints.complete(choice, call())
+    assert REGISTRY.get_sample_value("mistudio_explain_first_token_seconds_sum", labels) == 0.1
+    for direction in ("in", "out"):
+        assert REGISTRY.get_sample_value("mistudio_explain_tokens_total", {"model_name": "counted-model", "direction": direction}) == 1

@@ -8,7 +8,7 @@ import pytest
 from mistudio_explain.errors import BadSettings, Unreachable
 from mistudio_explain.llm.opening import opened, opened_though_away
 from mistudio_explain.settings import EndpointSettings, LlmSettings
-from unit.llm.fake_llm import FakeLlm, OllamaWire, OpenAiWire, Reply, Script, Wire
+from unit.llm.fake_llm import AnthropicWire, FakeLlm, OllamaWire, OpenAiWire, Reply, Script, Wire
 
 
 def lists(wire: Wire, *models: str) -> FakeLlm:
@@ -141,3 +141,50 @@ async def test_an_endpoint_without_url_or_with_a_name_used_twice_is_a_wrong_sett
     one = EndpointSettings(name="x", provider="ollama", url=free_url())
     with pytest.raises(BadSettings, match="'x' is used 2 times"):
         await opened(settings(one, one))
+
+
+def anthropic(**changes: object) -> LlmSettings:
+    return settings(EndpointSettings(name="x", provider="anthropic", **changes))
+
+
+async def test_the_key_of_an_anthropic_endpoint_comes_from_a_file_or_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = tmp_path / "key"
+    key.write_text("from-file\n")
+    monkeypatch.setenv("THE_KEY", "from-environment")
+    async with lists(AnthropicWire(), "m") as server:
+        for changes in ({"api_key_file": key}, {"api_key_env": "THE_KEY"}):
+            (endpoint,) = await opened(anthropic(url=server.url, **changes))
+            await endpoint.provider.close()
+            assert (endpoint.kind, endpoint.url, [model.name for model in endpoint.models]) == ("anthropic", server.url, ["m"])
+    assert [request.headers["authorization"] for request in server.requests] == ["Bearer from-file", "Bearer from-environment"]
+
+
+async def test_the_usual_variable_of_the_anthropic_key_goes_to_the_usual_address_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "usual")
+    async with lists(AnthropicWire(), "m") as server:
+        with pytest.raises(BadSettings, match="there is no API key"):
+            await opened(anthropic(url=server.url))
+        assert server.requests == []
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)  # how the client itself is told another usual address
+        (endpoint,) = await opened(anthropic())
+        await endpoint.provider.close()
+    assert endpoint.url == server.url
+    assert server.requests[0].headers["authorization"] == "Bearer usual"
+
+
+async def test_an_anthropic_endpoint_without_a_key_is_a_wrong_setting_that_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    with pytest.raises(BadSettings, match="ANTHROPIC_API_KEY is not set"):
+        await opened(anthropic())
+
+
+async def test_a_wrong_anthropic_key_is_said_at_the_start(tmp_path: Path) -> None:
+    async def refuse(reply: Reply) -> None:
+        await reply.whole(401, AnthropicWire().error("invalid x-api-key", 401))
+
+    key = tmp_path / "key"
+    key.write_text("wrong\n")
+    async with FakeLlm(refuse) as server:
+        with pytest.raises(Unreachable, match="/v1/models, auth: HTTP 401: invalid x-api-key"):
+            await opened(anthropic(url=server.url, api_key_file=key))
+    assert len(server.requests) == 1

@@ -1,17 +1,22 @@
-"""What both providers make of what a server sends, over real sockets."""
+"""What each provider makes of what a server sends, over real sockets."""
 
 import asyncio
 import json
 import socket
+from dataclasses import replace
 
 import pytest
+from anthropic.types import CapabilitySupport, ModelCapabilities, TextBlock, TextDelta, ThinkingBlock, ThinkingDelta
+from pydantic import BaseModel
 
+from mistudio_explain.events.explanation import Message
 from mistudio_explain.llm import failures
+from mistudio_explain.llm.connection import MAX_REPLY_BYTES
 from mistudio_explain.llm.provider import ANSWER_SCHEMA, Call, Completion, Patience
-from unit.llm.fake_llm import FakeLlm, OllamaWire, OpenAiWire, Reply, Script, Wire, call
+from unit.llm.fake_llm import AnthropicWire, FakeLlm, OllamaWire, OpenAiWire, Reply, Script, Wire, call
 
 
-@pytest.fixture(params=[OllamaWire(), OpenAiWire()], ids=["ollama", "openai"])
+@pytest.fixture(params=[OllamaWire(), OpenAiWire(), AnthropicWire()], ids=lambda wire: wire.provider)
 def wire(request: pytest.FixtureRequest) -> Wire:
     return request.param
 
@@ -42,6 +47,7 @@ async def test_pieces_become_one_completion_with_the_servers_counts(wire: Wire) 
     assert completion.first_text_s <= completion.latency_s
 
 
+@pytest.mark.parametrize("wire", [OllamaWire(), OpenAiWire()], ids=lambda wire: wire.provider)  # Anthropic's always come
 async def test_a_count_that_the_server_does_not_send_stays_none(wire: Wire) -> None:
     completion, _ = await completed(wire, says(wire.piece("Dogs."), wire.last(counts=None)))
     assert (completion.tokens_in, completion.tokens_out) == (None, None)
@@ -68,7 +74,12 @@ async def test_text_is_passed_on_as_it_comes(wire: Wire) -> None:
         (400, "bad option", failures.BadRequest),
         (400, "the input length exceeds the context length", failures.ContextTooLong),
         (400, "request (5031 tokens) exceeds the available context size (2048 tokens)", failures.ContextTooLong),
+        (400, "prompt is too long: 210000 tokens > 200000 maximum", failures.ContextTooLong),
+        (413, "Request exceeds the maximum size", failures.ContextTooLong),
         (400, "content_filter triggered", failures.ContentFiltered),
+        (400, "Output blocked by content filtering policy", failures.ContentFiltered),
+        (400, "Your credit balance is too low", failures.AccessDenied),
+        (402, "pay first", failures.AccessDenied),
         (401, "no", failures.AccessDenied),
         (403, "no", failures.AccessDenied),
         (404, "model 'm' not found", failures.ModelUnknown),
@@ -81,7 +92,7 @@ async def test_text_is_passed_on_as_it_comes(wire: Wire) -> None:
 )
 async def test_an_error_status_is_classified(wire: Wire, status: int, message: str, kind: type[failures.CallFailure]) -> None:
     async def refuse(reply: Reply) -> None:
-        await reply.whole(status, wire.error(message))
+        await reply.whole(status, wire.error(message, status))
 
     with pytest.raises(failures.CallFailure, match=str(status)) as caught:
         await completed(wire, refuse)
@@ -89,13 +100,25 @@ async def test_an_error_status_is_classified(wire: Wire, status: int, message: s
     assert message in str(caught.value)
 
 
-async def test_the_servers_retry_after_is_kept(wire: Wire) -> None:
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry_after": "7"}, 7),
+        ({"retry_after": "Wed, 25 Nov 2026 08:00:30 GMT", "date": "Wed, 25 Nov 2026 08:00:00 GMT"}, 30),
+        ({"retry_after": "Wed, 25 Nov 2026 07:00:00 GMT", "date": "Wed, 25 Nov 2026 08:00:00 GMT"}, 0),
+        ({"retry_after": "Wed, 25 Nov 2026 08:00:30 GMT"}, None),
+        ({"retry_after": "soon"}, None),
+        ({"retry_after": "-1"}, None),
+        ({}, None),
+    ],
+)
+async def test_the_servers_retry_after_is_kept(wire: Wire, headers: dict[str, str], seconds: float | None) -> None:
     async def refuse(reply: Reply) -> None:
-        await reply.whole(429, wire.error("slow down"), retry_after="7")
+        await reply.whole(429, wire.error("slow down", 429), **headers)
 
     with pytest.raises(failures.RateLimited) as caught:
         await completed(wire, refuse)
-    assert caught.value.retry_after_s == 7
+    assert caught.value.retry_after_s == seconds
 
 
 async def test_an_error_reply_that_is_no_json_is_quoted(wire: Wire) -> None:
@@ -168,6 +191,54 @@ async def test_invalid_utf8_never_passes_as_clean_text(wire: Wire) -> None:
     except failures.GarbledReply:
         return
     assert "\ufffd" in completion.text  # the reader of answers refuses it
+
+
+async def test_a_tool_call_in_place_of_an_answer_is_told(wire: Wire) -> None:
+    completion, _ = await completed(wire, says(wire.tool_call()))
+    assert (completion.text, completion.finish_reason) == ("", "tool_calls")
+
+
+@pytest.mark.parametrize("wire", [OpenAiWire(), AnthropicWire()], ids=lambda wire: wire.provider)
+async def test_an_answer_that_the_providers_filter_cuts_says_so(wire: Wire) -> None:
+    completion, _ = await completed(wire, says(wire.piece("Dogs"), wire.last("content_filter")))
+    assert completion.finish_reason == "content_filter"
+
+
+@pytest.mark.parametrize("wire", [OpenAiWire(), AnthropicWire()], ids=lambda wire: wire.provider)
+async def test_tokens_from_the_servers_cache_are_counted_among_those_of_the_prompt(wire: Wire) -> None:
+    completion, _ = await completed(wire, says(wire.piece("Dogs."), wire.last("stop", (7, 3), cached=4)))
+    assert (completion.tokens_in, completion.cached_tokens, completion.tokens_out) == (7, 4, 3)
+
+
+async def test_an_answer_of_a_megabyte_is_refused(wire: Wire) -> None:
+    with pytest.raises(failures.GarbledReply, match="65536"):
+        await completed(wire, says(wire.piece("x" * (1 << 20)), wire.last()))
+
+
+async def test_a_line_that_never_ends_does_not_fill_the_memory(wire: Wire) -> None:
+    sent = 0
+
+    async def pour(reply: Reply) -> None:
+        nonlocal sent
+        await reply.start()
+        await reply.send(wire.piece("x").partition(b"x")[0])
+        while True:
+            await reply.send(b"x" * (1 << 20))
+            sent += 1
+
+    with pytest.raises(failures.GarbledReply, match=str(MAX_REPLY_BYTES)):
+        await completed(wire, pour)
+    assert sent < 2 * (MAX_REPLY_BYTES >> 20) + 16  # what lies in the sockets' buffers beside it
+
+
+async def test_an_error_page_without_end_does_not_fill_the_memory(wire: Wire) -> None:
+    async def pour(reply: Reply) -> None:
+        await reply.start(500)
+        while True:
+            await reply.send(b"x" * (1 << 20))
+
+    with pytest.raises(failures.CallFailure, match=str(MAX_REPLY_BYTES)):
+        await completed(wire, pour)
 
 
 async def test_an_endless_answer_is_stopped_and_the_connection_closed(wire: Wire) -> None:
@@ -298,6 +369,116 @@ async def test_openai_gets_the_schema_for_fields_and_its_own_extras_for_a_senten
 async def test_a_key_of_the_environment_never_goes_to_a_server_that_did_not_ask(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "secret-openai")
     monkeypatch.setenv("OLLAMA_API_KEY", "secret-ollama")
-    for wire in (OllamaWire(), OpenAiWire()):
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "secret-anthropic")
+    monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "secret-anthropic")
+    for wire in (OllamaWire(), OpenAiWire(), AnthropicWire()):
         _, asked = await completed(wire, says(wire.piece("x."), wire.last()))
         assert "secret" not in json.dumps(asked.headers)
+
+
+async def test_a_model_that_declines_to_fill_the_schema_refuses_rather_than_stops() -> None:
+    wire = OpenAiWire()
+    completion, _ = await completed(wire, says(wire.delta(refusal="I cannot "), wire.delta(refusal="help."), wire.last()))
+    assert (completion.text, completion.finish_reason) == ("I cannot help.", "refusal")
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [("rate_limit_exceeded", failures.RateLimited), ("insufficient_quota", failures.AccessDenied), (None, failures.ServerFailed)]
+)
+async def test_openais_error_inside_a_stream_is_classified_by_its_code(code: str | None, kind: type[failures.CallFailure]) -> None:
+    wire = OpenAiWire()
+    with pytest.raises(failures.CallFailure, match="in the middle") as caught:
+        await completed(wire, says(wire.piece("Dogs"), b"data: " + wire.error("in the middle", code=code) + b"\n\n"))
+    assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, failures.BadRequest),
+        (401, failures.AccessDenied),
+        (402, failures.AccessDenied),
+        (404, failures.ModelUnknown),
+        (429, failures.RateLimited),
+        (500, failures.ServerFailed),
+        (504, failures.Overloaded),
+        (529, failures.Overloaded),
+    ],
+)
+async def test_anthropics_error_inside_a_stream_is_classified_by_its_type(status: int, kind: type[failures.CallFailure]) -> None:
+    wire = AnthropicWire()
+    with pytest.raises(failures.CallFailure, match="in the middle") as caught:
+        await completed(wire, says(wire.first(), wire.piece("Dogs"), wire.error_in_stream("in the middle", status)))
+    assert type(caught.value) is kind
+
+
+async def test_anthropics_events_become_one_completion() -> None:
+    wire = AnthropicWire()
+    thought = wire.block(0, ThinkingBlock(type="thinking", thinking="", signature=""), ThinkingDelta(type="thinking_delta", thinking="hidden"))
+    told = wire.block(1, TextBlock(type="text", text=""), TextDelta(type="text_delta", text="Do"), TextDelta(type="text_delta", text="gs."))
+    started = wire.first(input_tokens=5, cache_read_input_tokens=90, cache_creation_input_tokens=3)
+    completion, _ = await completed(wire, says(started, thought, told, wire.last(counts=None)))
+    assert (completion.text, completion.finish_reason, completion.tokens_in, completion.cached_tokens) == ("Dogs.", "stop", 98, 90)
+
+
+async def test_anthropic_gets_the_system_turn_apart_and_no_prefill() -> None:
+    wire = AnthropicWire()
+    turns = (Message(role="system", content="Be brief."), Message(role="user", content="What is it?"), Message(role="assistant", content="It"))
+    _, asked = await completed(wire, says(wire.piece("x."), wire.last()), replace(call("fields"), messages=turns))
+    assert asked.headers["authorization"] == "Bearer key"
+    assert asked.body == {
+        "model": "m",
+        "system": "Be brief.",
+        "messages": [{"role": "user", "content": "What is it?"}],
+        "max_tokens": 300,
+        "stream": True,
+        "output_config": {"format": {"type": "json_schema", "schema": ANSWER_SCHEMA}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("takes", "asked"),
+    [
+        ((), {}),
+        (("structured_outputs",), {"output_config": {"format": {"type": "json_schema", "schema": ANSWER_SCHEMA}}}),
+        (("thinking", "disabled"), {"thinking": {"type": "disabled"}}),
+        (("thinking", "effort"), {"output_config": {"effort": "low"}}),
+        (("thinking",), {}),
+    ],
+)
+async def test_anthropic_models_get_only_what_the_api_lists_for_them(takes: tuple[str, ...], asked: dict[str, object]) -> None:
+    wire = AnthropicWire()
+
+    async def both(reply: Reply) -> None:
+        if reply.path.startswith("/v1/models"):
+            await reply.whole(200, wire.models("m", capabilities=capable_of(*takes)))
+        else:
+            await says(wire.piece("x."), wire.last())(reply)
+
+    async with FakeLlm(both) as server:
+        client = wire.client(server.url)
+        await client.models()
+        await client.complete(call("fields"))
+        await client.close()
+    body = server.requests[1].body
+    assert {name: body[name] for name in ("thinking", "output_config") if name in body} == asked
+
+
+def capable_of(*names: str) -> ModelCapabilities:
+    """Capabilities of a model, all of them unsupported but those named."""
+
+    def each(kind: type[BaseModel]) -> BaseModel:
+        fields = {}
+        for name, field in kind.model_fields.items():
+            if name == "supported":
+                fields[name] = False
+            elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                made = each(field.annotation)
+                fields[name] = made.model_copy(update={"supported": name in names}) if "supported" in type(made).model_fields else made
+                if name == "effort" and name in names:
+                    fields[name] = fields[name].model_copy(update={"low": CapabilitySupport(supported=True)})
+        return kind.model_construct(**fields)
+
+    made = each(ModelCapabilities)
+    assert isinstance(made, ModelCapabilities)
+    return made
