@@ -281,7 +281,7 @@ _RICH: tuple[Record, ...] = (
     OUTCOME,
     EscalationCandidate(outcome=OUTCOME, draft=DRAFT, why="low accuracy"),
     REVIEW,
-    TokenChunk(event_id="5f0c", index=3, text=" Häuschen", last=True),
+    TokenChunk(event_id="5f0c", index=3, text=" Häuschen", last=True, attempt=1),
     JobReport(
         explain_job_id="explain_7",
         tenant="acme",

@@ -56,7 +56,7 @@ async def assembled(settings: Settings, clients: KafkaClients, services: Sequenc
         if "context" in services and controls is not None:
             from mistudio_explain.context import service as context
 
-            context.register(app, controls, family=_family(settings, endpoints))
+            context.register(app, controls, family=prompt_family(settings, endpoints))
         if "generation" in services and controls is not None and endpoints is not None:
             from mistudio_explain.generation import service as generation
 
@@ -116,7 +116,7 @@ async def opened_endpoints(settings: Settings, rng: random.Random) -> AsyncItera
         await endpoints.close()
 
 
-def _family(settings: Settings, endpoints: Endpoints | None) -> str:
+def prompt_family(settings: Settings, endpoints: Endpoints | None) -> str:
     """What prompts are written for: the demonstration model, or the first model that is named."""
     configured = settings.llm.endpoints
     if endpoints.is_demonstration if endpoints else configured and all(endpoint.provider == DEMONSTRATION for endpoint in configured):

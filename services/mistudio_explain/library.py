@@ -15,14 +15,14 @@ from mistudio_explain.context.stage import build
 from mistudio_explain.errors import BadInput, ExplainError
 from mistudio_explain.events.explanation import ExplanationRequested, FeatureOutcome, OutcomeKind, Subject
 from mistudio_explain.events.feature import FeatureFound
-from mistudio_explain.generation.explainer import explain as ask_explainer
+from mistudio_explain.generation.explainer import Explainer
 from mistudio_explain.intake.document import Document, Flawed
 from mistudio_explain.intake.feature import Origin, Reader
 from mistudio_explain.intake.header import FEATURES_OF, header_of, shape_of
 from mistudio_explain.intake.pairs import LINE_BYTES, UNNAMED_MODEL
 from mistudio_explain.intake.stage import read
 from mistudio_explain.library_table import Table
-from mistudio_explain.llm.answers_cache import AnswersCache, MemoryAnswers
+from mistudio_explain.llm.answers_cache import MemoryAnswers
 from mistudio_explain.llm.endpoints import Endpoints
 from mistudio_explain.settings import EndpointSettings, LlmSettings, QualitySettings, Settings, load
 from mistudio_explain.validation.offline import Scorer, background_of
@@ -178,7 +178,8 @@ async def _explained(
     rng = random.Random()  # noqa: S311  (spreads retries in time)
     endpoints = await Endpoints.open(settings.llm, rng=rng)
     try:
-        ask = _Asking(settings, endpoints, MemoryAnswers(), rng, _for_family(scorer, settings.llm, endpoints, explain_poor))
+        explainer = Explainer(endpoints, MemoryAnswers(), settings.llm, settings.generation, rng)
+        ask = _Asking(explainer, _for_family(scorer, settings.llm, endpoints, explain_poor))
         done: dict[int, FeatureOutcome] = {}
         waiting = enumerate(features)
 
@@ -201,10 +202,7 @@ async def _explained(
 class _Asking:
     """What turns one feature after the other into an outcome."""
 
-    settings: Settings
-    endpoints: Endpoints
-    answers: AnswersCache
-    rng: random.Random
+    explainer: Explainer
     scorer: Scorer
 
     async def outcome(self, feature: FeatureFound, backgrounds: Mapping[str, Any]) -> FeatureOutcome:
@@ -213,8 +211,7 @@ class _Asking:
             request = build(feature, self.scorer.policy, self.scorer.templates, None)
             if not isinstance(request, ExplanationRequested):
                 return request
-            llm, generation = self.settings.llm, self.settings.generation
-            draft = await ask_explainer(request, self.endpoints, self.answers, llm=llm, generation=generation, rng=self.rng)
+            draft = await self.explainer.draft(request)
         except ExplainError as error:
             return FeatureOutcome(outcome=OutcomeKind.FAILED, reason=str(error), subject=Subject.of(feature, None))
         return validate(draft, backgrounds[feature.find_job_id], self.scorer.validator)

@@ -16,7 +16,7 @@ import pytest
 from integration.llm_servers import CONTEXT_TOKENS, KINDS, live_endpoint
 from integration.real_ollama import RealOllama
 from mistudio_explain.events.explanation import ExplanationDrafted, ExplanationRequested, Message
-from mistudio_explain.generation.explainer import call_for, explain
+from mistudio_explain.generation.explainer import Explainer, call_for
 from mistudio_explain.llm.answers_cache import MemoryAnswers
 from mistudio_explain.llm.demonstration import MODEL_NAME, Demonstration
 from mistudio_explain.llm.endpoint import Endpoint
@@ -37,8 +37,7 @@ async def endpoint(request: pytest.FixtureRequest, ollama: RealOllama) -> AsyncI
 
 
 async def drafted(endpoints: Endpoints, request: ExplanationRequested) -> ExplanationDrafted:
-    rng = random.Random(1)
-    return await explain(request, endpoints, MemoryAnswers(), llm=SETTINGS, generation=GenerationSettings(attempts=4, retry_wait_s=0), rng=rng)
+    return await Explainer(endpoints, MemoryAnswers(), SETTINGS, GenerationSettings(attempts=4, retry_wait_s=0), random.Random(1)).draft(request)
 
 
 def asked(endpoint: Endpoint, text: str = "Say hello.", **changes: object) -> Call:

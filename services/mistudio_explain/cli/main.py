@@ -100,6 +100,36 @@ def serve(
     raise typer.Exit(serve_services(services, health_host=health_host, health_port=health_port, config=config, profile=profile))
 
 
+@app.command(epilog="Examples: mistudio-explain explain feature.json --stream; mistudio-explain explain results/find/find_X_results.json --feature 348 --json")
+def explain(
+    path: Annotated[Path, typer.Argument(help="A feature in either of miStudioFind's shapes, or a file that miStudioFind wrote.")],
+    feature: Annotated[
+        str | None, typer.Option("--feature", help="Which feature of the file; one of a layer is named layer/feature.", show_default=False)
+    ] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="Show the answer while the model writes it.")] = False,
+    find_job: Annotated[
+        str | None,
+        typer.Option("--find-job", help="The find job of a feature in a file of its own: it is compared with that job's features.", show_default=False),
+    ] = None,
+    target_model: TargetModel = None,
+    route: Annotated[str | None, typer.Option("--route", help="Explainer model to use.", show_default=False)] = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", help="Prompt template to use, as name@version.", show_default=False)] = None,
+    timeout_s: Annotated[float, typer.Option("--timeout", min=1, help="Give up after so many seconds.")] = 300.0,
+    config: Config = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Explain one feature now, and say how far to believe the explanation; poor features too.
+
+    With Kafka configured, its services do it through the express lane, before all batches; without, this process does,
+    and nothing is kept. Ctrl-C breaks the model's call off. The other features of a file are what one of it is compared with.
+    """
+    from mistudio_explain.cli.explain import FeatureOrder, explain_feature
+
+    order = FeatureOrder(path, feature, find_job, target_model, route, prompt, timeout_s)
+    raise typer.Exit(explain_feature(order, stream=stream, config=config, profile=profile, as_json=as_json))
+
+
 @app.command(epilog="Example: mistudio-explain publish feature_analysis.json --config mistudio-explain.toml")
 def publish(
     path: Input = None,

@@ -27,12 +27,17 @@ def console(*, stderr: bool = False) -> Console:
 
 def plain(text: str) -> str:
     """One line without control characters, terminal escapes or direction overrides: texts of features are hostile input."""
-    return " ".join(_CONTROL.sub("\ufffd", text).split())
+    return " ".join(harmless(text).split())
+
+
+def harmless(text: str) -> str:
+    """The same text, its lines kept, without control characters, terminal escapes or direction overrides."""
+    return _CONTROL.sub("\ufffd", text)
 
 
 def error_line(message: str) -> None:
     """Print an error for people."""
-    console(stderr=True).print(Text(f"mistudio-explain: {_CONTROL.sub(chr(0xFFFD), message)}", style="red"))
+    console(stderr=True).print(Text(f"mistudio-explain: {harmless(message)}", style="red"))
 
 
 def print_json(value: Any) -> None:

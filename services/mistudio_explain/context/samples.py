@@ -21,7 +21,7 @@ class Samples:
         self._ahead: dict[_Key, JobBackground] = {}
         self._key_of_job: dict[str, _Key] = {}
         self._sealed: dict[str, int] = {}
-        self._replays: set[str] = set()
+        self._partial: set[str] = set()
 
     def include(self, features: Iterable[FeatureFound]) -> list[JobBackground]:
         """Count features, in log order; returns the backgrounds that changed and must be published."""
@@ -50,13 +50,13 @@ class Samples:
         """Learn which find job an explain job is about, so that its seal is understood after a restart too."""
         self._key_of_job[explain_job_id] = (tenant, find_job_id)
 
-    def replayed(self, explain_job_id: str) -> None:
-        """Learn that a job is a replay: its features are some of the find job's, so its seal says nothing of how many those are."""
-        self._replays.add(explain_job_id)
+    def partial(self, explain_job_id: str) -> None:
+        """Learn that a job's features are some of the find job's, as those of a replay: its seal says nothing of how many those are."""
+        self._partial.add(explain_job_id)
 
     def seal(self, explain_job_id: str, expected: int) -> list[JobBackground]:
         """Note how many features a job has; returns the background that is complete by this."""
-        if explain_job_id in self._replays:
+        if explain_job_id in self._partial:
             return []
         self._sealed[explain_job_id] = expected
         key = self._key_of_job.get(explain_job_id)

@@ -77,8 +77,8 @@ def register(app: StreamApp, controls: JobControls, *, family: str) -> None:
         for part in filter(None, map(_part_in, records)):
             if part.request is not None:
                 samples.requested(part.explain_job_id, part.tenant, part.request.find_job_id)
-            if part.replay is not None:
-                samples.replayed(part.explain_job_id)
+            if part.replay is not None or (part.request is not None and part.request.priority == "interactive"):
+                samples.partial(part.explain_job_id)
             if part.sealed is not None:
                 await publish_samples(samples.seal(part.explain_job_id, part.sealed.expected))
 

@@ -360,6 +360,7 @@ class TokenChunk(Event):
     index: int = Field(ge=0, description="Number of the chunk, from 0.")
     text: str = Field(description="The piece.")
     last: bool = Field(default=False, description="Whether it is the last one.")
+    attempt: int = Field(default=0, ge=0, description="Which try it is a piece of; a greater one begins the answer anew.")
 
 
 class Header(Record):

@@ -2,10 +2,14 @@
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import count
 
 from mistudio_explain.errors import ExplainError, UnusableAnswer
 from mistudio_explain.events.explanation import ExplanationDrafted, ExplanationRequested, Generation, Prompt
-from mistudio_explain.generation.stage import drafted, parse
+from mistudio_explain.generation.stage import Parsed, drafted, parse
 from mistudio_explain.llm.answers_cache import AnswersCache, KeptAnswer, cache_key
 from mistudio_explain.llm.asking import NoAnswer, Sleep, ask
 from mistudio_explain.llm.endpoints import Choice, Endpoints
@@ -15,6 +19,12 @@ from mistudio_explain.settings import GenerationSettings, LlmSettings
 SENTENCE_TOKENS = 96  # a sentence of 60 words; more is a model that repeats itself
 RESAMPLE_TEMPERATURE = 0.6
 """After an unusable answer: at temperature 0 the same call gives the same answer again."""
+
+OnPiece = Callable[[int, str], Awaitable[None]]
+"""Is told each piece of an answer as it comes, and of which try it is, from 0; a greater number begins the answer anew."""
+
+_Question = tuple[str, tuple[str, ...], bool]
+"""Prompt, route and urgency: what two requests must have in common to share an answer; an urgent one never waits behind one that is not."""
 
 
 class GivenUp(ExplainError):
@@ -43,66 +53,110 @@ def call_for(prompt: Prompt, model: ModelListed, settings: LlmSettings, *, sampl
     )
 
 
-async def explain(
-    request: ExplanationRequested,
-    endpoints: Endpoints,
-    answers: AnswersCache,
-    *,
-    llm: LlmSettings,
-    generation: GenerationSettings,
-    rng: random.Random,
-    is_urgent: bool = False,
-    sleep: Sleep = asyncio.sleep,
-    on_text: OnText | None = None,
-) -> ExplanationDrafted:
-    """Get a draft for a request.
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A usable answer: as it was read, and how it came about."""
 
-    An answer that is kept is used, also while every endpoint is away. While no endpoint can serve the request it is
-    held, without limit: cancel it to stop. An urgent request takes the next slot that falls free. Raises GivenUp after
-    `generation.attempts` tries that failed by the record's own fault, or at once when another try cannot help.
-    """
-    kept = await _kept(request, endpoints.preferred(request.route), answers, llm)
-    if kept is not None:
-        return kept
+    parsed: Parsed
+    generation: Generation
+    flags: list[str]
 
-    def sampled(choice: Choice, unusable: int) -> Call:
-        # a redelivered request goes on where its last delivery stopped, else it would get the same unusable answers again
-        return call_for(request.prompt, choice.model, llm, sampling=unusable + request.attempt * generation.attempts, on_text=on_text)
-
-    try:
-        asked = await ask(
-            endpoints,
-            request.route,
-            sampled,
-            lambda completion: parse(request.prompt, completion.text, completion.finish_reason),
-            attempts=generation.attempts,
-            retry_wait_s=generation.retry_wait_s,
-            rng=rng,
-            is_urgent=is_urgent,
-            sleep=sleep,
-        )
-    except NoAnswer as error:
-        raise GivenUp(request, error) from error
-    choice, completion = asked.choice, asked.completion
-    flags = [*choice.flags, *(["resampled"] if asked.call.seed != llm.seed else [])]
-    made = _generation(choice, completion, attempt=request.attempt + len(asked.tries))
-    key = cache_key(request.prompt.sha256, choice.model, call_for(request.prompt, choice.model, llm))
-    answer = KeptAnswer(text=completion.text, generation=made, flags=flags)
-    await answers.put(key, answer, prompt_sha256=request.prompt.sha256, job=request.subject.explain_job_id)
-    return drafted(request, asked.read, made, flags)
+    def again(self, attempt: int) -> "_Found":
+        """The same answer for a request that did not have to ask for it."""
+        return replace(self, generation=self.generation.model_copy(update={"cached": True, "attempt": attempt}))
 
 
-async def _kept(request: ExplanationRequested, choice: Choice | None, answers: AnswersCache, llm: LlmSettings) -> ExplanationDrafted | None:
-    if choice is None:
-        return None
-    kept = await answers.get(cache_key(request.prompt.sha256, choice.model, call_for(request.prompt, choice.model, llm)))
-    if kept is None:
-        return None
-    try:
-        parsed = parse(request.prompt, kept.text, kept.generation.finish_reason)
-    except UnusableAnswer:
-        return None  # kept by a version that read answers differently
-    return drafted(request, parsed, kept.generation.model_copy(update={"cached": True, "attempt": request.attempt}), kept.flags)
+@dataclass(slots=True)
+class Explainer:
+    """Gets drafts for the requests of one worker."""
+
+    endpoints: Endpoints
+    answers: AnswersCache
+    llm: LlmSettings
+    generation: GenerationSettings
+    rng: random.Random
+    sleep: Sleep = asyncio.sleep
+    _in_flight: dict[_Question, "asyncio.Future[_Found | None]"] = field(default_factory=dict, init=False)
+    """What is being asked now; None in the end where that gave no answer."""
+
+    async def draft(self, request: ExplanationRequested, *, is_urgent: bool = False, on_piece: OnPiece | None = None) -> ExplanationDrafted:
+        """Get a draft for a request.
+
+        An answer that is kept is used, also while every endpoint is away, and one that is being asked for is waited for.
+        While no endpoint can serve the request it is held, without limit: cancel it to stop. An urgent request takes the
+        next slot that falls free. Raises GivenUp after `generation.attempts` tries that failed by the record's own fault,
+        or at once when another try cannot help.
+        """
+        found = await self._answer(request, is_urgent=is_urgent, on_piece=on_piece)
+        return drafted(request, found.parsed, found.generation, found.flags)
+
+    async def _answer(self, request: ExplanationRequested, *, is_urgent: bool, on_piece: OnPiece | None) -> _Found:
+        question = (request.prompt.sha256, tuple(request.route), is_urgent)
+        while True:
+            if (kept := await self._kept(request, on_piece)) is not None:
+                return kept
+            # who watches the answer come asks for it: another's pieces cannot be watched
+            if on_piece is not None or (asked := self._in_flight.get(question)) is None:
+                break
+            await asyncio.wait([asked])  # which leaves it alone when this one is cancelled
+            if (found := asked.result()) is not None:
+                return found.again(request.attempt)
+            # the fault may have been that record's own, or it was cancelled: this one asks for itself
+        answer = self._in_flight[question] = asyncio.get_running_loop().create_future()
+        found = None
+        try:
+            found = await self._ask(request, is_urgent=is_urgent, on_piece=on_piece)
+            return found
+        finally:
+            answer.set_result(found)
+            if self._in_flight.get(question) is answer:
+                del self._in_flight[question]
+
+    async def _ask(self, request: ExplanationRequested, *, is_urgent: bool, on_piece: OnPiece | None) -> _Found:
+        before = request.attempt * self.generation.attempts
+        calls = count(before)
+
+        def sampled(choice: Choice, unusable: int) -> Call:
+            # a redelivered request goes on where its last delivery stopped, else it would get the same unusable answers again
+            on_text = None if on_piece is None else partial(on_piece, next(calls))
+            return call_for(request.prompt, choice.model, self.llm, sampling=unusable + before, on_text=on_text)
+
+        try:
+            asked = await ask(
+                self.endpoints,
+                request.route,
+                sampled,
+                lambda completion: parse(request.prompt, completion.text, completion.finish_reason),
+                attempts=self.generation.attempts,
+                retry_wait_s=self.generation.retry_wait_s,
+                rng=self.rng,
+                is_urgent=is_urgent,
+                sleep=self.sleep,
+            )
+        except NoAnswer as error:
+            raise GivenUp(request, error) from error
+        choice, completion = asked.choice, asked.completion
+        flags = [*choice.flags, *(["resampled"] if asked.call.seed != self.llm.seed else [])]
+        made = _generation(choice, completion, attempt=request.attempt + len(asked.tries))
+        key = cache_key(request.prompt.sha256, choice.model, call_for(request.prompt, choice.model, self.llm))
+        answer = KeptAnswer(text=completion.text, generation=made, flags=flags)
+        await self.answers.put(key, answer, prompt_sha256=request.prompt.sha256, job=request.subject.explain_job_id)
+        return _Found(asked.read, made, flags)
+
+    async def _kept(self, request: ExplanationRequested, on_piece: OnPiece | None) -> _Found | None:
+        choice = self.endpoints.preferred(request.route)
+        if choice is None:
+            return None
+        kept = await self.answers.get(cache_key(request.prompt.sha256, choice.model, call_for(request.prompt, choice.model, self.llm)))
+        if kept is None:
+            return None
+        try:
+            parsed = parse(request.prompt, kept.text, kept.generation.finish_reason)
+        except UnusableAnswer:
+            return None  # kept by a version that read answers differently
+        if on_piece is not None:
+            await on_piece(request.attempt * self.generation.attempts, kept.text)
+        return _Found(parsed, kept.generation, kept.flags).again(request.attempt)
 
 
 def _generation(choice: Choice, completion: Completion, attempt: int) -> Generation:

@@ -1,16 +1,18 @@
-"""The generation service: prompts of all lanes in, drafts out."""
+"""The generation service: prompts of all lanes in; drafts out, and the answer's pieces to a person who waits."""
 
 import math
 import random
+from collections.abc import Sequence
 from functools import partial
 
-from mistudio_explain.events.explanation import ExplanationDrafted, ExplanationRequested
+from mistudio_explain.events.explanation import ExplanationDrafted, ExplanationRequested, TokenChunk
 from mistudio_explain.events.model import Record
 from mistudio_explain.events.topics import EXPRESS, PROMPTS_PREFIX
-from mistudio_explain.generation.explainer import explain
+from mistudio_explain.generation.explainer import Explainer
+from mistudio_explain.generation.pieces import chunks_of
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.controls import JobControls, cancelled
-from mistudio_explain.kafka.records import Received, received
+from mistudio_explain.kafka.records import Received, outgoing, received
 from mistudio_explain.llm.answers_cache import AnswersCache
 from mistudio_explain.llm.endpoints import Endpoints
 from mistudio_explain.observability.metrics import CACHED_ANSWERS, DURATION, MODEL_REQUESTS, PASSED_OVER
@@ -28,7 +30,17 @@ def register(app: StreamApp, controls: JobControls, endpoints: Endpoints, answer
     app.unready_while(endpoints.unready_because)
     in_flight = math.ceil(endpoints.slots * settings.generation.in_flight_per_slot)
 
+    explainer = Explainer(endpoints, answers, settings.llm, settings.generation, rng)
     express_in_flight = max(1, math.floor(endpoints.slots * settings.limits.express_share))
+
+    async def send(chunks: Sequence[TokenChunk]) -> None:
+        await app.publish(map(outgoing, chunks))
+
+    async def explained(request: ExplanationRequested, *, is_urgent: bool) -> ExplanationDrafted:
+        if request.request.priority != "interactive":
+            return await explainer.draft(request, is_urgent=is_urgent)
+        async with chunks_of(request.event_id, send) as on_piece:
+            return await explainer.draft(request, is_urgent=is_urgent, on_piece=on_piece)
 
     @app.lanes(
         LANES,
@@ -42,8 +54,7 @@ def register(app: StreamApp, controls: JobControls, endpoints: Endpoints, answer
         await controls.complete()
         subject, is_urgent = request.event.subject, request.record.topic == EXPRESS
         job, revision = subject.explain_job_id, request.event.request.revision
-        explaining = explain(request.event, endpoints, answers, llm=settings.llm, generation=settings.generation, rng=rng, is_urgent=is_urgent)
-        draft = await controls.unless_stopped(job, revision, explaining)
+        draft = await controls.unless_stopped(job, revision, explained(request.event, is_urgent=is_urgent))
         if draft is not None:
             _count(draft)
             return [draft]

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaProducer
 from mistudio_explain.events.codec import encode
 from mistudio_explain.events.feature import FeatureFound, JobRequest
 from mistudio_explain.events.job import JobEvent, RequestPart, SealedPart
-from mistudio_explain.events.topics import REPLAYS
+from mistudio_explain.events.topics import REPLAYS, REQUESTS
 from mistudio_explain.intake.stage import FindJob
 from mistudio_explain.kafka.publisher import publish
 from mistudio_explain.kafka.records import HEADER_FEATURE, HEADER_JOB, HEADER_REQUEST, outgoing
@@ -23,18 +23,13 @@ async def publish_job(producer: AIOKafkaProducer, job: FindJob, request: JobRequ
     `estimate` is seconds and US dollars, as the job report sets them beside what it came to.
     """
     seconds, cost = estimate or (None, None)
-    asked = RequestPart(
-        find_job_id=job.find_job_id,
-        target_model=job.target_model,
-        source_training_job=job.source_training_job,
-        input_processing_time=job.processing_time,
-        route=request.route,
-        prompt_version=request.prompt_version,
-        explain_poor=request.explain_poor,
-        priority=request.priority,
-        expected=request.expected,
-        estimated_seconds=seconds,
-        estimated_cost_usd=cost,
+    asked = _asked(request, job.find_job_id, job.target_model).model_copy(
+        update={
+            "source_training_job": job.source_training_job,
+            "input_processing_time": job.processing_time,
+            "estimated_seconds": seconds,
+            "estimated_cost_usd": cost,
+        }
     )
     await publish(producer, [outgoing(_part(request, now_ms, asked))])
     records = (outgoing(feature) for feature in job.features(request))
@@ -44,6 +39,26 @@ async def publish_job(producer: AIOKafkaProducer, job: FindJob, request: JobRequ
         sent += len(batch)
     await publish(producer, [outgoing(_part(request, now_ms, SealedPart(expected=sent)))])
     return sent
+
+
+async def publish_single(producer: AIOKafkaProducer, feature: FeatureFound, event_id: str, now_ms: int) -> None:
+    """Publish a feature that a person waits for, as a job of its own; `event_id` is that of the request that it will become."""
+    request = feature.effective_request
+    record = replace(outgoing(feature, topic=REQUESTS), key=event_id)
+    parts: list[RequestPart | SealedPart] = [_asked(request, feature.find_job_id, feature.target_model), SealedPart(expected=1)]
+    await publish(producer, [*(outgoing(_part(request, now_ms, part)) for part in parts), record])
+
+
+def _asked(request: JobRequest, find_job_id: str, target_model: str) -> RequestPart:
+    return RequestPart(
+        find_job_id=find_job_id,
+        target_model=target_model,
+        route=request.route,
+        prompt_version=request.prompt_version,
+        explain_poor=request.explain_poor,
+        priority=request.priority,
+        expected=request.expected,
+    )
 
 
 def _part(request: JobRequest, now_ms: int, part: RequestPart | SealedPart) -> JobEvent:

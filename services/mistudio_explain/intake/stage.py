@@ -96,7 +96,7 @@ def read(
     Raises BadInput with file, JSON path and expectation when anything is wrong. With `keep_going`, features that
     cannot be used are left out and listed in `problems`; a file whose job cannot be told is an error even then.
     """
-    document = Document(path, _bytes_of(path))
+    document = Document(path, bytes_of(path))
     try:
         return _read(document, target_model, find_job_id, event_bytes, keep_going, weights)
     except Flawed as flawed:
@@ -145,7 +145,8 @@ def _read(
     )
 
 
-def _bytes_of(path: Path) -> bytes:
+def bytes_of(path: Path) -> bytes:
+    """Read a file whole; raises BadInput when it cannot be read."""
     if path.is_dir():
         raise BadInput(f"{path}: is a folder; name the file in it, feature_analysis.json or <job>_results.json, or use --find-job with --data-root")
     try:

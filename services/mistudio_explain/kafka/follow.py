@@ -1,4 +1,4 @@
-"""Follows one job on its topics: outcomes as they come, and its reports."""
+"""Follows one job on its topics: outcomes as they come, and its reports; or one request, whose answer comes in pieces."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,9 +10,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from mistudio_explain.errors import MalformedEvent
 from mistudio_explain.events.codec import decode
-from mistudio_explain.events.explanation import FeatureOutcome
+from mistudio_explain.events.explanation import FeatureOutcome, TokenChunk
 from mistudio_explain.events.job import JobReport
-from mistudio_explain.events.topics import EXPLANATIONS, REPORTS
+from mistudio_explain.events.topics import EXPLANATIONS, REPORTS, TOKENS
 from mistudio_explain.events.winner import Rank, rank
 from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.kafka.subscribers import partitions_of
@@ -46,6 +46,33 @@ async def following(clients: KafkaClients, job: str, *, revision: int = 0) -> As
         for tp in partitions:
             consumer.seek(tp, begin[tp] if tp.topic == REPORTS else end[tp])
         yield _events(consumer, job, revision)
+
+
+@asynccontextmanager
+async def answering(clients: KafkaClients, event_id: str, job: str) -> AsyncIterator[AsyncIterator[TokenChunk | FeatureOutcome]]:
+    """Attach to a request that is sent inside: iterate over the pieces of its answer and the outcomes of its job, each as they come."""
+    async with clients.consumer(**clients.fetching) as consumer:
+        partitions = await partitions_of(consumer, (TOKENS, EXPLANATIONS))
+        consumer.assign(partitions)
+        end = await consumer.end_offsets(partitions)
+        for tp in partitions:
+            consumer.seek(tp, end[tp])
+        yield _answer(consumer, event_id, job)
+
+
+async def _answer(consumer: AIOKafkaConsumer, event_id: str, job: str) -> AsyncIterator[TokenChunk | FeatureOutcome]:
+    fetch = TolerantFetch()
+    while True:
+        batches = await fetch.readable(consumer, timeout_ms=_POLL_MS)
+        # an outcome may be fetched together with the pieces before it
+        for record in (record for tp in sorted(batches, key=lambda tp: tp.topic != TOKENS) for record in batches[tp]):
+            try:
+                if record.topic == TOKENS and record.key == event_id.encode():
+                    yield decode(TokenChunk, record.value)
+                elif record.value is not None and record.topic == EXPLANATIONS and (record.key or b"").startswith(f"{job}|".encode()):
+                    yield decode(FeatureOutcome, record.value)
+            except MalformedEvent as error:
+                log.warning("follow.unreadable", topic=record.topic, partition=record.partition, offset=record.offset, error=str(error))
 
 
 async def _events(consumer: AIOKafkaConsumer, job: str, revision: int) -> AsyncIterator[Followed]:

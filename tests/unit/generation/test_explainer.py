@@ -3,12 +3,13 @@
 import asyncio
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from prometheus_client import REGISTRY
 
 from mistudio_explain.events.explanation import ExplanationDrafted, ExplanationRequested
-from mistudio_explain.generation.explainer import GivenUp, explain
+from mistudio_explain.generation.explainer import Explainer, GivenUp
 from mistudio_explain.llm.answers_cache import MemoryAnswers
 from mistudio_explain.llm.asking import MAX_DROPS
 from mistudio_explain.llm.endpoint import Endpoint
@@ -54,14 +55,22 @@ class World:
         self.answers = MemoryAnswers()
         self.rng = random.Random(7)
         self.endpoints = Endpoints([Endpoint("e", "ollama", "http://e", 2, model, models=(ModelListed("m", "d1"),))], rng=self.rng, sleep=self._sleep)
-        self.generation = GenerationSettings(attempts=attempts, retry_wait_s=2.0)
+        self.explainer = Explainer(self.endpoints, self.answers, LlmSettings(), GenerationSettings(attempts=attempts, retry_wait_s=2.0), self.rng, self._sleep)
 
     async def _sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
         await asyncio.sleep(0)
 
     async def explain(self, request: ExplanationRequested, **llm: float) -> ExplanationDrafted:
-        return await explain(request, self.endpoints, self.answers, llm=LlmSettings(**llm), generation=self.generation, rng=self.rng, sleep=self._sleep)
+        return await replace(self.explainer, llm=LlmSettings(**llm)).draft(request)
+
+    async def explain_as_is(self, request: ExplanationRequested) -> ExplanationDrafted:
+        return await self.explainer.draft(request)
+
+    async def failing(self, request: ExplanationRequested) -> GivenUp:
+        with pytest.raises(GivenUp) as caught:
+            await self.explainer.draft(request)
+        return caught.value
 
 
 async def test_an_answer_becomes_a_draft_with_all_that_the_request_brought() -> None:
@@ -223,3 +232,106 @@ async def test_every_failed_call_is_counted_by_its_kind() -> None:
     await world.explain(requested())
     assert [counted(kind) - earlier for kind, earlier in zip(kinds, before, strict=True)] == [1, 1, 1]
     await world.endpoints.close()
+
+
+class Paused(Model):
+    """Answers only when it is let to; counts the calls that wait."""
+
+    def __init__(self, *lines: Said) -> None:
+        super().__init__(*lines)
+        self.let = asyncio.Event()
+        self.asked = asyncio.Event()
+
+    async def complete(self, call: Call) -> Completion:
+        self.asked.set()
+        await self.let.wait()
+        return await super().complete(call)
+
+
+async def test_two_requests_with_one_prompt_that_are_in_flight_together_cost_one_call() -> None:
+    world = World(model := Paused("Dogs are named."))
+    async with asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(world.explain_as_is(requested(feature="5")))
+        second = tasks.create_task(world.explain_as_is(requested(feature="6")))
+        await model.asked.wait()
+        model.let.set()
+    assert len(model.calls) == 1
+    drafts = {task.result().subject.feature_id: task.result() for task in (first, second)}
+    assert drafts["5"].answer == drafts["6"].answer
+    assert [drafts[key].generation.cached for key in "56"] == [False, True]
+
+
+async def test_a_failure_is_not_shared_the_other_request_asks_for_itself() -> None:
+    world = World(model := Paused(BadRequest("no"), "Dogs are named."))
+    async with asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(world.failing(requested(feature="5")))
+        second = tasks.create_task(world.explain_as_is(requested(feature="6")))
+        await model.asked.wait()
+        model.let.set()
+    assert isinstance(first.result(), GivenUp)
+    assert second.result().answer.pattern == "Dogs are named."
+    assert not second.result().generation.cached
+    assert len(model.calls) == 2
+
+
+async def test_a_request_goes_on_alone_when_the_one_it_waited_for_is_cancelled() -> None:
+    world = World(model := Paused("Dogs are named."))
+    first = asyncio.create_task(world.explain_as_is(requested(feature="5")))
+    await model.asked.wait()
+    second = asyncio.create_task(world.explain_as_is(requested(feature="6")))
+    await asyncio.sleep(0)
+    first.cancel()
+    model.let.set()
+    assert (await second).subject.feature_id == "6"
+    assert not second.result().generation.cached
+
+
+async def test_a_waiting_request_can_be_cancelled_without_harm_to_the_one_that_asks() -> None:
+    world = World(model := Paused("Dogs are named."))
+    first = asyncio.create_task(world.explain_as_is(requested(feature="5")))
+    await model.asked.wait()
+    second = asyncio.create_task(world.explain_as_is(requested(feature="6")))
+    await asyncio.sleep(0)
+    second.cancel()
+    await asyncio.gather(second, return_exceptions=True)
+    model.let.set()
+    assert (await first).answer.pattern == "Dogs are named."
+
+
+async def test_an_urgent_request_does_not_wait_behind_one_that_is_not() -> None:
+    world = World(model := Paused("Dogs are named."))
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(world.explain_as_is(requested(feature="5")))
+        await model.asked.wait()
+        tasks.create_task(world.explainer.draft(requested(feature="6"), is_urgent=True))
+        model.let.set()
+    assert len(model.calls) == 2
+
+
+async def test_pieces_come_with_the_number_of_their_try_and_a_kept_answer_is_one_piece() -> None:
+    heard: list[tuple[int, str]] = []
+
+    async def on_piece(attempt: int, text: str) -> None:
+        heard.append((attempt, text))
+
+    world = World(Speaking("no end", "Dogs are named."))
+    await world.explainer.draft(requested(), on_piece=on_piece)
+    assert heard == [(0, "no"), (0, " end"), (1, "Dogs"), (1, " are"), (1, " named.")]
+    heard.clear()
+    await world.explainer.draft(requested(), on_piece=on_piece)
+    assert heard == [(0, "Dogs are named.")]
+    heard.clear()
+    redelivered = requested(prefill="They").model_copy(update={"attempt": 2})
+    await world.explainer.draft(redelivered, on_piece=on_piece)
+    assert {attempt for attempt, _ in heard} == {6}
+
+
+class Speaking(Model):
+    """Gives its answers word by word."""
+
+    async def complete(self, call: Call) -> Completion:
+        completion = await super().complete(call)
+        if call.on_text is not None:
+            for number, word in enumerate(completion.text.split()):
+                await call.on_text(f" {word}" if number else word)
+        return completion
