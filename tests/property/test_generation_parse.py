@@ -13,7 +13,7 @@ from unit.generation.asking import prompt
 
 forms = st.sampled_from(["fields", "sentence"])
 prefills = st.sampled_from([None, "These texts all", '{"label": "'])
-words = st.lists(st.from_regex(r"[a-z]{1,12}", fullmatch=True), min_size=1, max_size=8).map(" ".join)
+words = st.lists(st.from_regex(r"[a-z]{5,12}", fullmatch=True), min_size=1, max_size=8).map(" ".join)  # shorter ones may be function words
 answers = st.fixed_dictionaries(dict.fromkeys(("label", "pattern", "significance", "implications"), words))
 
 

@@ -9,7 +9,8 @@ from itertools import count
 
 from mistudio_explain.errors import ExplainError, UnusableAnswer
 from mistudio_explain.events.explanation import ExplanationDrafted, ExplanationRequested, Generation, Prompt
-from mistudio_explain.generation.stage import Parsed, drafted, parse
+from mistudio_explain.generation.repair import Repair, read_again
+from mistudio_explain.generation.stage import Parsed, drafted
 from mistudio_explain.llm.answers_cache import AnswersCache, KeptAnswer, cache_key
 from mistudio_explain.llm.asking import NoAnswer, Sleep, ask
 from mistudio_explain.llm.endpoints import Choice, Endpoints
@@ -115,33 +116,38 @@ class Explainer:
     async def _ask(self, request: ExplanationRequested, *, is_urgent: bool, on_piece: OnPiece | None) -> _Found:
         before = request.attempt * self.generation.attempts
         calls = count(before)
+        repair = Repair(request.prompt)
 
         def sampled(choice: Choice, unusable: int) -> Call:
             # a redelivered request goes on where its last delivery stopped, else it would get the same unusable answers again
             on_text = None if on_piece is None else partial(on_piece, next(calls))
-            return call_for(request.prompt, choice.model, self.llm, sampling=unusable + before, on_text=on_text)
+            sampling = before + (0 if repair.is_due else unusable)
+            return repair.call(choice, call_for(request.prompt, choice.model, self.llm, sampling=sampling, on_text=on_text))
 
         try:
             asked = await ask(
                 self.endpoints,
                 request.route,
                 sampled,
-                lambda completion: parse(request.prompt, completion.text, completion.finish_reason),
+                repair.read,
                 attempts=self.generation.attempts,
                 retry_wait_s=self.generation.retry_wait_s,
                 rng=self.rng,
                 is_urgent=is_urgent,
                 sleep=self.sleep,
             )
+            reading, tries = asked.read, len(asked.tries)
         except NoAnswer as error:
-            raise GivenUp(request, error) from error
-        choice, completion = asked.choice, asked.completion
-        flags = [*choice.flags, *(["resampled"] if asked.call.seed != self.llm.seed else [])]
-        made = _generation(choice, completion, attempt=request.attempt + len(asked.tries))
+            if (last := repair.last_resort()) is None:
+                raise GivenUp(request, error) from error
+            reading, tries = last, len(error.tries) - 1
+        choice, completion = reading.said.choice, reading.said.completion
+        flags = [*choice.flags, *(["resampled"] if reading.said.call.seed != self.llm.seed else []), *reading.flags]
+        made = _generation(choice, completion, attempt=request.attempt + tries)
         key = cache_key(request.prompt.sha256, choice.model, call_for(request.prompt, choice.model, self.llm))
         answer = KeptAnswer(text=completion.text, generation=made, flags=flags)
         await self.answers.put(key, answer, prompt_sha256=request.prompt.sha256, job=request.subject.explain_job_id)
-        return _Found(asked.read, made, flags)
+        return _Found(reading.parsed, made, flags)
 
     async def _kept(self, request: ExplanationRequested, on_piece: OnPiece | None) -> _Found | None:
         choice = self.endpoints.preferred(request.route)
@@ -151,7 +157,7 @@ class Explainer:
         if kept is None:
             return None
         try:
-            parsed = parse(request.prompt, kept.text, kept.generation.finish_reason)
+            parsed = read_again(request.prompt, kept.text, kept.generation.finish_reason)
         except UnusableAnswer:
             return None  # kept by a version that read answers differently
         if on_piece is not None:

@@ -1,75 +1,45 @@
 """Generation's core: from a model's text to an answer, and from an answer to a draft."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from mistudio_explain.errors import UnusableAnswer
-from mistudio_explain.events.explanation import Answer, ExplanationDrafted, ExplanationRequested, Generation, Prompt
+from mistudio_explain.events.explanation import Answer, ExplanationDrafted, ExplanationRequested, Generation, Message, Prompt
+from mistudio_explain.generation.unusable import (
+    Empty,
+    Filtered,
+    Malformed,
+    Refused,
+    ToolCalled,
+    Truncated,
+    excerpt,
+    is_cut_object,
+    refuse_echo,
+    refuse_loose_end,
+    refuse_nothing,
+    refuse_other_language,
+    refuse_placeholder,
+    refuse_refusal,
+)
 
 FIELDS = ("label", "pattern", "significance", "implications")
+MAIN_FIELDS = FIELDS[:2]
 LONGEST_FIELD = 2_000  # characters; three sentences have 600
-ECHO_WORDS = 10
-"""So many words in a row of the prompt's texts are an echo when they are most of the answer; a quoted phrase is shorter."""
-ECHO_SHARE = 0.7
+LONGEST_RETURNED = 2_000  # characters of a malformed answer that its model gets to see again
 _FENCE = re.compile(r"```(?:json)?\s*\n(.*?)\n?\s*```", re.DOTALL | re.IGNORECASE)
-_REFUSAL = re.compile(
-    r"^\W*(?:(?:i['’]?m|i am) sorry\b|sorry,|i apologi[sz]e\b|as an ai\b"
-    r"|(?:unfortunately,? )?i (?:can(?:no|['’])t|won['’]t) |(?:unfortunately,? )?(?:i am|i['’]m) (?:unable|not able) )",
-    re.IGNORECASE,
-)
 _END_OF_SENTENCE = re.compile(r"(?<=[.!?])[\"'”’)\]]*(?=\s+[\"'“‘(\[]?[A-Z0-9]|\s*\n|\s*$)")
-_WORD = re.compile(r"\w+")
-
-
-class Truncated(UnusableAnswer):
-    """The answer stops before its end."""
-
-    kind = "truncated"
-
-
-class Refused(UnusableAnswer):
-    """The model declined."""
-
-    kind = "refusal"
-
-
-class Filtered(UnusableAnswer):
-    """The provider's content filter stopped the answer."""
-
-    kind = "content filter"
-    repeatable = False
-
-
-class ToolCalled(UnusableAnswer):
-    """The model called a tool, although it was offered none."""
-
-    kind = "tool call"
-
-
-class Echoed(UnusableAnswer):
-    """The answer repeats the prompt."""
-
-    kind = "echo"
-
-
-class Empty(UnusableAnswer):
-    """There is no word in a part that must have one."""
-
-    kind = "empty"
-
-
-class Malformed(UnusableAnswer):
-    """The answer has not the form that was asked for."""
-
-    kind = "malformed"
-
-
 _UNFINISHED: Mapping[str, type[UnusableAnswer]] = {"refusal": Refused, "content_filter": Filtered, "tool_calls": ToolCalled}
 """What an answer is that ended for this reason; for any other but `stop` it is truncated."""
+_FORMS: Mapping[str, str] = {
+    "fields": "one JSON object with the texts label, pattern, significance and implications, and nothing before or after it",
+    "sentence": "one complete sentence, and nothing before or after it",
+}
+
+_Read = Callable[[str], tuple[dict[str, str], list[str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,24 +51,25 @@ class Parsed:
 
 
 def parse(prompt: Prompt, text: str, finish_reason: str) -> Parsed:
-    """Read a model's text as the answer that the prompt asked for.
+    """Read a model's text as the answer that the prompt asked for, strictly.
 
-    `text` is what followed the prefill. First strictly; then by rule, with a flag that names the rule. A truncated,
-    refused, echoed, empty or malformed answer is never an answer: raises the UnusableAnswer of that name.
+    `text` is what followed the prefill. A truncated, refused, echoed, empty, foreign or malformed answer is never an
+    answer: raises the UnusableAnswer of that name.
     """
-    if finish_reason != "stop":
-        raise _UNFINISHED.get(finish_reason, Truncated)(f"the model stopped for the reason {finish_reason!r} after {len(text)} characters: {_excerpt(text)}")
-    if "\ufffd" in text:
-        raise Malformed(f"the answer is not UTF-8: {_excerpt(text)}")
-    if not _WORD.search(text):
-        raise Empty(f"the answer has no word: {text[:40]!r}")
-    whole, flags = _joined(prompt, text)
-    if _REFUSAL.match(whole):
-        raise Refused(f"the model declined: {_excerpt(whole)}")
-    parsed = _fields(whole, flags) if prompt.answer == "fields" else _sentence(whole, flags)
-    _refuse_echo(parsed.answer, prompt)
-    _refuse_leak(parsed.answer, prompt)
-    return parsed
+    return _read(prompt, text, finish_reason, _strict_fields)
+
+
+def by_rule(prompt: Prompt, text: str, finish_reason: str) -> Parsed:
+    """Read a malformed answer by rule, with a flag that names the rule. Raises UnusableAnswer like `parse`."""
+    return _read(prompt, text, finish_reason, _lenient_fields)
+
+
+def repair_messages(prompt: Prompt, text: str, problem: str) -> tuple[Message, ...]:
+    """The prompt once more, then the malformed answer and what is wrong with it."""
+    asked = [message for message in prompt.messages if message.role != "assistant"]
+    said = Message(role="assistant", content=(_prefill(prompt) + text)[:LONGEST_RETURNED])
+    wanted = f"This cannot be used: {problem}. Give the same answer again, as {_FORMS[prompt.answer]}."
+    return (*asked, said, Message(role="user", content=wanted))
 
 
 def drafted(request: ExplanationRequested, parsed: Parsed, generation: Generation, flags: Sequence[str] = ()) -> ExplanationDrafted:
@@ -116,108 +87,109 @@ def drafted(request: ExplanationRequested, parsed: Parsed, generation: Generatio
     )
 
 
+def _read(prompt: Prompt, text: str, finish_reason: str, read_fields: _Read) -> Parsed:
+    if finish_reason != "stop":
+        raise _UNFINISHED.get(finish_reason, Truncated)(f"the model stopped for the reason {finish_reason!r} after {len(text)} characters: {excerpt(text)}")
+    if "\ufffd" in text:
+        raise Malformed("the answer is not UTF-8", text)
+    refuse_nothing("answer", text)
+    whole, flags = _joined(prompt, text)
+    texts, repairs = read_fields(whole) if prompt.answer == "fields" else _sentence(whole, _prefill(prompt))
+    for name in MAIN_FIELDS:
+        if name in texts:
+            refuse_nothing(name, texts[name])
+    for said in texts.values():
+        refuse_refusal(said)
+    refuse_placeholder(texts["pattern"])
+    own = {name: said.removeprefix(_prefill(prompt)) for name, said in texts.items()}
+    for name in FIELDS[1:]:  # a label may be the very word that the feature is about
+        refuse_other_language(name, own.get(name, ""))
+    refuse_echo(own, prompt)
+    refuse_loose_end(texts["pattern"])
+    empty = [f"empty:{name}" for name in FIELDS if name in texts and not texts[name]]
+    return Parsed(Answer(**{name: said or None for name, said in texts.items()}), [*flags, *repairs, *empty])
+
+
+def _prefill(prompt: Prompt) -> str:
+    last = prompt.messages[-1]
+    return last.content if last.role == "assistant" else ""
+
+
 def _joined(prompt: Prompt, text: str) -> tuple[str, list[str]]:
     """Prefill and continuation as one text.
 
     A server whose chat template closes the prefilled turn begins a new one: it repeats the prefill, or starts a
     sentence of its own, which then stands alone.
     """
-    last = prompt.messages[-1]
-    prefill = last.content if last.role == "assistant" else ""
+    prefill = _prefill(prompt)
     if not prefill or text.lstrip().startswith(prefill):
         return text.strip(), []
     begins_anew = text[0].isupper() if prompt.answer == "sentence" else text.lstrip().startswith(("{", "```"))
     return (text.strip(), ["prefill_ignored"]) if begins_anew else ((prefill + text).strip(), [])
 
 
-def _sentence(whole: str, flags: list[str]) -> Parsed:
+def _sentence(whole: str, prefill: str) -> tuple[dict[str, str], list[str]]:
     end = _END_OF_SENTENCE.search(whole)
     if end is None:
-        raise Malformed(f"the answer is no complete sentence: {_excerpt(whole)}")
+        refuse_refusal(whole)
+        refuse_other_language("answer", whole.removeprefix(prefill))
+        refuse_loose_end(whole)
+        raise Malformed("the answer is no complete sentence", whole)
     sentence = " ".join(whole[: end.end()].split())
-    if whole[end.end() :].strip():
-        flags = [*flags, "first_sentence"]
-    return Parsed(Answer(pattern=_bounded("answer", sentence)), flags)
+    return {"pattern": _bounded("answer", sentence)}, ["first_sentence"] if whole[end.end() :].strip() else []
 
 
-def _fields(whole: str, flags: list[str]) -> Parsed:
+def _strict_fields(whole: str) -> tuple[dict[str, str], list[str]]:
     fields = _json_object(whole)
-    if fields is None:
-        fields = _json_object(_unwrapped(whole))
-        flags = [*flags, "repaired:json"]
-    if fields is None:
-        raise Malformed(f"the answer is not a JSON object: {_excerpt(whole)}")
-    texts = {name: _text_of(fields, name) for name in FIELDS}
-    for name in ("label", "pattern"):
-        if not _WORD.search(texts[name]):
-            raise Empty(f"{name!r} has no word: {_excerpt(whole)}")
-    flags = [*flags, *(f"empty:{name}" for name in FIELDS if not texts[name])]
-    return Parsed(Answer(**{name: text or None for name, text in texts.items()}), flags)
+    if missing := [name for name in FIELDS if name not in fields]:
+        raise Malformed(f"the field {missing[0]!r} is missing; there are {', '.join(sorted(fields))}", whole)
+    return {name: _text_of(fields, name) for name in FIELDS}, []
 
 
-def _json_object(text: str) -> dict[str, Any] | None:
+def _lenient_fields(whole: str) -> tuple[dict[str, str], list[str]]:
+    """The object that stands in a code fence, else from the first brace to the last; minor fields may be missing."""
+    repairs = []
+    try:
+        fields = _json_object(whole)
+    except Malformed:
+        fenced = _FENCE.search(whole)
+        fields = _json_object(fenced.group(1) if fenced else whole[whole.find("{") : whole.rfind("}") + 1])
+        repairs.append("repaired:json")
+    if any(name not in fields for name in MAIN_FIELDS):
+        return _strict_fields(orjson.dumps(fields).decode())
+    if any(name not in fields for name in FIELDS):
+        repairs.append("repaired:fields")
+    return {name: _text_of(fields, name) if name in fields else "" for name in FIELDS}, repairs
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    """The object that the text is. Raises Malformed for a text that is none, Truncated for one that breaks off, Refused, WrongLanguage, Empty."""
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _unwrapped(text: str) -> str:
-    """What stands in a code fence, else from the first brace to the last."""
-    if fence := _FENCE.search(text):
-        return fence.group(1)
-    return text[text.find("{") : text.rfind("}") + 1]
+        if is_cut_object(text):
+            raise Truncated(f"the JSON object breaks off: {excerpt(text[-120:])}") from None
+        refuse_refusal(text)
+        refuse_other_language("answer", text)
+        raise Malformed("the answer is not a JSON object", text) from None
+    if not value:
+        raise Empty(f"the answer is an empty value: {excerpt(text)}")
+    if not isinstance(value, dict):
+        raise Malformed("the answer is not a JSON object", text)
+    for said in value.values():
+        if isinstance(said, str):
+            refuse_refusal(said)
+    return value
 
 
 def _text_of(fields: dict[str, Any], name: str) -> str:
-    if name not in fields:
-        raise Malformed(f"the field {name!r} is missing; there are {', '.join(sorted(fields)) or 'none'}")
     value = fields[name]
     if not isinstance(value, str):
-        raise Malformed(f"the field {name!r} is {type(value).__name__}, not text")
+        raise Malformed(f"the field {name!r} is {type(value).__name__}, not text", repr(value))
     return _bounded(name, " ".join(value.split()))
 
 
 def _bounded(name: str, text: str) -> str:
     if len(text) > LONGEST_FIELD:
-        raise Malformed(f"{name!r} has {len(text)} characters; at most {LONGEST_FIELD} are an explanation")
+        raise Malformed(f"{name!r} has {len(text)} characters; at most {LONGEST_FIELD} are an explanation", text)
     return text
-
-
-def _refuse_echo(answer: Answer, prompt: Prompt) -> None:
-    said = _words(answer.pattern)
-    shown = _run_of_words(" ".join(message.content for message in prompt.messages if message.role != "assistant"))
-    longest = _longest_run(said, shown)
-    if longest >= ECHO_WORDS and longest >= ECHO_SHARE * len(said):
-        raise Echoed(f"{longest} of {len(said)} words stand in the prompt in this order: {_excerpt(answer.pattern)}")
-
-
-def _refuse_leak(answer: Answer, prompt: Prompt) -> None:
-    """No part of an answer may hold ECHO_WORDS words in a row of the instructions: a text may have asked for them."""
-    instructions = _run_of_words(" ".join(message.content for message in prompt.messages if message.role == "system"))
-    for name in FIELDS:
-        said = _words(getattr(answer, name) or "")
-        if _longest_run(said, instructions) >= ECHO_WORDS:
-            raise Echoed(f"{name!r} repeats the instructions of the prompt: {_excerpt(' '.join(said))}")
-
-
-def _longest_run(said: Sequence[str], shown: str) -> int:
-    longest = 0
-    for start in range(len(said)):
-        while start + longest < len(said) and f" {' '.join(said[start : start + longest + 1])} " in shown:
-            longest += 1
-    return longest
-
-
-def _words(text: str) -> list[str]:
-    return _WORD.findall(text.lower())
-
-
-def _run_of_words(text: str) -> str:
-    return f" {' '.join(_words(text))} "
-
-
-def _excerpt(text: str) -> str:
-    plain = " ".join(text.split())
-    return repr(plain if len(plain) <= 120 else plain[:117] + "...")

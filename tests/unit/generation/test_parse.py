@@ -6,7 +6,8 @@ import pytest
 
 from mistudio_explain.errors import UnusableAnswer
 from mistudio_explain.events.explanation import Message, Prompt
-from mistudio_explain.generation.stage import Echoed, Empty, Filtered, Malformed, Refused, ToolCalled, Truncated, parse
+from mistudio_explain.generation.stage import LONGEST_RETURNED, by_rule, parse, repair_messages
+from mistudio_explain.generation.unusable import Echoed, Empty, Filtered, Malformed, Refused, ToolCalled, Truncated, WrongLanguage
 from unit.generation.asking import TEXTS, prompt
 
 FIELDS = {"label": "dogs and puppies", "pattern": "It fires on dogs.", "significance": "Animals matter.", "implications": "None for safety."}
@@ -41,9 +42,30 @@ def test_a_prefilled_json_object_is_continued() -> None:
 
 @pytest.mark.parametrize("wrapped", ["```json\n{}\n```", "```\n{}\n```", "Here you are:\n{}", "{}\nI hope this helps!"])
 def test_json_in_wrapping_is_read_by_rule_and_flagged(wrapped: str) -> None:
-    parsed = parse(prompt("fields"), wrapped.replace("{}", json.dumps(FIELDS)), "stop")
+    text = wrapped.replace("{}", json.dumps(FIELDS))
+    with pytest.raises(Malformed):
+        parse(prompt("fields"), text, "stop")
+    parsed = by_rule(prompt("fields"), text, "stop")
     assert parsed.answer.model_dump() == FIELDS
     assert parsed.flags == ["repaired:json"]
+
+
+def test_minor_fields_that_are_missing_are_left_out_by_rule_and_flagged() -> None:
+    text = json.dumps({name: FIELDS[name] for name in ("label", "pattern")})
+    parsed = by_rule(prompt("fields"), text, "stop")
+    assert (parsed.answer.pattern, parsed.answer.significance) == (FIELDS["pattern"], None)
+    assert parsed.flags == ["repaired:fields", "empty:significance", "empty:implications"]
+
+
+@pytest.mark.parametrize("form", ["fields", "sentence"])
+def test_what_is_sent_back_holds_the_answer_and_what_is_wrong_but_no_prefill(form: str) -> None:
+    asked = prompt(form, prefill="These texts")
+    sent = repair_messages(asked, " mention", "it has no end")
+    assert [message.role for message in sent] == ["user", "assistant", "user"]
+    assert sent[0] == asked.messages[0]
+    assert sent[1].content == "These texts mention"
+    assert "it has no end" in sent[2].content
+    assert len(repair_messages(asked, "x" * 100_000, "it has no end")[1].content) == LONGEST_RETURNED
 
 
 def test_an_empty_minor_field_is_absent_and_flagged() -> None:
@@ -87,6 +109,66 @@ def test_whatever_did_not_stop_by_itself_is_no_answer_even_if_it_reads_well(form
         parse(prompt(form), text, reason)
 
 
+@pytest.mark.parametrize("cut", [json.dumps(FIELDS)[:-10], json.dumps(FIELDS)[:-1], json.dumps(FIELDS)[:12], '{"label": "a \\"'])
+def test_an_object_that_breaks_off_is_truncated_although_the_server_says_it_stopped(cut: str) -> None:
+    with pytest.raises(Truncated):
+        parse(prompt("fields"), cut, "stop")
+
+
+@pytest.mark.parametrize("end", ["the", "such as", "rules, and", "rules,", "dogs ("])
+def test_a_pattern_that_ends_within_a_sentence_is_truncated(end: str) -> None:
+    with pytest.raises(Truncated):
+        parse(prompt("fields"), json.dumps(FIELDS | {"pattern": f"It fires on words for dogs and {end}"}), "stop")
+
+
+@pytest.mark.parametrize(
+    "pattern", ["and", "The conjunction and", "Function words: of, to, for", 'Nouns that follow the word "the"', "What comes after the preposition of"]
+)
+def test_a_pattern_that_ends_on_the_word_it_names_is_whole(pattern: str) -> None:
+    assert parse(prompt("fields"), json.dumps(FIELDS | {"pattern": pattern}), "stop").answer.pattern == pattern
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["Das Merkmal reagiert auf Wörter, die mit dem Haus zu tun haben.", "Ce sont des mots qui se rapportent à la maison.", "该特征检测与家有关的词语。"],
+)
+@pytest.mark.parametrize("field", ["pattern", "significance"])
+def test_an_answer_in_another_language_is_no_answer(field: str, pattern: str) -> None:
+    with pytest.raises(WrongLanguage, match=field):
+        parse(prompt("fields"), json.dumps(FIELDS | {field: pattern}), "stop")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "It fires on the French articles le, la, les, des and du.",
+        "The particle 的 between two nouns (我的书, 中国的历史).",
+        "def __init__(self, *args, **kwargs)",
+        "plural nouns",
+        'The phrase «ce qui est» and "il y a des mots dans le texte" in quotations.',
+        "Equations with α, β, Σ and ∂.",
+    ],
+)
+def test_an_answer_about_another_language_or_in_no_language_is_an_answer(pattern: str) -> None:
+    assert parse(prompt("fields"), json.dumps(FIELDS | {"pattern": pattern}), "stop").answer.pattern == pattern
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "null", '""'])
+def test_an_empty_value_is_empty(text: str) -> None:
+    with pytest.raises(Empty):
+        parse(prompt("fields"), text, "stop")
+
+
+@pytest.mark.parametrize("pattern", ["N/A", "none", "<pattern>", "Not applicable.", "TBD"])
+def test_a_pattern_that_only_fills_its_place_is_empty(pattern: str) -> None:
+    with pytest.raises(Empty):
+        parse(prompt("fields"), json.dumps(FIELDS | {"pattern": pattern}), "stop")
+
+
+def test_a_quoted_word_is_no_placeholder() -> None:
+    assert parse(prompt("fields"), json.dumps(FIELDS | {"pattern": '"null"'}), "stop").answer.pattern == '"null"'
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -103,6 +185,17 @@ def test_whatever_did_not_stop_by_itself_is_no_answer_even_if_it_reads_well(form
 def test_a_refusal_is_no_answer(form: str, text: str) -> None:
     with pytest.raises(Refused):
         parse(prompt(form), text, "stop")
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_refusal_in_any_field_is_no_answer(field: str) -> None:
+    with pytest.raises(Refused):
+        parse(prompt("fields"), json.dumps(FIELDS | {field: "I'm sorry, but I can't help with that."}), "stop")
+
+
+def test_an_answer_about_refusals_is_an_answer() -> None:
+    pattern = "\"I'm sorry, but I can't help with that\" and other refusals of an assistant."
+    assert parse(prompt("fields"), json.dumps(FIELDS | {"pattern": pattern}), "stop").answer.pattern == pattern
 
 
 @pytest.mark.parametrize("text", ["I can see dogs in all of them.", "Sorry states of old dogs are described.", "As an aid to walking, a dog is named."])
@@ -134,7 +227,6 @@ def test_a_missing_field_is_named(field: str) -> None:
     [
         "These texts mention dogs.",
         '["dogs"]',
-        json.dumps(FIELDS)[:-10],
         json.dumps(FIELDS | {"pattern": 5}),
         json.dumps(FIELDS | {"pattern": "dogs " * 1000}),
         json.dumps(FIELDS, ensure_ascii=False).replace("dogs.", "d\ufffdgs."),
