@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))  # the real Kafka that the tests start
 
-NAMES = ("mechanics", "cores", "slots", "intake", "lanes", "express", "rebalance", "replay", "aggregator", "answers")
+NAMES = ("mechanics", "cores", "slots", "intake", "lanes", "express", "rebalance", "replay", "aggregator", "answers", "swap_check")
 
 
 def main() -> None:

@@ -119,6 +119,7 @@ GENERATION = Generation(
     cached=True,
     finish_reason="stop",
     attempt=1,
+    features=5,
 )
 JUDGEMENT = Judgement(
     model="qwen3:14b",

@@ -1,6 +1,7 @@
 """Real Ollama and real llama.cpp do what generation relies on."""
 
 import asyncio
+import json
 import os
 import random
 import subprocess
@@ -17,6 +18,7 @@ from integration.llm_servers import CONTEXT_TOKENS, KINDS, live_endpoint
 from integration.real_ollama import RealOllama
 from mistudio_explain.events.explanation import ExplanationDrafted, ExplanationRequested, Message
 from mistudio_explain.generation.explainer import Explainer, call_for
+from mistudio_explain.generation.several import joined
 from mistudio_explain.llm.answers_cache import MemoryAnswers
 from mistudio_explain.llm.demonstration import MODEL_NAME, Demonstration
 from mistudio_explain.llm.endpoint import Endpoint
@@ -171,3 +173,30 @@ def test_the_demonstration_model_dies_with_a_parent_that_is_killed(tmp_path: Pat
     parent.wait()
     parent.stdout.close()
     child.wait(10)
+
+
+@pytest.mark.ollama
+async def test_a_server_keeps_to_the_form_of_several_answers(endpoint: Endpoint) -> None:
+    prompts = [requested("fields", feature=str(number)).prompt for number in range(3)]
+    call = replace(call_for(prompts[0], endpoint.models[0], SETTINGS), messages=joined(prompts), features=3, max_tokens=900)
+    completion = await endpoint.provider.complete(call)
+    if completion.finish_reason == "stop":  # so small a model may also run on within a text
+        answers = json.loads(completion.text)["answers"]
+        assert [set(answer) for answer in answers] == [{"number", "label", "pattern", "significance", "implications"}] * 3
+    assert completion.text.lstrip().startswith("{")
+
+
+async def test_llama_cpp_reads_what_prompts_have_in_common_from_its_cache_without_being_told_to() -> None:
+    provider = await Demonstration.start()
+    try:
+        endpoint = Endpoint("demonstration", "demonstration", "", 1, provider)
+        await endpoint.refresh()
+        system = Message(role="system", content="You explain what a feature of a language model detects. " * 20)
+        completions = []
+        for feature in ("dogs", "a number of violins", "volcanoes"):
+            call = replace(asked(endpoint, max_tokens=2), messages=(system, Message(role="user", content=f"The texts are about {feature}.")))
+            completions.append(await provider.complete(call))
+        assert completions[0].tokens_in > 200
+        assert all(completion.cached_tokens > 200 for completion in completions[1:])
+    finally:
+        await provider.close()

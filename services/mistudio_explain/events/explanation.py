@@ -143,6 +143,9 @@ class Generation(Record):
     cached: bool = Field(default=False, description="Whether the answer came from the cache.")
     finish_reason: str = Field(description="Why the model stopped: stop or length.")
     attempt: int = Field(default=0, ge=0, description="Which try gave the answer, from 0.")
+    features: int = Field(
+        default=1, ge=1, description="How many features the call explained; tokens and cost are this feature's share of it, the latency is the whole call's."
+    )
 
 
 class Answer(Record):

@@ -2,22 +2,27 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from itertools import count
 
+from mistudio_explain.context.prompt import CHARACTERS_PER_TOKEN
 from mistudio_explain.errors import ExplainError, UnusableAnswer
 from mistudio_explain.events.explanation import ExplanationDrafted, ExplanationRequested, Generation, Prompt
-from mistudio_explain.generation.repair import Repair, read_again
+from mistudio_explain.generation.gathering import Gathering, Taken
+from mistudio_explain.generation.repair import Reading, Repair, Said, read_again
+from mistudio_explain.generation.several import common, is_shareable, joined, parted
 from mistudio_explain.generation.stage import Parsed, drafted
 from mistudio_explain.llm.answers_cache import AnswersCache, KeptAnswer, cache_key
 from mistudio_explain.llm.asking import NoAnswer, Sleep, ask
 from mistudio_explain.llm.endpoints import Choice, Endpoints
 from mistudio_explain.llm.provider import Call, Completion, ModelListed, OnText, Patience
+from mistudio_explain.observability.metrics import DURATION, MODEL_REQUESTS, SHARED_ANSWERS
 from mistudio_explain.settings import GenerationSettings, LlmSettings
 
 SENTENCE_TOKENS = 96  # a sentence of 60 words; more is a model that repeats itself
+ANSWER_TOKENS = 150  # four sentences; what is planned for one of several in the context, not the most that it may have
 RESAMPLE_TEMPERATURE = 0.6
 """After an unusable answer: at temperature 0 the same call gives the same answer again."""
 
@@ -79,6 +84,10 @@ class Explainer:
     sleep: Sleep = asyncio.sleep
     _in_flight: dict[_Question, "asyncio.Future[_Found | None]"] = field(default_factory=dict, init=False)
     """What is being asked now; None in the end where that gave no answer."""
+    _gathering: Gathering[ExplanationRequested, _Found] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._gathering = Gathering(self.generation.features_per_call, self._fit_together)
 
     async def draft(self, request: ExplanationRequested, *, is_urgent: bool = False, on_piece: OnPiece | None = None) -> ExplanationDrafted:
         """Get a draft for a request.
@@ -94,7 +103,9 @@ class Explainer:
     async def _answer(self, request: ExplanationRequested, *, is_urgent: bool, on_piece: OnPiece | None) -> _Found:
         question = (request.prompt.sha256, tuple(request.route), is_urgent)
         while True:
-            if (kept := await self._kept(request, on_piece)) is not None:
+            with self._gathering.arriving():
+                kept = await self._kept(request, on_piece)
+            if kept is not None:
                 return kept
             # who watches the answer come asks for it: another's pieces cannot be watched
             if on_piece is not None or (asked := self._in_flight.get(question)) is None:
@@ -106,54 +117,94 @@ class Explainer:
         answer = self._in_flight[question] = asyncio.get_running_loop().create_future()
         found = None
         try:
-            found = await self._ask(request, is_urgent=is_urgent, on_piece=on_piece)
+            if on_piece is None and self._may_share(request):
+                kind = (tuple(request.route), common(request.prompt), is_urgent)
+                found = await self._gathering.answer(kind, request, partial(self._ask, request.route, is_urgent=is_urgent))
+            if found is None:
+                (found,) = await self._ask(request.route, lambda: [request], is_urgent=is_urgent, on_piece=on_piece)
+            assert found is not None
             return found
         finally:
             answer.set_result(found)
             if self._in_flight.get(question) is answer:
                 del self._in_flight[question]
 
-    async def _ask(self, request: ExplanationRequested, *, is_urgent: bool, on_piece: OnPiece | None) -> _Found:
-        before = request.attempt * self.generation.attempts
-        calls = count(before)
-        repair = Repair(request.prompt)
+    def _may_share(self, request: ExplanationRequested) -> bool:
+        return self.generation.features_per_call > 1 and request.attempt == 0 and is_shareable(request.prompt)
 
-        def sampled(choice: Choice, unusable: int) -> Call:
+    def _fit_together(self, requests: Sequence[ExplanationRequested]) -> bool:
+        """Whether prompt and answers of all have room in the context that models are loaded with."""
+        shown = sum(len(content) for _, content in common(requests[0].prompt)) + sum(len(request.prompt.messages[-1].content) for request in requests)
+        answers = len(requests) * min(ANSWER_TOKENS, self.llm.max_tokens)
+        return shown / CHARACTERS_PER_TOKEN + answers <= self.llm.context_tokens
+
+    async def _ask(self, route: Sequence[str], taken: Taken[ExplanationRequested], *, is_urgent: bool, on_piece: OnPiece | None = None) -> list[_Found | None]:
+        """Ask for all who share the call once there is a slot for it.
+
+        Alone an answer is asked for until it is usable, or GivenUp is raised; of several those who got none must ask by themselves.
+        """
+        pieces = count()
+        sent: list[tuple[Choice, Call]] = []
+        repair = cache(lambda: Repair(taken()[0].prompt))
+
+        def call(choice: Choice, unusable: int) -> Call:
+            first, *others = taken()
             # a redelivered request goes on where its last delivery stopped, else it would get the same unusable answers again
-            on_text = None if on_piece is None else partial(on_piece, next(calls))
-            sampling = before + (0 if repair.is_due else unusable)
-            return repair.call(choice, call_for(request.prompt, choice.model, self.llm, sampling=sampling, on_text=on_text))
+            before = first.attempt * self.generation.attempts
+            if others:
+                one = call_for(first.prompt, choice.model, self.llm, sampling=before + unusable)
+                sent.append((choice, _for_several(one, [request.prompt for request in taken()])))
+                return sent[-1][1]
+            on_text = None if on_piece is None else partial(on_piece, before + next(pieces))
+            sampling = before + (0 if repair().is_due else unusable)
+            return repair().call(choice, call_for(first.prompt, choice.model, self.llm, sampling=sampling, on_text=on_text))
+
+        def read(completion: Completion) -> list[Reading | None]:
+            return [repair().read(completion)] if len(taken()) == 1 else _several(taken(), *sent[-1], completion)
 
         try:
             asked = await ask(
                 self.endpoints,
-                request.route,
-                sampled,
-                repair.read,
+                route,
+                call,
+                read,
                 attempts=self.generation.attempts,
                 retry_wait_s=self.generation.retry_wait_s,
                 rng=self.rng,
                 is_urgent=is_urgent,
                 sleep=self.sleep,
             )
-            reading, tries = asked.read, len(asked.tries)
+            readings, tries = asked.read, len(asked.tries)
+            if any(readings):
+                _count(asked.choice, asked.completion)
         except NoAnswer as error:
-            if (last := repair.last_resort()) is None:
-                raise GivenUp(request, error) from error
-            reading, tries = last, len(error.tries) - 1
-        choice, completion = reading.said.choice, reading.said.completion
-        flags = [*choice.flags, *(["resampled"] if reading.said.call.seed != self.llm.seed else []), *reading.flags]
-        made = _generation(choice, completion, attempt=request.attempt + tries)
-        key = cache_key(request.prompt.sha256, choice.model, call_for(request.prompt, choice.model, self.llm))
+            first, *others = taken()
+            if others:
+                return [None] * (1 + len(others))
+            if (last := repair().last_resort()) is None:
+                raise GivenUp(first, error) from error
+            readings, tries = [last], len(error.tries) - 1
+            _count(last.said.choice, last.said.completion)
+        return [None if reading is None else await self._found(request, reading, tries) for request, reading in zip(taken(), readings, strict=True)]
+
+    async def _found(self, request: ExplanationRequested, reading: Reading, tries: int) -> _Found:
+        """An answer as it is used; it is kept before anything is made of it."""
+        choice, call, completion = reading.said.choice, reading.said.call, reading.said.completion
+        flags = [*choice.flags, *(["resampled"] if call.seed != self.llm.seed else []), *reading.flags]
+        made = _generation(choice, completion, attempt=request.attempt + tries).model_copy(update={"features": call.features})
         answer = KeptAnswer(text=completion.text, generation=made, flags=flags)
-        await self.answers.put(key, answer, prompt_sha256=request.prompt.sha256, job=request.subject.explain_job_id)
+        await self.answers.put(self._key(request, choice.model), answer, prompt_sha256=request.prompt.sha256, job=request.subject.explain_job_id)
         return _Found(reading.parsed, made, flags)
+
+    def _key(self, request: ExplanationRequested, model: ModelListed) -> str:
+        call = call_for(request.prompt, model, self.llm)
+        return cache_key(request.prompt.sha256, model, replace(call, features=self.generation.features_per_call) if is_shareable(request.prompt) else call)
 
     async def _kept(self, request: ExplanationRequested, on_piece: OnPiece | None) -> _Found | None:
         choice = self.endpoints.preferred(request.route)
         if choice is None:
             return None
-        kept = await self.answers.get(cache_key(request.prompt.sha256, choice.model, call_for(request.prompt, choice.model, self.llm)))
+        kept = await self.answers.get(self._key(request, choice.model))
         if kept is None:
             return None
         try:
@@ -163,6 +214,46 @@ class Explainer:
         if on_piece is not None:
             await on_piece(request.attempt * self.generation.attempts, kept.text)
         return _Found(parsed, kept.generation, kept.flags).again(request.attempt)
+
+
+def _for_several(call: Call, prompts: Sequence[Prompt]) -> Call:
+    """The call for several features, out of that for the first: it may take as long and say as much for each."""
+    several = len(prompts)
+    return replace(
+        call,
+        messages=joined(prompts),
+        features=several,
+        max_tokens=several * call.max_tokens,
+        patience=replace(call.patience, deadline_s=several * call.patience.deadline_s),
+    )
+
+
+def _several(requests: Sequence[ExplanationRequested], choice: Choice, call: Call, completion: Completion) -> list[Reading | None]:
+    """Each feature's own answer, as if it had been given alone, with its share of the call's tokens."""
+    found = parted(completion.text, completion.finish_reason, [(request.prompt, request.evidence) for request in requests])
+    readings: list[Reading | None] = []
+    for place, (text, parsed) in enumerate(found):
+        SHARED_ANSWERS.labels(model_name=choice.model.name, result=parsed.kind if isinstance(parsed, UnusableAnswer) else "usable").inc()
+        if isinstance(parsed, UnusableAnswer):
+            readings.append(None)
+            continue
+        alone = replace(_share(completion, place, len(requests)), text=text, finish_reason="stop")
+        readings.append(Reading(parsed, Said(choice, call, alone), (f"features_per_call:{len(requests)}",)))
+    return readings
+
+
+def _share(completion: Completion, place: int, sharers: int) -> Completion:
+    """One feature's share of a call: its tokens, so that those of all add up to the call's."""
+
+    def share(total: int | None) -> int | None:
+        return None if total is None else total * (place + 1) // sharers - total * place // sharers
+
+    return replace(completion, tokens_in=share(completion.tokens_in), tokens_out=share(completion.tokens_out), cached_tokens=share(completion.cached_tokens))
+
+
+def _count(choice: Choice, completion: Completion) -> None:
+    MODEL_REQUESTS.labels(model_name=choice.model.name).inc()
+    DURATION.labels(model_name=choice.model.name).observe(completion.latency_s)
 
 
 def _generation(choice: Choice, completion: Completion, attempt: int) -> Generation:

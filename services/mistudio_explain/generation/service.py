@@ -15,20 +15,20 @@ from mistudio_explain.kafka.controls import JobControls, cancelled
 from mistudio_explain.kafka.records import Received, outgoing, received
 from mistudio_explain.llm.answers_cache import AnswersCache
 from mistudio_explain.llm.endpoints import Endpoints
-from mistudio_explain.observability.metrics import CACHED_ANSWERS, DURATION, MODEL_REQUESTS, PASSED_OVER
+from mistudio_explain.observability.metrics import CACHED_ANSWERS, PASSED_OVER
 
 LANES = "^" + PROMPTS_PREFIX.replace(".", r"\.") + ".*"
 _SERVICE = "generation"
 
 
 def register(app: StreamApp, controls: JobControls, endpoints: Endpoints, answers: AnswersCache, rng: random.Random) -> None:
-    """Keep more records in flight than there are slots, so that a slot that falls free finds one waiting.
+    """Keep more records in flight than calls have room for, so that a slot that falls free finds one waiting.
 
     The express lane has its own places, as many as its share of the slots, and takes the next slot that falls free.
     """
     settings = app.settings
     app.unready_while(endpoints.unready_because)
-    in_flight = math.ceil(endpoints.slots * settings.generation.in_flight_per_slot)
+    in_flight = math.ceil(endpoints.slots * settings.generation.in_flight_per_slot * settings.generation.features_per_call)
 
     explainer = Explainer(endpoints, answers, settings.llm, settings.generation, rng)
     express_in_flight = max(1, math.floor(endpoints.slots * settings.limits.express_share))
@@ -56,17 +56,9 @@ def register(app: StreamApp, controls: JobControls, endpoints: Endpoints, answer
         job, revision = subject.explain_job_id, request.event.request.revision
         draft = await controls.unless_stopped(job, revision, explained(request.event, is_urgent=is_urgent))
         if draft is not None:
-            _count(draft)
+            if draft.generation.cached:
+                CACHED_ANSWERS.labels(model_name=draft.generation.model).inc()
             return [draft]
         is_deleted = controls.is_deleted(job, revision)
         PASSED_OVER.labels(service=_SERVICE, why="deleted" if is_deleted else "cancelled").inc()
         return [] if is_deleted else [cancelled(subject, revision=revision)]
-
-
-def _count(draft: ExplanationDrafted) -> None:
-    made = draft.generation
-    if made.cached:
-        CACHED_ANSWERS.labels(model_name=made.model).inc()
-        return
-    MODEL_REQUESTS.labels(model_name=made.model).inc()
-    DURATION.labels(model_name=made.model).observe(made.latency_s)

@@ -35,6 +35,8 @@ class AnswersCache(Protocol):
 def cache_key(prompt_sha256: str, model: ModelListed, call: Call) -> str:
     """Hex sha256 of what the answer depends on: prompt, model with its digest, parameters."""
     parameters = [prompt_sha256, model.name, model.digest, call.form, call.temperature, call.seed, call.max_tokens, call.context_tokens]
+    if call.features > 1:  # at most: what stood beside a feature in its call is not told apart
+        parameters.append(call.features)
     return hashlib.sha256(orjson.dumps(parameters)).hexdigest()
 
 

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from mistudio_explain.llm.connection import CONNECT_TIMEOUT_S, KEPT_ALIVE, PROBE_TIMEOUT_S, bound_reply, broken_connection, is_loopback, is_of_http_library
 from mistudio_explain.llm.failures import CallFailure, GarbledReply, failure_for_status
-from mistudio_explain.llm.provider import ANSWER_SCHEMA, Call, Completion, ModelListed
+from mistudio_explain.llm.provider import Call, Completion, ModelListed, answers_schema
 from mistudio_explain.llm.stream import Piece, collect
 
 LISTED_AT_ONCE = 1000  # the most that the API gives on one page
@@ -101,8 +101,9 @@ class Anthropic:
         listed = self._listed.get(call.model)
         takes = listed.capabilities if listed else None
         output: dict[str, Any] = {}
-        if call.form == "fields" and (takes is None or takes.structured_outputs.supported):
-            output["format"] = {"type": "json_schema", "schema": ANSWER_SCHEMA}
+        schema = answers_schema(call.features, is_counted=False) if call.features > 1 else call.schema  # its schemas count no further than 1
+        if schema is not None and (takes is None or takes.structured_outputs.supported):
+            output["format"] = {"type": "json_schema", "schema": schema}
         if takes is not None and takes.thinking.supported:  # its tokens count as the answer's
             if takes.thinking.types.disabled.supported:
                 body["thinking"] = {"type": "disabled"}

@@ -181,7 +181,9 @@ class Endpoints:
         """What is wrong with an endpoint that should answer the smallest call to the same model; None when it does."""
         try:
             await endpoint.refresh()
-            await endpoint.provider.complete(replace(call, messages=_SMALLEST, max_tokens=_SMALLEST_TOKENS, form="sentence", on_text=None, numbers=None))
+            await endpoint.provider.complete(
+                replace(call, messages=_SMALLEST, max_tokens=_SMALLEST_TOKENS, form="sentence", on_text=None, numbers=None, features=1)
+            )
         except CallFailure as failure:
             return failure
         return None

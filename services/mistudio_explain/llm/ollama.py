@@ -11,7 +11,7 @@ from pydantic import SecretStr, ValidationError
 
 from mistudio_explain.llm.connection import CONNECT_TIMEOUT_S, KEPT_ALIVE, PROBE_TIMEOUT_S, bound_reply, broken_connection, is_loopback
 from mistudio_explain.llm.failures import CallFailure, EndpointUnreachable, GarbledReply, ServerFailed, failure_for_status
-from mistudio_explain.llm.provider import ANSWER_SCHEMA, Call, Completion, ModelListed
+from mistudio_explain.llm.provider import Call, Completion, ModelListed
 from mistudio_explain.llm.stream import Piece, collect
 
 _EMBEDDING_FAMILY = "bert"
@@ -98,7 +98,7 @@ def _body(call: Call) -> dict[str, Any]:
     body: dict[str, Any] = {"model": call.model, "messages": [message.model_dump() for message in call.messages], "options": options}
     if call.numbers is not None:
         return body | {"format": call.numbers.schema}
-    return body | {"format": ANSWER_SCHEMA} if call.form == "fields" else body
+    return body if call.schema is None else body | {"format": call.schema}
 
 
 async def _pieces(parts: AsyncGenerator[ollama.ChatResponse, None]) -> AsyncGenerator[Piece, None]:

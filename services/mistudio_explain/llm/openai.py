@@ -11,10 +11,9 @@ from pydantic import SecretStr
 
 from mistudio_explain.llm.connection import CONNECT_TIMEOUT_S, KEPT_ALIVE, PROBE_TIMEOUT_S, bound_reply, broken_connection, is_loopback, is_of_http_library
 from mistudio_explain.llm.failures import CallFailure, GarbledReply, failure_for_status
-from mistudio_explain.llm.provider import ANSWER_SCHEMA, Call, Completion, ModelListed
+from mistudio_explain.llm.provider import Call, Completion, ModelListed
 from mistudio_explain.llm.stream import Piece, collect
 
-_FIELDS_FORMAT = {"type": "json_schema", "json_schema": {"name": "explanation", "schema": ANSWER_SCHEMA, "strict": True}}
 _FINISH_REASONS: Mapping[str, str] = {"function_call": "tool_calls"}
 _STATUS_OF: Mapping[str, int] = {"rate_limit_exceeded": 429, "insufficient_quota": 429, "server_overloaded": 503, "invalid_request_error": 400}
 """The HTTP status that belongs to an error's code or type: an error inside a stream comes under the status 200."""
@@ -78,8 +77,8 @@ class OpenAi:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        if call.form == "fields":
-            return body | {"response_format": _FIELDS_FORMAT}
+        if call.schema is not None:
+            return body | {"response_format": {"type": "json_schema", "json_schema": {"name": "explanation", "schema": call.schema, "strict": True}}}
         if call.numbers is not None:
             return body | {"extra_body": {**self._sentence_extra, "grammar": call.numbers.grammar}} if "grammar" in self._sentence_extra else body
         return body | {"extra_body": self._sentence_extra} if self._sentence_extra else body

@@ -17,6 +17,18 @@ ANSWER_SCHEMA: dict[str, Any] = {
 }
 """JSON Schema of an answer in the form `fields`, in the subset that every provider's structured output takes."""
 
+
+def answers_schema(count: int, *, is_counted: bool = True) -> dict[str, Any]:
+    """JSON Schema of the answers to `count` features that share a call, each with its feature's number, from 1.
+
+    `is_counted` says in it how many there must be, which a small model needs and not every provider takes.
+    """
+    entry = {**ANSWER_SCHEMA, "properties": {"number": {"type": "integer"}, **ANSWER_SCHEMA["properties"]}, "required": ["number", *ANSWER_SCHEMA["required"]]}
+    bounds = {"minItems": count, "maxItems": count} if is_counted else {}
+    answers = {"type": "array", "items": entry, **bounds}
+    return {"type": "object", "properties": {"answers": answers}, "required": ["answers"], "additionalProperties": False}
+
+
 SENTENCE_GRAMMAR = r"""root ::= ( [^.!?\n<>] | "." [0-9A-Za-z] )+ "."
 """
 """GBNF of an answer in the form `sentence`: one line, one full stop at its end; `max_tokens` bounds its length."""
@@ -68,6 +80,15 @@ class Call:
     on_text: OnText | None = None
     numbers: Numbers | None = None
     """What the form `list` holds; None in the other forms."""
+    features: int = 1
+    """How many features the form `fields` is about; several have one answer each in `answers_schema`."""
+
+    @property
+    def schema(self) -> dict[str, Any] | None:
+        """JSON Schema of the answer; None in the forms that are no object."""
+        if self.form != "fields":
+            return None
+        return ANSWER_SCHEMA if self.features == 1 else answers_schema(self.features)
 
     @property
     def prefill(self) -> str:

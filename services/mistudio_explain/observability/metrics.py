@@ -23,6 +23,12 @@ PAUSED = Gauge("mistudio_explain_paused_partitions", "Source partitions paused f
 PASSED_OVER = Counter("mistudio_explain_passed_over", "Records passed over because their job was cancelled or deleted.", ["service", "why"])
 OUTCOMES = Counter("mistudio_explain_outcomes", "Outcomes made, by kind and verdict.", ["outcome", "verification"])
 CACHED_ANSWERS = Counter("mistudio_explain_cached_answers", "Answers that came from the cache instead of a model.", ["model_name"])
+SHARED_ANSWERS = Counter(
+    "mistudio_explain_shared_answers",
+    "Features asked for in calls that several share, by what became of their answer: usable, missing, swapped, or what else was wrong. "
+    "Any but a usable one is asked for again singly: when these are many, lower generation.features_per_call.",
+    ["model_name", "result"],
+)
 TOKENS = Counter("mistudio_explain_tokens", "Tokens counted by the LLM servers, those of unusable answers included.", ["model_name", "direction"])
 FIRST_TOKEN = Histogram(
     "mistudio_explain_first_token_seconds", "Time from sending a call to the first piece of its answer: queue of the server, load of the model, prefill.",

@@ -3,13 +3,15 @@
 import asyncio
 import json
 import random
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 from prometheus_client import REGISTRY
 
-from mistudio_explain.events.explanation import ExplanationDrafted, ExplanationRequested
+from mistudio_explain.events.explanation import Evidence, ExplanationDrafted, ExplanationRequested, Message
+from mistudio_explain.events.feature import Activation
 from mistudio_explain.generation.explainer import Explainer, GivenUp
 from mistudio_explain.llm.answers_cache import MemoryAnswers
 from mistudio_explain.llm.asking import MAX_DROPS
@@ -52,13 +54,14 @@ class Model:
 class World:
     """An explainer with one scripted model; no time passes in its sleeps, which are noted."""
 
-    def __init__(self, model: Model, *, attempts: int = 3) -> None:
+    def __init__(self, model: Model, *, attempts: int = 3, features_per_call: int = 1) -> None:
         self.model = model
         self.waits: list[float] = []
         self.answers = MemoryAnswers()
         self.rng = random.Random(7)
         self.endpoints = Endpoints([Endpoint("e", "ollama", "http://e", 2, model, models=(ModelListed("m", "d1"),))], rng=self.rng, sleep=self._sleep)
-        self.explainer = Explainer(self.endpoints, self.answers, LlmSettings(), GenerationSettings(attempts=attempts, retry_wait_s=2.0), self.rng, self._sleep)
+        settings = GenerationSettings(attempts=attempts, retry_wait_s=2.0, features_per_call=features_per_call)
+        self.explainer = Explainer(self.endpoints, self.answers, LlmSettings(), settings, self.rng, self._sleep)
 
     async def _sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
@@ -413,3 +416,118 @@ async def test_an_answer_that_the_filter_cut_is_not_paid_for_again() -> None:
     with pytest.raises(GivenUp, match="content filter"):
         await world.explain(requested())
     assert len(world.model.calls) == 1
+
+
+class Knowing(Paused):
+    """Answers each numbered feature of a call, and a single one, as `knows` has it; a number in `leaves_out` is left out of shared answers."""
+
+    def __init__(self, *, leaves_out: tuple[int, ...] = (), shared: str | None = None) -> None:
+        super().__init__("")
+        self.leaves_out = leaves_out
+        self.shared = shared
+        self.let.set()
+
+    async def complete(self, call: Call) -> Completion:
+        self.asked.set()
+        await self.let.wait()
+        self.calls.append(call)
+        named = re.findall(r"The (\w+) is here", call.messages[-1].content)
+        fields = [{"label": f"About {name}", "pattern": f"Mentions of {name}.", "significance": "It knows.", "implications": "None."} for name in named]
+        if call.features == 1:
+            return Completion(json.dumps(fields[0]), "stop", 10, 5, 1.5, 0.5)
+        entries = [{"number": number, **each} for number, each in enumerate(fields, 1) if number not in self.leaves_out]
+        return Completion(self.shared or json.dumps({"answers": entries}), "stop", 103, 51, 1.5, 0.5)
+
+
+def naming(name: str) -> ExplanationRequested:
+    messages = [Message(role="system", content="Explain."), Message(role="user", content=f"The {name} is here.")]
+    request = requested("fields", feature=name)
+    asked = request.prompt.model_copy(update={"messages": messages, "sha256": name})
+    return request.model_copy(update={"prompt": asked, "evidence": Evidence(seen=[Activation(text=f"The {name} is here.")])})
+
+
+NAMES = ("dog", "violin", "volcano", "tax")
+
+
+async def shared_drafts(world: World, names: tuple[str, ...] = NAMES) -> dict[str, ExplanationDrafted]:
+    drafts = await asyncio.gather(*(world.explain_as_is(naming(name)) for name in names))
+    return {draft.subject.feature_key: draft for draft in drafts}
+
+
+async def test_several_features_share_a_call_and_each_has_its_own_draft_and_its_share_of_the_tokens() -> None:
+    world = World(model := Knowing(), features_per_call=5)
+    drafts = await shared_drafts(world)
+    (call,) = model.calls
+    assert call.features == 4
+    assert call.messages[0].content == "Explain."
+    assert call.max_tokens == 4 * LlmSettings().max_tokens
+    assert {name: draft.answer.pattern for name, draft in drafts.items()} == {name: f"Mentions of {name}." for name in NAMES}
+    assert sum(draft.generation.tokens_in for draft in drafts.values()) == 103
+    assert sum(draft.generation.tokens_out for draft in drafts.values()) == 51
+    assert {draft.generation.features for draft in drafts.values()} == {4}
+    assert all("features_per_call:4" in draft.flags for draft in drafts.values())
+
+
+async def test_answers_of_a_shared_call_are_kept_one_by_one() -> None:
+    world = World(model := Knowing(), features_per_call=5)
+    await shared_drafts(world)
+    again = await shared_drafts(world, ("violin",))
+    assert len(model.calls) == 1
+    assert again["violin"].generation.cached
+    assert again["violin"].answer.pattern == "Mentions of violin."
+
+
+async def test_what_is_missing_in_a_shared_answer_is_asked_for_singly_and_the_others_are_not() -> None:
+    world = World(model := Knowing(leaves_out=(2,)), features_per_call=5)
+    drafts = await shared_drafts(world)
+    assert [call.features for call in model.calls] == [4, 1]
+    assert drafts["violin"].answer.pattern == "Mentions of violin."
+    assert drafts["violin"].generation.features == 1
+
+
+@pytest.mark.parametrize("shared", ["I'm sorry, no.", '{"answers": [', "{}"])
+async def test_a_shared_answer_that_cannot_be_read_costs_one_call_and_nobody_their_answer(shared: str) -> None:
+    world = World(model := Knowing(shared=shared), features_per_call=5)
+    drafts = await shared_drafts(world)
+    assert {name: draft.answer.pattern for name, draft in drafts.items()} == {name: f"Mentions of {name}." for name in NAMES}
+    assert sorted(call.features for call in model.calls) == [1, 1, 1, 1, 4]
+
+
+async def test_a_shared_call_that_fails_by_the_records_fault_leaves_each_to_itself() -> None:
+    class Refusing(Knowing):
+        async def complete(self, call: Call) -> Completion:
+            if call.features > 1:
+                raise ContextTooLong("too long")
+            return await super().complete(call)
+
+    drafts = await shared_drafts(World(Refusing(), features_per_call=5))
+    assert {draft.generation.features for draft in drafts.values()} == {1}
+
+
+async def test_a_cancelled_record_takes_none_of_those_it_shares_a_call_with_along() -> None:
+    world = World(model := Knowing(), features_per_call=5)
+    model.let.clear()
+    tasks = [asyncio.create_task(world.explain_as_is(naming(name))) for name in NAMES]
+    await model.asked.wait()
+    for task in (tasks[0], tasks[2]):  # one of them leads the call
+        task.cancel()
+    model.let.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [asyncio.CancelledError, ExplanationDrafted, asyncio.CancelledError, ExplanationDrafted]
+    assert world.endpoints.all[0].in_flight == 0
+
+
+async def test_a_record_alone_is_asked_as_without_sharing_and_so_is_what_a_person_watches() -> None:
+    async def on_piece(attempt: int, text: str) -> None: ...
+
+    world = World(model := Knowing(), features_per_call=5)
+    assert (await world.explain_as_is(naming("dog"))).generation.features == 1
+    await asyncio.gather(*(world.explainer.draft(naming(name), on_piece=on_piece) for name in NAMES[1:]))
+    assert [call.features for call in model.calls] == [1, 1, 1, 1]
+
+
+async def test_no_more_features_share_a_call_than_the_context_has_room_for() -> None:
+    world = World(model := Knowing(), features_per_call=20)
+    world.explainer = replace(world.explainer, llm=LlmSettings(context_tokens=512))
+    await shared_drafts(world, (*NAMES, "piano", "bread"))
+    assert max(call.features for call in model.calls) == 3
