@@ -30,6 +30,12 @@ def own_logging() -> Iterator[None]:
     structlog.reset_defaults()
 
 
+@pytest.fixture(autouse=True)
+def outside_kubernetes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing depend on whether the tests themselves run in a cluster."""
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+
+
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealKafka]:
     """A real Kafka, shared by the session: make topics under names of your own, or ask for `clean_kafka`."""

@@ -4,7 +4,10 @@ A service's modules are loaded where it is put together, so that a process start
 aggregator, which people wait for after a restart, without numpy, templates of prompts and parsers of answers.
 """
 
+import os
 import random
+import secrets
+import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -18,8 +21,10 @@ from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.kafka.controls import JobControls
 from mistudio_explain.kafka.lag_refresh import refresh_lag
 from mistudio_explain.llm.endpoints import Endpoints
+from mistudio_explain.llm.fleet import Leases, driven
 from mistudio_explain.settings import Settings
 from mistudio_explain.store.answers import StoredAnswers
+from mistudio_explain.store.leases import StoredLeases
 from mistudio_explain.store.seat import Seat
 
 SERVICES = ("context", "generation", "validation", "aggregator", "redelivery", "replayer")
@@ -50,8 +55,9 @@ async def assembled(settings: Settings, clients: KafkaClients, services: Sequenc
         rng = random.Random()  # noqa: S311  (spreads retries in time)
         judges = settings.judge.enabled and "validation" in services
         if endpoints is None and ("generation" in services or judges):
-            endpoints = await Endpoints.open_though_away(settings.llm, rng=rng)
-            stack.push_async_callback(endpoints.close)
+            fleet = await stack.enter_async_context(driven(settings.llm, _leases(settings), rng=rng, waits=True))
+            app.unready_while(fleet.unready_because)
+            endpoints = fleet.endpoints
         controls = JobControls(app) if _CONTROLLED & set(services) else None
         if "context" in services and controls is not None:
             from mistudio_explain.context import service as context
@@ -108,12 +114,14 @@ def _seat(settings: Settings) -> Iterator[Seat]:
 
 @asynccontextmanager
 async def opened_endpoints(settings: Settings, rng: random.Random) -> AsyncIterator[Endpoints]:
-    """The LLM endpoints of the settings, seen to answer."""
-    endpoints = await Endpoints.open(settings.llm, rng=rng)
-    try:
-        yield endpoints
-    finally:
-        await endpoints.close()
+    """The LLM endpoints of the settings, seen to answer; of a discovery, those servers that no worker drives."""
+    async with driven(settings.llm, _leases(settings), rng=rng, waits=False) as fleet:
+        yield fleet.endpoints
+
+
+def _leases(settings: Settings) -> Leases:
+    """Who drives discovered servers: a matter of the store, under a name that no other process has."""
+    return StoredLeases(settings.store, f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
 
 
 def prompt_family(settings: Settings, endpoints: Endpoints | None) -> str:

@@ -24,6 +24,7 @@ from mistudio_explain.intake.stage import read
 from mistudio_explain.library_table import Table
 from mistudio_explain.llm.answers_cache import MemoryAnswers
 from mistudio_explain.llm.endpoints import Endpoints
+from mistudio_explain.llm.fleet import Alone, driven
 from mistudio_explain.settings import EndpointSettings, LlmSettings, QualitySettings, Settings, load
 from mistudio_explain.validation.offline import Scorer, background_of
 from mistudio_explain.validation.offline import score as score_one
@@ -176,8 +177,8 @@ async def _explained(
 ) -> list[FeatureOutcome]:
     backgrounds = {job: background_of(job, group) for job, group in _by_job(features).items()}
     rng = random.Random()  # noqa: S311  (spreads retries in time)
-    endpoints = await Endpoints.open(settings.llm, rng=rng)
-    try:
+    async with driven(settings.llm, Alone(), rng=rng, waits=False) as fleet:
+        endpoints = fleet.endpoints
         explainer = Explainer(endpoints, MemoryAnswers(), settings.llm, settings.generation, rng)
         ask = _Asking(explainer, _for_family(scorer, settings.llm, endpoints, explain_poor))
         done: dict[int, FeatureOutcome] = {}
@@ -194,8 +195,6 @@ async def _explained(
             for _ in range(math.ceil(endpoints.slots * settings.generation.in_flight_per_slot)):
                 workers.create_task(work())
         return [done[place] for place in range(len(features))]
-    finally:
-        await endpoints.close()
 
 
 @dataclass(frozen=True, slots=True)

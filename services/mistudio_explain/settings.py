@@ -8,9 +8,9 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from mistudio_explain.errors import BadSettings
@@ -44,19 +44,30 @@ class KafkaSettings(_Group):
 
 
 class EndpointSettings(_Group):
-    """One LLM server; the unit of placement."""
+    """One LLM server, the unit of placement; with `discover`, as many as there are behind its address."""
 
-    name: str = Field(description="Name in reports and metrics.")
+    name: str = Field(description="Name in reports and metrics; of discovered servers each has its own, name@address.")
     provider: Literal["ollama", "openai", "anthropic", "demonstration"] = Field(
         description="ollama, openai (any compatible server), anthropic, or the small model that comes along."
     )
     url: str | None = Field(default=None, description="Base address; an OpenAI-compatible one ends in /v1; absent for anthropic: its API.")
+    discover: Literal["dns", "endpointslices"] | None = Field(
+        default=None,
+        description="Each server behind the url's host name is an endpoint, also while it runs: by DNS, or by Kubernetes' EndpointSlices of that service.",
+    )
     models: tuple[str, ...] | None = Field(default=None, description="Models to use, best first; absent: whatever it lists.")
-    slots: int = Field(default=2, ge=1, le=256, description="Calls in flight at once.")
+    slots: int | None = Field(default=None, ge=1, le=256, description="Calls in flight at once; absent: what the server tells (llama.cpp), else 2.")
+    memory_gb: float | None = Field(default=None, gt=0, description="Memory for models, 10^9 bytes; larger ones are refused. Absent: unknown, none is refused.")
     api_key_file: Path | None = Field(default=None, description="File whose first line is the API key.")
     api_key_env: str | None = Field(
         default=None, description="Variable of the environment that holds the API key; absent for Anthropic's API: ANTHROPIC_API_KEY."
     )
+
+    @model_validator(mode="after")
+    def _discoverable(self) -> Self:
+        if self.discover is not None and not (self.url or "").startswith("http://"):
+            raise ValueError("discover needs a url that begins with http://: servers are called by their addresses, for which no certificate is made")
+        return self
 
 
 class LlmSettings(_Group):

@@ -22,7 +22,8 @@ from mistudio_explain.events.job import ControlPart, Coordinates, JobBackground,
 from mistudio_explain.kafka.records import HEADER_FEATURE, HEADER_JOB, Outgoing, outgoing
 from mistudio_explain.llm.answers_cache import KeptAnswer
 from mistudio_explain.settings import JobSettings, KafkaSettings, LimitSettings, ReportSettings, Settings, StoreSettings
-from mistudio_explain.store.answers import StoredAnswers, answers_file
+from mistudio_explain.store.answers import StoredAnswers
+from mistudio_explain.store.beside import file_beside
 from mistudio_explain.store.jobs import Change, JobStore, open_store, reading
 from mistudio_explain.store.postgres import SCHEMA, session
 from mistudio_explain.store.seat import Seat
@@ -427,7 +428,7 @@ def _has_read_everything(at_work: Aggregating) -> bool:
 
 def _everything_in(store: StoreSettings, tmp_path: Path) -> bytes:
     if store.url.startswith("sqlite"):
-        assert answers_file(store).is_file()
+        assert file_beside(store, "answers").is_file()
         return b"".join(path.read_bytes() for path in (tmp_path / "state").iterdir())
     with session(store) as connection:
         tables = connection.execute("select schemaname || '.' || tablename from pg_tables where schemaname like 'mistudio%'").fetchall()

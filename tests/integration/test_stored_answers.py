@@ -16,7 +16,8 @@ from integration.real_postgres import RealPostgres
 from mistudio_explain.events.explanation import Generation
 from mistudio_explain.llm.answers_cache import KeptAnswer
 from mistudio_explain.settings import StoreSettings
-from mistudio_explain.store.answers import StoredAnswers, answers_file
+from mistudio_explain.store.answers import StoredAnswers
+from mistudio_explain.store.beside import file_beside
 
 MADE = Generation(model="m", endpoint="e", provider="ollama", latency_s=1, finish_reason="stop")
 WRITER = """
@@ -135,18 +136,18 @@ async def test_where_the_answers_are_away_nothing_is_found_and_nobody_is_held_up
 
 
 def no_database(settings: StoreSettings) -> None:
-    answers_file(settings).write_bytes(b"this is no file of SQLite " * 500)
+    file_beside(settings, "answers").write_bytes(b"this is no file of SQLite " * 500)
 
 
 def no_folder(settings: StoreSettings) -> None:
-    answers_file(settings).parent.rmdir()
-    answers_file(settings).parent.write_text("a file where the folder should be")
+    file_beside(settings, "answers").parent.rmdir()
+    file_beside(settings, "answers").parent.write_text("a file where the folder should be")
 
 
 @pytest.mark.parametrize("spoil", [no_database, no_folder])
 async def test_a_place_that_is_damaged_or_cannot_be_is_no_fault_of_the_record_at_hand(tmp_path: Path, spoil: Callable[[StoreSettings], None]) -> None:
     settings = StoreSettings(url=f"sqlite:///{tmp_path}/state/explain.db")
-    answers_file(settings).parent.mkdir()
+    file_beside(settings, "answers").parent.mkdir()
     spoil(settings)
     with StoredAnswers.opened(settings) as answers:
         await put(answers, "a")

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from aiokafka.errors import KafkaError
 
-from mistudio_explain.assembly import opened_endpoints
 from mistudio_explain.cli.places import check_writable
 from mistudio_explain.cli.serve import kafka_or_embedded
 from mistudio_explain.cli.show import console, print_json, table
 from mistudio_explain.cli.start import prepare
 from mistudio_explain.errors import ExplainError
 from mistudio_explain.kafka.admin import compare_topics, wanted_topics
+from mistudio_explain.llm.fleet import Alone, driven
 from mistudio_explain.settings import Settings
 from mistudio_explain.store.jobs import reading, store_exists
 from mistudio_explain.validation.validator import Validator
@@ -71,14 +71,15 @@ async def _kafka(settings: Settings) -> list[Finding]:
 
 
 async def _endpoints(settings: Settings) -> list[Finding]:
-    async with opened_endpoints(settings, random.Random()) as endpoints:  # noqa: S311  (spreads retries in time)
+    rng = random.Random()  # noqa: S311  (spreads retries in time)
+    async with driven(settings.llm, Alone(), rng=rng, waits=False) as fleet:  # to look at servers takes them from no worker
         return [
             Finding(
                 f"LLM endpoint {endpoint.name}",
                 True,
                 f"{endpoint.kind} {endpoint.url}, {endpoint.slots} slots, models: {', '.join(model.name for model in endpoint.models)}",
             )
-            for endpoint in endpoints.all
+            for endpoint in fleet.endpoints.all
         ]
 
 

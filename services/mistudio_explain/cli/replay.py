@@ -101,7 +101,8 @@ def _show_forecast(made: Plan, settings: Settings, *, as_json: bool) -> None:
     replayed = made.replayed or replayed_job(settings.store, made.replay.replay.from_job, None)
     state = replayed.state
     wall_s = None if state.first_ms is None or state.last_ms is None else (state.last_ms - state.first_ms) / 1000
-    slots = sum(endpoint.slots for endpoint in settings.llm.endpoints) or None
+    named = [endpoint.slots for endpoint in settings.llm.endpoints if endpoint.discover is None]
+    slots = sum(each for each in named if each is not None) if named and None not in named else None  # learnt ones are known while it runs
     outcomes = read_outcomes(settings.store, state.explain_job_id)
     change = Change(made.request.request, replayed.request)
     found = forecast(made.features, outcomes, change, wall_s=wall_s, slots=slots, kept_answers=settings.store.answers)

@@ -3,13 +3,14 @@
 import asyncio
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
 import orjson
 
+from mistudio_explain.assembly import opened_endpoints
 from mistudio_explain.cli.score_lines import Scored, Scoring
 from mistudio_explain.errors import BadInput, BadSettings
 from mistudio_explain.events.explanation import Answer, FeatureOutcome, OutcomeKind
@@ -17,7 +18,6 @@ from mistudio_explain.intake.pairs import PairLine
 from mistudio_explain.judging.delphi import FOLDERS, delphi_name, delphi_scores
 from mistudio_explain.judging.judge import IN_FLIGHT_PER_SLOT, Judge, Judged, judge_feature
 from mistudio_explain.judging.stage import Kind
-from mistudio_explain.llm.endpoints import Endpoints
 from mistudio_explain.settings import Settings
 from mistudio_explain.validation.offline import Scorer, draft_of
 
@@ -103,11 +103,12 @@ def judge_bench(kinds: str, scores: Path | None, settings: Settings) -> Iterator
     chosen = settings.judge.model_copy(update={"kinds": kinds_of(kinds)})
     with asyncio.Runner() as runner:
         rng = random.Random()  # noqa: S311  (spreads retries in time)
-        endpoints = runner.run(_opened(settings, rng))
+        opening = AsyncExitStack()
+        endpoints = runner.run(opening.enter_async_context(opened_endpoints(settings, rng)))
         try:
             yield JudgeBench(Judge(endpoints, chosen, settings.llm, rng), scores, runner)
         finally:
-            runner.run(endpoints.close())
+            runner.run(opening.aclose())
 
 
 def kinds_of(listed: str) -> tuple[Kind, ...]:
@@ -117,7 +118,3 @@ def kinds_of(listed: str) -> tuple[Kind, ...]:
     if not names or set(names) - set(known):
         raise BadSettings(f"--judge {listed!r}: it takes {' or '.join(known)}, or both with a comma between them")
     return tuple(kind for kind in known if kind in names)
-
-
-async def _opened(settings: Settings, rng: random.Random) -> Endpoints:
-    return await Endpoints.open(settings.llm, rng=rng)

@@ -24,14 +24,17 @@ _SERVICE = "generation"
 def register(app: StreamApp, controls: JobControls, endpoints: Endpoints, answers: AnswersCache, rng: random.Random) -> None:
     """Keep more records in flight than calls have room for, so that a slot that falls free finds one waiting.
 
-    The express lane has its own places, as many as its share of the slots, and takes the next slot that falls free.
+    Endpoints come and go, and so do slots. The express lane has its own places, as many as its share of the slots, and takes the next slot that falls free.
     """
     settings = app.settings
     app.unready_while(endpoints.unready_because)
-    in_flight = math.ceil(endpoints.slots * settings.generation.in_flight_per_slot * settings.generation.features_per_call)
-
     explainer = Explainer(endpoints, answers, settings.llm, settings.generation, rng)
-    express_in_flight = max(1, math.floor(endpoints.slots * settings.limits.express_share))
+
+    def in_flight() -> int:
+        return max(1, math.ceil(endpoints.slots * settings.generation.in_flight_per_slot * settings.generation.features_per_call))
+
+    def express_in_flight() -> int:
+        return max(1, math.floor(endpoints.slots * settings.limits.express_share))
 
     async def send(chunks: Sequence[TokenChunk]) -> None:
         await app.publish(map(outgoing, chunks))

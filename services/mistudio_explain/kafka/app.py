@@ -20,7 +20,7 @@ from mistudio_explain.kafka.admin import create_topics
 from mistudio_explain.kafka.batch_subscriber import Wait, read_batches
 from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.kafka.faults import Faults, is_repeatable
-from mistudio_explain.kafka.lane_subscriber import InFlight, read_lanes
+from mistudio_explain.kafka.lane_subscriber import InFlight, Places, read_lanes
 from mistudio_explain.kafka.patience import AT_ONCE, Patience
 from mistudio_explain.kafka.publisher import publish
 from mistudio_explain.kafka.records import Outgoing, Received, outgoing
@@ -152,9 +152,9 @@ class StreamApp:
         return register
 
     def lanes(
-        self, pattern: str, *, service: str, read: Reader[R], in_flight: int, express: str | None = None, express_in_flight: int = 0
+        self, pattern: str, *, service: str, read: Reader[R], in_flight: int | Places, express: str | None = None, express_in_flight: int | Places = 0
     ) -> Callable[[Callable[[Received[R]], Awaitable[Iterable[Record]]]], None]:
-        """Handle single events of all topics that match, `in_flight` of them at once; what the handler returns is published.
+        """Handle single events of all topics that match, `in_flight` of them at once, also a number that changes; what the handler returns is published.
 
         A topic of which nothing is in flight has one place on top of these. The topic `express` goes first, with
         `express_in_flight` places of its own. An event whose handler raises is tried again later, and becomes a dead letter
@@ -171,10 +171,9 @@ class StreamApp:
                 await self._faults.failed(record, error, service=service)
 
             bounds = InFlight(
-                records=in_flight,
-                window=4 * in_flight,
+                records=_places(in_flight),
                 express=express,
-                express_records=express_in_flight,
+                express_records=_places(express_in_flight),
             )
             read_lanes(self._broker, self._of_group((), service, pattern=pattern), on_record, bounds=bounds, on_failure=on_failure)
 
@@ -386,6 +385,10 @@ class StreamApp:
         """The process's admin client; only while the application runs."""
         assert self._admin is not None, "the application is not running"
         return self._admin
+
+
+def _places(places: int | Places) -> Places:
+    return places if callable(places) else lambda: places
 
 
 async def _say_unreadable(record: ConsumerRecord) -> None:

@@ -33,7 +33,9 @@ from mistudio_explain.kafka.unreadable import TolerantFetch
 log = structlog.get_logger(__name__)
 
 _QUEUE_BYTES = 64 << 20
+_WINDOW = 4  # places ahead in each partition
 
+Places = Callable[[], int]
 OnFailure = Callable[[ConsumerRecord, Exception], Awaitable[None]]
 
 
@@ -41,16 +43,19 @@ OnFailure = Callable[[ConsumerRecord, Exception], Awaitable[None]]
 class InFlight:
     """What a lane subscriber may have in hand."""
 
-    records: int
-    """Records in flight of all lanes but the express lane; a lane that has none in flight has one place on top."""
-    window: int
-    """Records of one partition that are taken and not committed yet."""
+    records: Places
+    """Records in flight of all lanes but the express lane, now; a lane that has none in flight has one place on top."""
     queued_bytes: int = _QUEUE_BYTES
     """Bytes of records that wait in this process; beyond them only the express lane is fetched from."""
     express: str | None = None
     """The topic that goes first."""
-    express_records: int = 0
-    """Records of the express lane in flight while other lanes have work; they come on top of `records`."""
+    express_records: Places = lambda: 0
+    """Records of the express lane in flight while other lanes have work, now; they come on top of `records`."""
+
+    @property
+    def window(self) -> int:
+        """Records of one partition that are taken and not committed yet."""
+        return _WINDOW * self.records()
 
 
 def read_lanes(broker: KafkaBroker, subscription: Subscription, handler: Handler, *, bounds: InFlight, on_failure: OnFailure) -> "LaneSubscriber":
@@ -77,7 +82,7 @@ class LaneSubscriber(Raw, DefaultSubscriber):
         self._getmany = TolerantFetch()
         self._offsets: dict[TopicPartition, PartitionOffsets] = {}
         self._unresolved: set[TopicPartition] = set()
-        self._queue: FairQueue[ConsumerRecord] = FairQueue(in_flight=bounds.records, express=bounds.express, express_in_flight=bounds.express_records)
+        self._queue: FairQueue[ConsumerRecord] = FairQueue(in_flight=0, express=bounds.express)
         self._running_tasks: dict[asyncio.Task[None], TopicPartition] = {}
         self._changed = asyncio.Event()
 
@@ -95,7 +100,7 @@ class LaneSubscriber(Raw, DefaultSubscriber):
                 self._leave_paused(consumer)
                 if self._unresolved:
                     await self._resolve(consumer)
-                room, most = self._room(consumer) if self._subscription.is_open() else [], self._bounds.records
+                room, most = self._room(consumer) if self._subscription.is_open() else [], self._bounds.records()
                 if not room and time.monotonic() - last_poll > self._subscription.max_poll_interval_s / 3:
                     room, most = sorted(self._offsets.keys() & consumer.assignment()), 1  # one record over the window keeps the membership
                 if room or not consumer.assignment():  # without any partition it only polls
@@ -156,7 +161,7 @@ class LaneSubscriber(Raw, DefaultSubscriber):
 
     async def _dispatch(self) -> None:
         while self.running:
-            while (turn := self._queue.next()) is not None:
+            while (turn := self._next()) is not None:
                 lane, record = turn
                 tp = TopicPartition(record.topic, record.partition)
                 task = asyncio.create_task(self._one(record, tp))
@@ -164,6 +169,10 @@ class LaneSubscriber(Raw, DefaultSubscriber):
                 task.add_done_callback(partial(self._ended, lane))
             self._changed.clear()
             await self._changed.wait()
+
+    def _next(self) -> tuple[str, ConsumerRecord] | None:
+        self._queue.in_flight, self._queue.express_in_flight = self._bounds.records(), self._bounds.express_records()
+        return self._queue.next()
 
     async def _one(self, record: ConsumerRecord, tp: TopicPartition) -> None:
         offsets = self._offsets.get(tp)

@@ -18,13 +18,14 @@ class FairQueue(Generic[T]):
 
     The `express` lane goes before all others. It has `express_in_flight` places of its own on top, so that it never waits
     for theirs, and no more than these while another lane has work; when none has, it takes all places.
+    Both numbers may be changed at any time.
     `queued_bytes` is what waits, by the sizes given to `offer`; the caller stops fetching when it grows too large.
     """
 
     def __init__(self, *, in_flight: int, express: str | None = None, express_in_flight: int = 0) -> None:
-        self._in_flight = in_flight
+        self.in_flight = in_flight
         self._express = express
-        self._express_in_flight = express_in_flight
+        self.express_in_flight = express_in_flight
         self._waiting: OrderedDict[str, OrderedDict[int, deque[tuple[T, int]]]] = OrderedDict()  # by lane, then by partition; whose turn it is stands first
         self._busy: dict[str, int] = {}
         self.queued_bytes = 0
@@ -50,11 +51,11 @@ class FairQueue(Generic[T]):
         others_busy = self.busy - express
         others_wait = len(self._waiting) - (self._express in self._waiting)
         if self._express is not None and self._express in self._waiting:
-            places = self._express_in_flight if others_busy or others_wait else max(self._in_flight, self._express_in_flight)
+            places = self.express_in_flight if others_busy or others_wait else max(self.in_flight, self.express_in_flight)
             if express < places:
                 return self._express, self._pop(self._express)
         for lane in self._waiting:
-            if lane != self._express and (others_busy < self._in_flight or lane not in self._busy):
+            if lane != self._express and (others_busy < self.in_flight or lane not in self._busy):
                 return lane, self._pop(lane)
         return None
 

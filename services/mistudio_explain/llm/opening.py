@@ -13,8 +13,9 @@ from mistudio_explain.llm.provider import ModelListed, Provider
 from mistudio_explain.settings import EndpointSettings, LlmSettings, read_secret
 
 LOCAL_OLLAMA = "http://127.0.0.1:11434"
-LOCAL_OLLAMA_SLOTS = 2
 LOCAL_PROBE_TIMEOUT_S = 1.0
+DEFAULT_SLOTS = 2
+"""Where neither settings nor server tell: Ollama does not, and lets calls above its OLLAMA_NUM_PARALLEL wait."""
 _ANTHROPIC_KEY = "ANTHROPIC_API_KEY"
 _TRIED = {"ollama": "/api/tags", "openai": "/models", "anthropic": "/v1/models", "demonstration": "its own process"}
 
@@ -41,7 +42,7 @@ async def opened_though_away(settings: LlmSettings, *, local_ollama: str = LOCAL
     if not settings.endpoints:
         return [await _default(local_ollama)], {}
     _check_names(settings.endpoints)
-    results = await asyncio.gather(*(_configured(endpoint) for endpoint in settings.endpoints), return_exceptions=True)
+    results = await asyncio.gather(*(configured(endpoint) for endpoint in settings.endpoints), return_exceptions=True)
     made = [result for result in results if not isinstance(result, BaseException)]
     if failed := [result for result in results if isinstance(result, BaseException)]:
         await _close([endpoint for endpoint, _ in made])
@@ -60,13 +61,19 @@ def _check_names(endpoints: Sequence[EndpointSettings]) -> None:
         raise BadSettings(f"llm.endpoints: the name {twice[0]!r} is used {names.count(twice[0])} times; every endpoint needs its own")
 
 
-async def _configured(settings: EndpointSettings) -> tuple[Endpoint, CallFailure | None]:
+async def configured(settings: EndpointSettings) -> tuple[Endpoint, CallFailure | None]:
+    """One endpoint, and the outage that keeps it from serving now; its models are then those wanted.
+
+    Raises Unreachable and BadSettings for what waiting does not mend.
+    """
     provider, url = await _provider(settings)
-    endpoint = Endpoint(settings.name, settings.provider, url, settings.slots, provider, settings.models)
+    endpoint = Endpoint(settings.name, settings.provider, url, settings.slots or DEFAULT_SLOTS, provider, settings.models)
     if settings.provider == "demonstration":
         endpoint.slots = min(endpoint.slots, _demonstration_slots())
     try:
         await endpoint.refresh()
+        if settings.slots is None and settings.provider == "openai":
+            endpoint.slots = await _slots(settings)
     except ModelUnknown as failure:
         await provider.close()
         raise BadSettings(f"LLM endpoint {settings.name!r} ({settings.url or settings.provider}): {failure}") from failure
@@ -92,13 +99,13 @@ def _does_not_serve(endpoint: Endpoint, failure: CallFailure) -> str:
 
 async def _default(local_ollama: str) -> Endpoint:
     provider, url = await _provider(EndpointSettings(name="local", provider="ollama", url=local_ollama))
-    endpoint = Endpoint("local", "ollama", url, LOCAL_OLLAMA_SLOTS, provider)
+    endpoint = Endpoint("local", "ollama", url, DEFAULT_SLOTS, provider)
     try:
         async with asyncio.timeout(LOCAL_PROBE_TIMEOUT_S):
             await endpoint.refresh()
     except (CallFailure, TimeoutError):
         await provider.close()
-        demonstration, failure = await _configured(EndpointSettings(name="demonstration", provider="demonstration"))
+        demonstration, failure = await configured(EndpointSettings(name="demonstration", provider="demonstration"))
         if failure is not None:
             await demonstration.provider.close()
             raise Unreachable(_does_not_serve(demonstration, failure)) from failure
@@ -112,7 +119,7 @@ async def _default(local_ollama: str) -> Endpoint:
 async def _provider(settings: EndpointSettings) -> tuple[Provider, str]:
     """The client, and the address that it calls; empty for a process of our own."""
     # imported here: each client costs half a second, and a run needs one of them
-    key = _key(settings)
+    key = key_of(settings)
     if settings.provider == "demonstration":
         from mistudio_explain.llm.demonstration import Demonstration
 
@@ -135,7 +142,7 @@ async def _provider(settings: EndpointSettings) -> tuple[Provider, str]:
     return OpenAi(settings.url, key), settings.url
 
 
-def _key(settings: EndpointSettings) -> SecretStr | None:
+def key_of(settings: EndpointSettings) -> SecretStr | None:
     """The key of the settings. The client's usual variable counts only where its own address does too: no key goes to a server that it was not made for."""
     if settings.api_key_file:
         return read_secret(settings.api_key_file)
@@ -145,6 +152,14 @@ def _key(settings: EndpointSettings) -> SecretStr | None:
     if not (key := os.environ.get(variable, "").strip()):
         raise BadSettings(f"llm.endpoints {settings.name!r}: there is no API key: the environment variable {variable} is not set, and there is no api_key_file")
     return SecretStr(key)
+
+
+async def _slots(settings: EndpointSettings) -> int:
+    """The slots that a server tells, else the default."""
+    from mistudio_explain.llm.inspection import inspecting  # here, as the clients above
+
+    async with inspecting(settings.provider, settings.url or "", key_of(settings)) as server:
+        return await server.slots() or DEFAULT_SLOTS
 
 
 def _demonstration_slots() -> int:

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import TypeVar
 
 import structlog
@@ -19,14 +18,14 @@ import structlog
 from mistudio_explain.errors import ExplainError, MalformedEvent
 from mistudio_explain.llm.answers_cache import KeptAnswer
 from mistudio_explain.settings import StoreSettings
-from mistudio_explain.store import files
-from mistudio_explain.store.database import Database, Sqlite, Table
+from mistudio_explain.store.beside import opened_beside
+from mistudio_explain.store.database import Database, Table
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-SCHEMA = "mistudio_explain_answers"
+NAME = "answers"
 _TOUCH_S = 60
 """The time of an answer's last use is written at most so often, seconds: a read should not cost a write."""
 _TRIM_EVERY = 200
@@ -121,31 +120,8 @@ class StoredAnswers:
 
     def _database(self) -> Database:
         if self._open is None:
-            self._open = self._connect()
+            self._open = opened_beside(self._settings, NAME, [_ANSWER], self._held)
             with self._open.undisturbed():
-                if not files.is_file(self._settings):
-                    self._open.run(f'create schema if not exists "{SCHEMA}"')
-                self._open.make(_ANSWER)
                 for column in _SOUGHT_BY:
                     self._open.run(f"create index if not exists answer_{column} on answer({column})")
         return self._open
-
-    def _connect(self) -> Database:
-        if files.is_file(self._settings):
-            path = answers_file(self._settings)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
-            self._held.callback(connection.close)
-            connection.executescript("pragma journal_mode=wal; pragma synchronous=normal; pragma secure_delete=on")
-            return Sqlite(connection)
-        from mistudio_explain.store import postgres  # here, because a file needs no client of a server
-
-        server = postgres.Postgres(self._held.enter_context(postgres.session(self._settings)))
-        server.run(f'set search_path to "{SCHEMA}"')
-        return server
-
-
-def answers_file(settings: StoreSettings) -> Path:
-    """Where the answers of a SQLite store are."""
-    path = files.file_of(settings)
-    return path.with_name(f"{path.stem}-answers.db")

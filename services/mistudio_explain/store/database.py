@@ -6,6 +6,7 @@ waits for its turn, a transaction as a whole.
 
 import sqlite3
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -117,6 +118,10 @@ class Database(ABC):
         """Let nothing be left of rows deleted from tables."""
 
     @abstractmethod
+    def now_ms(self) -> int:
+        """Milliseconds since 1970 UTC by the one clock of all who share the database."""
+
+    @abstractmethod
     def close(self) -> None:
         """Give the connection back."""
 
@@ -179,6 +184,9 @@ class Sqlite(Database):
 
     def tidy(self, *tables: str) -> None:  # noqa: ARG002, D102
         self.all("pragma wal_checkpoint(truncate)")
+
+    def now_ms(self) -> int:  # noqa: D102
+        return time.time_ns() // 1_000_000  # all are on this machine
 
     def close(self) -> None:  # noqa: D102
         with self.turn, self._reached():

@@ -82,6 +82,10 @@ class Postgres(Database):
     def tidy(self, *tables: str) -> None:  # noqa: D102
         self.run(f"vacuum {', '.join(tables)}")
 
+    def now_ms(self) -> int:  # noqa: D102
+        ((now_ms,),) = self.all("select (extract(epoch from clock_timestamp()) * 1000)::bigint")
+        return int(now_ms)
+
     def close(self) -> None:  # noqa: D102
         with self.turn:
             self.connection.close()

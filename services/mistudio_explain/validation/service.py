@@ -71,7 +71,10 @@ def _judged(
 ) -> None:
     """Have every outcome judged; while no endpoint can serve the judge's route, drafts are held as prompts are, and none fails."""
 
-    @app.lanes(_DRAFTS, service=_SERVICE, read=partial(received, ExplanationDrafted), in_flight=math.ceil(judge.endpoints.slots * IN_FLIGHT_PER_SLOT))
+    def in_flight() -> int:
+        return max(1, math.ceil(judge.endpoints.slots * IN_FLIGHT_PER_SLOT))
+
+    @app.lanes(_DRAFTS, service=_SERVICE, read=partial(received, ExplanationDrafted), in_flight=in_flight)
     async def validation(draft: Received[ExplanationDrafted]) -> list[Record]:
         await ready()
         outcome = explained(draft)
