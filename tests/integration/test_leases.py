@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from integration.local_server import free_ports
 from integration.real_postgres import RealPostgres
 from mistudio_explain.errors import Unreachable
 from mistudio_explain.settings import StoreSettings
-from mistudio_explain.store.beside import file_beside, opened_beside
+from mistudio_explain.store.beside import Beside, file_beside
 from mistudio_explain.store.leases import LEASE_S, NAME, StoredLeases
 
 POOL = "http://ollama.mistudio-services.svc:11434"
@@ -162,8 +161,11 @@ def test_what_a_killed_worker_held_is_taken_over_when_its_lease_has_expired(sett
 
 def now_of(settings: StoreSettings) -> int:
     """The time by the store's own clock."""
-    with ExitStack() as held:
-        return opened_beside(settings, NAME, (), held).now_ms()
+    beside = Beside(settings, NAME, ())
+    try:
+        return beside.call(lambda database: database.now_ms())
+    finally:
+        beside.close()
 
 
 async def test_a_store_that_cannot_be_reached_is_said_and_is_no_right_to_drive(tmp_path: Path) -> None:
@@ -172,5 +174,5 @@ async def test_a_store_that_cannot_be_reached_is_said_and_is_no_right_to_drive(t
         await StoredLeases(StoreSettings(url=f"postgresql://tests@127.0.0.1:{port}/nothing"), "w").turn(POOL, [A])
     damaged = StoreSettings(url=f"sqlite:///{tmp_path}/explain.db")
     file_beside(damaged, NAME).write_bytes(b"this is no file of SQLite " * 500)
-    with pytest.raises(Unreachable, match=r"explain-fleet\.db: the leases of LLM servers cannot be read or written"):
+    with pytest.raises(Unreachable, match=r"explain-fleet\.db: cannot be used"):
         await StoredLeases(damaged, "w").turn(POOL, [A])

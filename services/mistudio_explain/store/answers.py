@@ -6,11 +6,9 @@ costs calls, and holds nobody up.
 """
 
 import asyncio
-import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TypeVar
 
 import structlog
@@ -18,7 +16,7 @@ import structlog
 from mistudio_explain.errors import ExplainError, MalformedEvent
 from mistudio_explain.llm.answers_cache import KeptAnswer
 from mistudio_explain.settings import StoreSettings
-from mistudio_explain.store.beside import opened_beside
+from mistudio_explain.store.beside import Beside
 from mistudio_explain.store.database import Database, Table
 
 log = structlog.get_logger(__name__)
@@ -31,7 +29,6 @@ _TOUCH_S = 60
 _TRIM_EVERY = 200
 _AGAIN_S = 5.0
 _ANSWER = Table("answer", key=("id",), texts=("id", "prompt", "job", "body"), numbers=("used_s",))
-_SOUGHT_BY = ("used_s", "prompt", "job")
 
 
 class StoredAnswers:
@@ -40,11 +37,9 @@ class StoredAnswers:
     def __init__(self, settings: StoreSettings, *, clock: Callable[[], float] = time.time) -> None:
         self._settings = settings
         self._clock = clock
-        self._held = ExitStack()
-        self._open: Database | None = None
+        self._beside = Beside(settings, NAME, (_ANSWER,), indexes={_ANSWER: ("used_s", "prompt", "job")})
         self._not_before = 0.0
         self._until_trim = 0
-        self._turn = threading.RLock()
 
     @classmethod
     @contextmanager
@@ -66,17 +61,17 @@ class StoredAnswers:
 
     def forget(self, job: str, prompts: Iterable[str]) -> None:
         """Remove the answers that a job asked for, and those to some prompts; blocks. Raises Unreachable or StoreLost when they cannot be reached."""
-        with self._turn:
-            database = self._database()
+
+        def forget(database: Database) -> None:
             database.run("delete from answer where job = ?", (job,))
             database.run_many("delete from answer where prompt = ?", [(prompt,) for prompt in prompts])
             database.tidy("answer")
 
+        self._beside.call(forget)
+
     def close(self) -> None:
         """Close the connection; the next call opens another one."""
-        with self._turn:
-            self._open = None
-            self._held.close()
+        self._beside.close()
 
     def _get(self, database: Database, key: str) -> KeptAnswer | None:
         row = database.one("select body, used_s from answer where id = ?", (key,))
@@ -105,23 +100,13 @@ class StoredAnswers:
             database.run("delete from answer where id in (select id from answer order by used_s, id limit ?)", (spare,))
 
     def _attempt(self, call: Callable[[Database], T | None]) -> T | None:
-        with self._turn:
-            if time.monotonic() < self._not_before:
-                return None
-            try:
-                return call(self._database())
-            except (ValueError, MalformedEvent) as error:
-                log.warning("answer.unreadable", error=str(error))  # kept by a version that wrote answers differently
-            except (ExplainError, OSError, sqlite3.Error) as error:  # whatever is amiss with the place is no fault of the record at hand
-                log.warning("answers.away", error=str(error), again_in_s=_AGAIN_S)
-                self._not_before = time.monotonic() + _AGAIN_S
-                self.close()
+        if time.monotonic() < self._not_before:
             return None
-
-    def _database(self) -> Database:
-        if self._open is None:
-            self._open = opened_beside(self._settings, NAME, [_ANSWER], self._held)
-            with self._open.undisturbed():
-                for column in _SOUGHT_BY:
-                    self._open.run(f"create index if not exists answer_{column} on answer({column})")
-        return self._open
+        try:
+            return self._beside.call(call)
+        except (ValueError, MalformedEvent) as error:
+            log.warning("answer.unreadable", error=str(error))  # kept by a version that wrote answers differently
+        except ExplainError as error:  # whatever is amiss with the place is no fault of the record at hand
+            log.warning("answers.away", error=str(error), again_in_s=_AGAIN_S)
+            self._not_before = time.monotonic() + _AGAIN_S
+        return None

@@ -1,46 +1,89 @@
-"""A database of its own beside the store: a file next to its file, or a schema on its server; it outlives stores that are replaced."""
+"""Databases beside the store: each a file next to its file, or a schema on its server; they outlive a store that is replaced."""
 
 import sqlite3
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeVar
 
+from mistudio_explain.errors import Unreachable
 from mistudio_explain.settings import StoreSettings
 from mistudio_explain.store import files
-from mistudio_explain.store.database import Database, Sqlite, Table
+from mistudio_explain.store.database import Database, Sqlite, StoreLost, Table
+
+T = TypeVar("T")
 
 _BUSY_S = 5.0
 
 
-def opened_beside(settings: StoreSettings, name: str, tables: Iterable[Table], held: ExitStack) -> Database:
-    """Open it, its tables made; `held` closes the connection. Raises an ExplainError, OSError or sqlite3.Error when it cannot be used."""
-    if files.is_file(settings):
-        path = file_beside(settings, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_S)
-        held.callback(connection.close)
-        connection.executescript("pragma journal_mode=wal; pragma synchronous=normal; pragma secure_delete=on")
-        database: Database = Sqlite(connection)
-    else:
-        from mistudio_explain.store import postgres  # here, because a file needs no client of a server
+class Beside:
+    """One such database: opened when it is first used, and anew after it failed. Its methods block and may be called from any thread.
 
-        database = postgres.Postgres(held.enter_context(postgres.session(settings)))
-        database.run(f"set idle_in_transaction_session_timeout = '{postgres.LEASE_S}s'")  # one that is frozen must not hold the others up
-        database.run(f'set search_path to "{schema_beside(name)}"')
-    with database.undisturbed():
-        if not files.is_file(settings):
-            database.run(f'create schema if not exists "{schema_beside(name)}"')
-        for table in tables:
-            database.make(table)
-    return database
+    `indexes` are columns that rows are sought by, of each table.
+    """
+
+    def __init__(self, settings: StoreSettings, name: str, tables: Sequence[Table], *, indexes: Mapping[Table, Sequence[str]] | None = None) -> None:
+        self._settings = settings
+        self._name = name
+        self._tables = tables
+        self._indexes = indexes or {}
+        self._held = ExitStack()
+        self._open: Database | None = None
+        self._turn = threading.RLock()
+
+    def call(self, use: Callable[[Database], T]) -> T:
+        """Use the connection, one caller after the other. Raises Unreachable or StoreLost when that cannot be, for whatever reason."""
+        with self._turn:
+            try:
+                if self._open is None:
+                    self._open = self._connected()
+                return use(self._open)
+            except (Unreachable, StoreLost):
+                self.close()
+                raise
+            except (OSError, sqlite3.Error) as error:
+                self.close()
+                where = file_beside(self._settings, self._name) if files.is_file(self._settings) else self._settings.url
+                raise Unreachable(f"{where}: cannot be used ({error}); check store.url, its disk and its permissions, or move a damaged file away") from error
+
+    def close(self) -> None:
+        """Close the connection; the next call opens another one."""
+        with self._turn:
+            self._open = None
+            self._held.close()
+
+    def _connected(self) -> Database:
+        schema = schema_beside(self._name)
+        if files.is_file(self._settings):
+            path = file_beside(self._settings, self._name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_S)
+            self._held.callback(connection.close)
+            connection.executescript("pragma journal_mode=wal; pragma synchronous=normal; pragma secure_delete=on")
+            database: Database = Sqlite(connection)
+        else:
+            from mistudio_explain.store import postgres  # here, because a file needs no client of a server
+
+            database = postgres.Postgres(self._held.enter_context(postgres.session(self._settings)))
+            database.run(f"set idle_in_transaction_session_timeout = '{postgres.LEASE_S}s'")  # one that is frozen must not hold the others up
+            database.run(f'set search_path to "{schema}"')
+        with database.undisturbed():
+            if not files.is_file(self._settings):
+                database.run(f'create schema if not exists "{schema}"')
+            for table in self._tables:
+                database.make(table)
+                for column in self._indexes.get(table, ()):
+                    database.run(f"create index if not exists {table.name}_{column} on {table.name}({column})")
+        return database
 
 
 def file_beside(settings: StoreSettings, name: str) -> Path:
-    """Its file beside a SQLite store."""
+    """The database's file, beside a SQLite store."""
     path = files.file_of(settings)
     return path.with_name(f"{path.stem}-{name}.db")
 
 
 def schema_beside(name: str) -> str:
-    """Its schema beside a PostgreSQL store."""
+    """The database's schema, beside a PostgreSQL store."""
     return f"mistudio_explain_{name}"

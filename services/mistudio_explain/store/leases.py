@@ -6,19 +6,13 @@ servers are taken over, when its lease has expired.
 """
 
 import asyncio
-import sqlite3
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TypeVar
 
-from mistudio_explain.errors import Unreachable
 from mistudio_explain.llm.fleet import Hold
 from mistudio_explain.settings import StoreSettings
-from mistudio_explain.store.beside import file_beside, opened_beside
-from mistudio_explain.store.database import Database, StoreLost, Table
-from mistudio_explain.store.files import is_file
+from mistudio_explain.store.beside import Beside
+from mistudio_explain.store.database import Database, Table
 
 NAME = "fleet"
 LEASE_S = 20.0
@@ -26,8 +20,6 @@ LEASE_S = 20.0
 
 _WORKER = Table("worker", key=("pool", "worker"), texts=("pool", "worker"), numbers=("since_ms", "until_ms"))
 _LEASE = Table("lease", key=("url",), texts=("url", "pool", "worker"), numbers=("until_ms",))
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +51,17 @@ class StoredLeases:
     """
 
     def __init__(self, settings: StoreSettings, worker: str, *, clock: Callable[[], int] | None = None) -> None:
-        self._settings = settings
         self._worker = worker
         self._clock = clock
-        self._held = ExitStack()
-        self._open: Database | None = None
-        self._turn = threading.RLock()
+        self._beside = Beside(settings, NAME, (_WORKER, _LEASE))
 
     async def turn(self, pool: str, found: Sequence[str]) -> Hold:
         """Say that the worker lives, renew its leases and take its due. Raises Unreachable or StoreLost."""
-        return await asyncio.to_thread(self._attempt, lambda database: self._take_turn(database, pool, found))
+        return await asyncio.to_thread(self._beside.call, lambda database: self._take_turn(database, pool, found))
 
     async def give_back(self, url: str) -> None:
         """Let others have a server. Raises Unreachable or StoreLost."""
-        await asyncio.to_thread(self._attempt, lambda database: database.run("delete from lease where url = ? and worker = ?", (url, self._worker)))
+        await asyncio.to_thread(self._beside.call, lambda database: database.run("delete from lease where url = ? and worker = ?", (url, self._worker)))
 
     async def leave(self) -> None:
         """Give everything back and be forgotten. Raises Unreachable or StoreLost."""
@@ -81,14 +70,12 @@ class StoredLeases:
             database.run("delete from lease where worker = ?", (self._worker,))
             database.run("delete from worker where worker = ?", (self._worker,))
 
-        await asyncio.to_thread(self._attempt, leave)
+        await asyncio.to_thread(self._beside.call, leave)
         self.close()
 
     def close(self) -> None:
         """Close the connection; the next call opens another one."""
-        with self._turn:
-            self._open = None
-            self._held.close()
+        self._beside.close()
 
     def _take_turn(self, database: Database, pool: str, found: Sequence[str]) -> Hold:
         with database.undisturbed():  # so that no two workers decide at once
@@ -106,19 +93,3 @@ class StoredLeases:
             database.put(_LEASE, [(url, pool, self._worker, until) for url in ours])
         elsewhere = {url: leased[url] for url in found if url in leased and url not in ours}
         return Hold(frozenset(ours), frozenset(division.surplus), elsewhere, LEASE_S)
-
-    def _attempt(self, call: Callable[[Database], T]) -> T:
-        with self._turn:
-            try:
-                if self._open is None:
-                    self._open = opened_beside(self._settings, NAME, (_WORKER, _LEASE), self._held)
-                return call(self._open)
-            except (Unreachable, StoreLost):
-                self.close()
-                raise
-            except (OSError, sqlite3.Error) as error:
-                self.close()
-                where = file_beside(self._settings, NAME) if is_file(self._settings) else self._settings.url
-                raise Unreachable(
-                    f"{where}: the leases of LLM servers cannot be read or written ({error}); check store.url, its disk and its permissions"
-                ) from error
