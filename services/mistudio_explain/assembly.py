@@ -9,7 +9,7 @@ import random
 import secrets
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,10 +22,12 @@ from mistudio_explain.kafka.controls import JobControls
 from mistudio_explain.kafka.lag_refresh import refresh_lag
 from mistudio_explain.llm.endpoints import Endpoints
 from mistudio_explain.llm.fleet import Leases, driven
+from mistudio_explain.llm.usage import UseNotes
 from mistudio_explain.settings import Settings
 from mistudio_explain.store.answers import StoredAnswers
 from mistudio_explain.store.leases import StoredLeases
 from mistudio_explain.store.seat import Seat
+from mistudio_explain.store.usage import StoredUsage
 
 SERVICES = ("context", "generation", "validation", "aggregator", "redelivery", "replayer")
 _CONTROLLED = frozenset({"context", "generation", "validation"})
@@ -58,6 +60,10 @@ async def assembled(settings: Settings, clients: KafkaClients, services: Sequenc
             fleet = await stack.enter_async_context(driven(settings.llm, _leases(settings), rng=rng, waits=True))
             app.unready_while(fleet.unready_because)
             endpoints = fleet.endpoints
+        if endpoints is not None and not clients.is_embedded:  # whose store nobody else can look into
+            notes = UseNotes(endpoints, stack.enter_context(closing(StoredUsage(settings.store))))
+            app.task("use of models", notes.keep)
+            stack.push_async_callback(notes.note)
         controls = JobControls(app) if _CONTROLLED & set(services) else None
         if "context" in services and controls is not None:
             from mistudio_explain.context import service as context

@@ -13,9 +13,11 @@ import pytest
 from integration.local_server import free_ports
 from integration.real_postgres import RealPostgres
 from mistudio_explain.errors import Unreachable
+from mistudio_explain.llm.usage import Use
 from mistudio_explain.settings import StoreSettings
 from mistudio_explain.store.beside import Beside, file_beside
 from mistudio_explain.store.leases import LEASE_S, NAME, StoredLeases
+from mistudio_explain.store.usage import SEEN_WITHIN_S, ModelUsage, StoredUsage
 
 POOL = "http://ollama.mistudio-services.svc:11434"
 A, B, C = (f"http://10.0.0.{number}:11434" for number in (1, 2, 3))
@@ -176,3 +178,30 @@ async def test_a_store_that_cannot_be_reached_is_said_and_is_no_right_to_drive(t
     file_beside(damaged, NAME).write_bytes(b"this is no file of SQLite " * 500)
     with pytest.raises(Unreachable, match=r"explain-fleet\.db: cannot be used"):
         await StoredLeases(damaged, "w").turn(POOL, [A])
+
+
+async def test_uses_are_summed_over_workers_and_a_model_is_loaded_since_it_was_first_seen_so(settings: StoreSettings, time: Time) -> None:
+    first, second = StoredUsage(settings, clock=time), StoredUsage(settings, clock=time)
+    try:
+        await first.note([Use("gpu0", "m", 2, is_loaded=True), Use("gpu0", "n", 0, is_loaded=False)])
+        began = time.ms
+        time.ms += 5_000
+        await second.note([Use("gpu0", "m", 3, is_loaded=True)])
+        read = await first.read()
+        assert read["gpu0", "m"] == ModelUsage(5, used_ms=time.ms, loaded_ms=began)
+        assert read["gpu0", "n"] == ModelUsage(0, used_ms=None, loaded_ms=None)
+        time.ms += int(SEEN_WITHIN_S * 1000)
+        assert (await first.read())["gpu0", "m"].loaded_ms is None  # nobody looks, so nobody knows
+        await second.note([Use("gpu0", "m", 0, is_loaded=True)])
+        assert (await first.read())["gpu0", "m"].loaded_ms == time.ms
+        await second.note([Use("gpu0", "m", 0, is_loaded=False)])
+        assert (await first.read())["gpu0", "m"].loaded_ms is None
+    finally:
+        first.close()
+        second.close()
+
+
+def test_reading_the_usage_of_a_store_that_is_not_there_makes_none(tmp_path: Path) -> None:
+    settings = StoreSettings(url=f"sqlite:///{tmp_path}/state/explain.db")
+    assert asyncio.run(StoredUsage(settings).read()) == {}
+    assert list(tmp_path.iterdir()) == []

@@ -2,15 +2,16 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mistudio_explain.cli.show import console, plain, print_json, table
+from mistudio_explain.cli.show import console, error_line, plain, print_json, table
 from mistudio_explain.cli.start import prepare
-from mistudio_explain.errors import BadSettings, Unreachable
+from mistudio_explain.errors import BadSettings, ExplainError, Unreachable
 from mistudio_explain.llm.capacity import MemoryNeed, in_gb
 from mistudio_explain.llm.discovery import servers
 from mistudio_explain.llm.failures import CallFailure
@@ -18,8 +19,9 @@ from mistudio_explain.llm.fleet import Alone, driven
 from mistudio_explain.llm.inspection import Inspection, ServerModel, inspecting
 from mistudio_explain.llm.opening import DEFAULT_SLOTS, configured, key_of
 from mistudio_explain.settings import EndpointSettings, Settings
+from mistudio_explain.store.usage import ModelUsage, StoredUsage
 
-_COLUMNS = ("endpoint", "model", "state", "until (UTC)", "memory", "status")
+_COLUMNS = ("endpoint", "model", "state", "since (UTC)", "until (UTC)", "memory", "uses", "status")
 _NONE = "-"
 _TELLS = ("ollama", "openai")  # the kinds that an inspection knows
 
@@ -30,6 +32,7 @@ class Listed:
 
     model: ServerModel
     need: MemoryNeed | None
+    usage: ModelUsage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,18 @@ def _as_settings(name: str, kind: str, url: str) -> EndpointSettings:
 
 
 async def _found(settings: Settings) -> list[Shown]:
-    return list(await asyncio.gather(*(_look_at(each, settings) for each in await endpoints_of(settings))))
+    usage = await _usage(settings)
+    found = await asyncio.gather(*(_look_at(each, settings) for each in await endpoints_of(settings)))
+    return [replace(shown, models=tuple(replace(each, usage=usage.get((shown.settings.name, each.model.name))) for each in shown.models)) for shown in found]
+
+
+async def _usage(settings: Settings) -> Mapping[tuple[str, str], ModelUsage]:
+    with closing(StoredUsage(settings.store)) as stored:
+        try:
+            return await stored.read()
+        except ExplainError as error:  # what the endpoints say is worth showing all the same
+            error_line(f"how often models were used is not known: {error}")
+            return {}
 
 
 async def _look_at(endpoint: EndpointSettings, settings: Settings) -> Shown:
@@ -116,11 +130,24 @@ async def _need(server: Inspection, model: ServerModel, tokens: int) -> MemoryNe
 def _rows(shown: Shown) -> list[Sequence[str]]:
     status = "healthy" if shown.trouble is None else f"down: {shown.trouble}"
     if not shown.models:
-        return [(shown.settings.name, _NONE, _NONE, _NONE, _NONE, status)]
-    return [
-        (shown.settings.name, each.model.name, _state(each.model), _time(each.model.expires_at), _memory(each), status if number == 0 else "")
-        for number, each in enumerate(shown.models)
-    ]
+        return [(shown.settings.name, *(_NONE for _ in _COLUMNS[2:]), status)]
+    return [(shown.settings.name, *_cells(each), status if number == 0 else "") for number, each in enumerate(shown.models)]
+
+
+def _cells(each: Listed) -> tuple[str, ...]:
+    uses = _NONE if each.usage is None else str(each.usage.calls)
+    return each.model.name, _state(each.model), _time(_loaded_at(each)), _time(each.model.expires_at), _memory(each), uses
+
+
+def _loaded_at(listed: Listed) -> datetime | None:
+    """Since when it is loaded, as workers saw it: no server tells that itself."""
+    if not listed.model.is_loaded or listed.usage is None:
+        return None
+    return _moment(listed.usage.loaded_ms)
+
+
+def _moment(at_ms: int | None) -> datetime | None:
+    return None if at_ms is None else datetime.fromtimestamp(at_ms / 1000, UTC)
 
 
 def _state(model: ServerModel) -> str:
@@ -151,14 +178,21 @@ def _json(shown: Shown) -> dict[str, Any]:
 
 
 def _json_of(listed: Listed) -> dict[str, Any]:
-    model = listed.model
+    model, usage = listed.model, listed.usage
     return {
         "model": plain(model.name),
         "digest": model.digest,
         "state": _state(model),
-        "expires_at": None if model.expires_at is None else model.expires_at.astimezone(UTC).isoformat(),
+        "loaded_at": _iso(_loaded_at(listed)),
+        "expires_at": _iso(model.expires_at),
         "memory_bytes": model.memory_bytes,
         "needed_bytes": None if listed.need is None else listed.need.total_bytes,
         "file_bytes": model.file_bytes,
         "context_tokens": model.context_tokens,
+        "uses": None if usage is None else usage.calls,
+        "used_at": None if usage is None else _iso(_moment(usage.used_ms)),
     }
+
+
+def _iso(at: datetime | None) -> str | None:
+    return None if at is None else at.astimezone(UTC).isoformat()

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from pydantic import SecretStr
+
 from mistudio_explain.llm.failures import ModelUnknown
 from mistudio_explain.llm.provider import ModelListed, Provider
 
@@ -27,6 +29,8 @@ class Endpoint:
     failures_in_a_row: int = 0
     refused: set[str] = field(default_factory=set)
     """Models that it lists but then does not know."""
+    key: SecretStr | None = None
+    """What whoever asks it something beside calls has to show."""
 
     @property
     def free(self) -> int:

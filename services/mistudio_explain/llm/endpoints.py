@@ -55,6 +55,8 @@ class Endpoints:
         self.all = tuple(endpoints)
         self.held = 0
         """Calls that wait for an outage to end."""
+        self.answered: Counter[tuple[str, str]] = Counter()
+        """Calls answered, by endpoint and model; whoever notes them takes them away."""
         self._rng = rng
         self._sleep = sleep
         self._changed = asyncio.Event()
@@ -85,7 +87,7 @@ class Endpoints:
     @property
     def is_demonstration(self) -> bool:
         """Whether the demonstration model is the only one there is; people must be told."""
-        return all(endpoint.kind == "demonstration" for endpoint in self.all)
+        return bool(self.all) and all(endpoint.kind == "demonstration" for endpoint in self.all)
 
     @property
     def outages(self) -> dict[str, str]:
@@ -121,6 +123,7 @@ class Endpoints:
         """Send a call to the chosen endpoint. Raises a CallFailure; `blames_endpoint` says whose fault it is."""
         completion = await choice.endpoint.provider.complete(call)
         choice.endpoint.failures_in_a_row = 0
+        self.answered[choice.endpoint.name, choice.model.name] += 1
         _count(choice, completion)
         return completion
 
@@ -145,12 +148,24 @@ class Endpoints:
         self._take_down(endpoint, failure)
         return True
 
+    def join(self, endpoint: Endpoint) -> None:
+        """Use one more endpoint; calls that wait may take it at once."""
+        self.all = (*self.all, endpoint)
+        self._wake()
+
+    async def leave(self, name: str) -> None:
+        """Send no further call to an endpoint, wait for those that run to end, and close its provider."""
+        gone = next(endpoint for endpoint in self.all if endpoint.name == name)
+        self.all = tuple(endpoint for endpoint in self.all if endpoint is not gone)
+        self._wake()
+        while gone.in_flight:
+            await self._changed.wait()
+        await self._stop_probing([name])
+        await gone.provider.close()
+
     async def close(self) -> None:
         """Stop probing and close every provider."""
-        probes = list(self._probes.values())
-        for probe in probes:
-            probe.cancel()
-        await asyncio.gather(*probes, return_exceptions=True)
+        await self._stop_probing(list(self._probes))
         await asyncio.gather(*(endpoint.provider.close() for endpoint in self.all))
 
     async def _taken(self, route: Sequence[str], *, is_urgent: bool) -> Choice:
@@ -171,6 +186,12 @@ class Endpoints:
                 if waits_at is not None:
                     self._urgent[waits_at] -= 1
                     self._wake()  # those that stood back for it look again, also when it was cut off
+
+    async def _stop_probing(self, names: Sequence[str]) -> None:
+        probes = [self._probes[name] for name in names if name in self._probes]
+        for probe in probes:
+            probe.cancel()
+        await asyncio.gather(*probes, return_exceptions=True)
 
     def _wake(self) -> None:
         """Let everyone who waits look again."""

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import httpx
-from pydantic import AwareDatetime, BaseModel, SecretStr, ValidationError
+from pydantic import AwareDatetime, BaseModel, Field, SecretStr, ValidationError
 
 from mistudio_explain.llm.capacity import MemoryNeed, kv_cache_bytes
 from mistudio_explain.llm.connection import CONNECT_TIMEOUT_S, PROBE_TIMEOUT_S, bound_reply, broken_connection, is_loopback
@@ -77,6 +77,10 @@ class Inspection:
         tags = _read(_OllamaList, await self._json("GET", "/api/tags")).models
         loaded = {each.name: each for each in _read(_OllamaList, await self._json("GET", "/api/ps")).models}
         return [_of_ollama(tag, loaded.get(tag.name)) for tag in tags]
+
+    async def loaded(self) -> set[str]:
+        """Names of the models that are loaded; none where it does not tell."""
+        return {each.name for each in _read(_OllamaList, await self._json("GET", "/api/ps")).models} if self._kind == "ollama" else set()
 
     async def need(self, model: ServerModel, tokens: int) -> MemoryNeed | None:
         """What a model needs with so many tokens of context in all slots together; None where the server does not tell enough. Ollama's alone."""
@@ -161,7 +165,7 @@ def _of_ollama(tag: "_OllamaModel", loaded: "_OllamaModel | None") -> ServerMode
 
 
 class _OllamaModel(BaseModel):
-    name: str
+    name: str = Field(validation_alias="model")
     digest: str | None = None
     size: int | None = None
     size_vram: int | None = None

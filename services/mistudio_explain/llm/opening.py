@@ -70,6 +70,7 @@ async def configured(settings: EndpointSettings) -> tuple[Endpoint, CallFailure 
     endpoint = Endpoint(settings.name, settings.provider, url, settings.slots or DEFAULT_SLOTS, provider, settings.models)
     if settings.provider == "demonstration":
         endpoint.slots = min(endpoint.slots, _demonstration_slots())
+    endpoint.key = key_of(settings) if settings.url is not None else None
     try:
         await endpoint.refresh()
         if settings.slots is None and settings.provider == "openai":
