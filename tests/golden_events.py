@@ -14,6 +14,7 @@ from mistudio_explain.events import codec
 from mistudio_explain.events.explanation import (
     Accuracy,
     Answer,
+    Candidate,
     Category,
     DeadLetter,
     EscalationCandidate,
@@ -75,7 +76,15 @@ TEXTS = [
     Activation(text="a b c", active_tokens=[ActiveToken(token=" c", strength=3.5)]),
 ]
 REQUEST = JobRequest(
-    explain_job_id="explain_7", revision=2, tenant="acme", route="llama3.1:8b", prompt_version="plain@1", explain_poor=True, priority="interactive", expected=40
+    explain_job_id="explain_7",
+    revision=2,
+    tenant="acme",
+    route="llama3.1:8b",
+    prompt_version="plain@1",
+    explain_poor=True,
+    priority="interactive",
+    expected=40,
+    candidates=3,
 )
 PROMPT = Prompt(
     template="plain",
@@ -105,7 +114,7 @@ SUBJECT = Subject(
     logits=LOGITS,
     source=SOURCE,
 )
-EVIDENCE = Evidence(seen=TEXTS[:2], held_out=TEXTS[2:], trimmed=4)
+EVIDENCE = Evidence(seen=TEXTS[:2], held_out=TEXTS[2:], trimmed=4, chosen_on=1)
 ANSWER = Answer(label="JSON keys", pattern="Detects keys of JSON objects.", significance="It reads structure.", implications="None known.")
 GENERATION = Generation(
     model="llama3.1:8b",
@@ -161,6 +170,7 @@ DRAFT = ExplanationDrafted(
     flags=["poor_coherence"],
     caveats=["Three texts only."],
     judge=JUDGEMENT,
+    candidates=[Candidate(answer=ANSWER, generation=GENERATION), Candidate(answer=Answer(pattern="Detects code."), generation=GENERATION, flags=["resampled"])],
 )
 REVIEW = FeatureReviewed(
     explain_job_id="explain_7", feature_key="layer 12/5", verdict="partly", corrected="Keys and values.", who="ada", why="values too", at_ms=MOMENT_MS
@@ -249,6 +259,7 @@ _RICH: tuple[Record, ...] = (
             explain_poor=True,
             priority="interactive",
             expected=40,
+            candidates=3,
             estimated_seconds=90.5,
             estimated_cost_usd=0.25,
         ),

@@ -129,6 +129,9 @@ class GenerationSettings(_Group):
     in_flight_per_slot: float = Field(default=1.5, ge=1, le=4, description="Records in flight for each LLM slot.")
     attempts: int = Field(default=3, ge=1, le=10, description="Tries of one record before it becomes a dead letter.")
     retry_wait_s: float = Field(default=1.0, ge=0, description="First wait between tries; doubles, with full jitter.")
+    candidates: int = Field(
+        default=1, ge=1, le=10, description="Answers asked for each feature, each with a seed of its own; the one that fits held-out texts best is taken."
+    )
     features_per_call: int = Field(
         default=1, ge=1, le=20, description="Most features that one call explains; what is missing, unusable or swapped in its answer is asked for singly."
     )

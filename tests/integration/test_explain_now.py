@@ -38,7 +38,7 @@ from mistudio_explain.validation.validator import Validator
 
 __all__ = ["command", "make_app"]  # fixtures
 
-ORDER = FeatureOrder(Path("feature.json"), None, None, None, None, None, 60.0)
+ORDER = FeatureOrder(Path("feature.json"), None, None, None, None, None, None, 60.0)
 WORDS = ('{"label": "Fixed things", ', '"pattern": "Texts that mention a fixed thing.", ', '"significance": "It is known.", "implications": "None."}')
 
 

@@ -51,6 +51,7 @@ class FeatureOrder:
     target_model: str | None
     route: str | None
     prompt: str | None
+    candidates: int | None
     timeout_s: float
 
 
@@ -91,7 +92,9 @@ async def _until_answered(settings: Settings, single: Single, order: FeatureOrde
 def asked_for(feature: FeatureFound, order: FeatureOrder, now: datetime, mark: str) -> FeatureFound:
     """The feature as a job of its own that a person waits for; `mark` tells two of one second apart."""
     job = f"{default_explain_job_id(feature.find_job_id)[:_LONGEST_JOB]}_ask_{now:%Y%m%d_%H%M%S}_{mark}"
-    request = JobRequest(explain_job_id=job, route=order.route, prompt_version=order.prompt, explain_poor=True, priority="interactive", expected=1)
+    request = JobRequest(
+        explain_job_id=job, route=order.route, prompt_version=order.prompt, explain_poor=True, priority="interactive", candidates=order.candidates, expected=1
+    )
     return feature.model_copy(update={"request": request})
 
 

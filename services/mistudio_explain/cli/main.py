@@ -41,6 +41,9 @@ TargetModel = Annotated[
 KeepGoing = Annotated[bool, typer.Option("--keep-going", help="Leave bad features out, say which, and go on with the rest.")]
 ExplainPoor = Annotated[bool | None, typer.Option("--explain-poor/--skip-poor", help="Explain features below the coherence threshold too.", show_default=False)]
 Input = Annotated[Path | None, typer.Argument(help="A file that miStudioFind wrote.", show_default=False)]
+Candidates = Annotated[
+    int | None, typer.Option("--candidates", min=1, max=10, help="Answers asked for each feature, the best of which is taken.", show_default=False)
+]
 Reopen = Annotated[bool, typer.Option("--reopen", help="Explain a job that was cancelled or deleted anew, under its next revision.")]
 
 
@@ -60,6 +63,7 @@ def run(
     data_root: DataRoot = None,
     target_model: TargetModel = None,
     explain_poor: ExplainPoor = None,
+    candidates: Candidates = None,
     keep_going: KeepGoing = False,
     reopen: Reopen = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be explained, how long it takes and what it costs; do nothing.")] = False,
@@ -74,7 +78,7 @@ def run(
     from mistudio_explain.cli.order import InputOrder
     from mistudio_explain.cli.run import run_job
 
-    order = InputOrder(path, find_job, data_root, target_model, keep_going, explain_poor, reopen)
+    order = InputOrder(path, find_job, data_root, target_model, keep_going, explain_poor, reopen, candidates)
     raise typer.Exit(run_job(order, out=out, dry_run=dry_run, config=config, profile=profile, as_json=as_json))
 
 
@@ -116,6 +120,7 @@ def explain(
     target_model: TargetModel = None,
     route: Annotated[str | None, typer.Option("--route", help="Explainer model to use.", show_default=False)] = None,
     prompt: Annotated[str | None, typer.Option("--prompt", help="Prompt template to use, as name@version.", show_default=False)] = None,
+    candidates: Candidates = None,
     timeout_s: Annotated[float, typer.Option("--timeout", min=1, help="Give up after so many seconds.")] = 300.0,
     config: Config = None,
     profile: Profile = None,
@@ -128,7 +133,7 @@ def explain(
     """
     from mistudio_explain.cli.explain import FeatureOrder, explain_feature
 
-    order = FeatureOrder(path, feature, find_job, target_model, route, prompt, timeout_s)
+    order = FeatureOrder(path, feature, find_job, target_model, route, prompt, candidates, timeout_s)
     raise typer.Exit(explain_feature(order, stream=stream, config=config, profile=profile, as_json=as_json))
 
 
@@ -139,6 +144,7 @@ def publish(
     data_root: DataRoot = None,
     target_model: TargetModel = None,
     explain_poor: ExplainPoor = None,
+    candidates: Candidates = None,
     keep_going: KeepGoing = False,
     reopen: Reopen = False,
     config: Config = None,
@@ -149,7 +155,7 @@ def publish(
     from mistudio_explain.cli.order import InputOrder
     from mistudio_explain.cli.publish import publish_job_file
 
-    order = InputOrder(path, find_job, data_root, target_model, keep_going, explain_poor, reopen)
+    order = InputOrder(path, find_job, data_root, target_model, keep_going, explain_poor, reopen, candidates)
     raise typer.Exit(publish_job_file(order, config=config, profile=profile, as_json=as_json))
 
 
@@ -201,6 +207,7 @@ def replay(
     route: Annotated[str | None, typer.Option("--route", help="Explainer model to use.", show_default=False)] = None,
     prompt: Annotated[str | None, typer.Option("--prompt", help="Prompt template to use, as name@version.", show_default=False)] = None,
     explain_poor: ExplainPoor = None,
+    candidates: Candidates = None,
     new_job: Annotated[str | None, typer.Option("--as", help="Id of the new job; default: the find job's, _replay_ and the time.", show_default=False)] = None,
     from_file: Annotated[
         Path | None, typer.Option("--from-file", help="Take the features out of Find's file, when Kafka no longer has them.", show_default=False)
@@ -215,7 +222,7 @@ def replay(
     from mistudio_explain.cli.replay import replay_job
     from mistudio_explain.cli.replay_order import ReplayOrder
 
-    order = ReplayOrder(from_job, of, where, features, route, prompt, since, until, failed_only, explain_poor, new_job, from_file, target_model)
+    order = ReplayOrder(from_job, of, where, features, route, prompt, since, until, failed_only, explain_poor, new_job, from_file, target_model, candidates)
     raise typer.Exit(replay_job(order, dry_run=dry_run, config=config, profile=profile, as_json=as_json))
 
 

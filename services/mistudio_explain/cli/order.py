@@ -1,6 +1,7 @@
 """What `run` and `publish` have in common: which input, and what of it is to be explained."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,11 +29,13 @@ class InputOrder:
     keep_going: bool
     explain_poor: bool | None
     reopen: bool = False
+    candidates: int | None = None
 
     @property
-    def flags(self) -> dict[str, dict[str, bool]]:
+    def flags(self) -> Mapping[str, Mapping[str, int]]:
         """The options that are settings."""
-        return {} if self.explain_poor is None else {"quality": {"explain_poor": self.explain_poor}}
+        poor = {} if self.explain_poor is None else {"quality": {"explain_poor": self.explain_poor}}
+        return poor if self.candidates is None else poor | {"generation": {"candidates": self.candidates}}
 
 
 def read_input(order: InputOrder, settings: Settings) -> FindJob:
@@ -62,6 +65,7 @@ def request_for(job: FindJob, settings: Settings) -> JobRequest:
         explain_job_id=default_explain_job_id(job.find_job_id),
         explain_poor=settings.quality.explain_poor,
         prompt_version=settings.context.template,
+        candidates=settings.generation.candidates if "candidates" in settings.generation.model_fields_set else None,
         expected=job.total,
     )
 

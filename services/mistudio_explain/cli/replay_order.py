@@ -32,6 +32,7 @@ class ReplayOrder:
     new_job: str | None = None
     from_file: Path | None = None
     target_model: str | None = None
+    candidates: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ def plan(order: ReplayOrder, settings: Settings, now: datetime) -> Plan:
         route=order.route,
         prompt_version=order.prompt,
         explain_poor=order.explain_poor,
+        candidates=order.candidates,
         expected=len(keys) if knows_how_many(part) else None,
     )
     try:

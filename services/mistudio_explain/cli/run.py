@@ -130,7 +130,7 @@ async def _interrupted(assembly: Assembly, job: str, seen: Progressing, error: B
 def _estimate(job: FindJob, settings: Settings, endpoints: Endpoints) -> Estimate:
     seconds = max(SECONDS_PER_CALL[endpoint.kind] for endpoint in endpoints.all)
     is_free = all(endpoint.kind in _FREE or is_loopback(endpoint.url) for endpoint in endpoints.all)
-    return estimate(to_explain(job, settings), endpoints.slots, seconds, 0.0 if is_free else None)
+    return estimate(to_explain(job, settings) * settings.generation.candidates, endpoints.slots, seconds, 0.0 if is_free else None)
 
 
 def _announce(job: FindJob, settings: Settings, endpoints: Endpoints, estimated: Estimate, *, as_json: bool, dry_run: bool) -> None:

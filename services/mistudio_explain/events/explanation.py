@@ -111,6 +111,9 @@ class Evidence(Record):
     seen: list[Activation] = Field(description="Texts that the prompt shows, strongest first.")
     held_out: list[Activation] = Field(default=[], description="Texts that no prompt shows, to test the explanation on.")
     trimmed: int = Field(default=0, ge=0, description="Texts left out: near-duplicates or over the budget.")
+    chosen_on: int = Field(
+        default=0, ge=0, description="How many of the first held-out texts an answer was chosen on among several; they count as seen in the accuracy."
+    )
 
 
 class ExplanationRequested(Event):
@@ -160,6 +163,14 @@ class Answer(Record):
     def explanation(self) -> str:
         """The sentences joined, as reports print them."""
         return " ".join(part for part in (self.pattern, self.significance, self.implications) if part)
+
+
+class Candidate(Record):
+    """One of several answers to the same prompt."""
+
+    answer: Answer = Field(description="The answer.")
+    generation: Generation = Field(description="How it came about.")
+    flags: list[str] = Field(default=[], description="What asking and reading add for it.")
 
 
 class JudgedAgainst(Record):
@@ -218,6 +229,9 @@ class ExplanationDrafted(Event):
     complexity: Complexity = Field(description="As in the request.")
     pass_number: int = Field(default=1, ge=1, le=2, description="As in the request.")
     earlier: Answer | None = Field(default=None, description="The first pass's answer, when this is the second.")
+    candidates: list[Candidate] = Field(
+        default=[], description="When several answers were asked for: all that were usable, the draft's own first. Validation takes the best."
+    )
     flags: list[str] = Field(default=[], description="As in the request, and what generation adds.")
     caveats: list[str] = Field(default=[], description="As in the request.")
     judge: Judgement | None = Field(default=None, description="What a judge made of this explanation before, when it is re-scored: no model is asked then.")

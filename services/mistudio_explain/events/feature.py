@@ -74,6 +74,9 @@ class JobRequest(Record):
     prompt_version: str | None = Field(default=None, description="Prompt template to use, `name@version`; absent: the service's default.")
     explain_poor: bool | None = Field(default=None, description="Explain features below the coherence threshold too; absent: as the service is set.")
     priority: Priority = Field(default="batch", description="`interactive` goes through the express lane; else `batch`.")
+    candidates: int | None = Field(
+        default=None, ge=1, le=10, description="Answers asked for each feature, the best of which is taken; absent: as the service is set."
+    )
     expected: int | None = Field(default=None, ge=0, description="How many features the job will have, when that is known before the first one is sent.")
 
 

@@ -39,6 +39,7 @@ class RequestPart(Record):
     prompt_version: str | None = Field(default=None, description="Prompt template asked for.")
     explain_poor: bool | None = Field(default=None, description="Whether features below the threshold are explained.")
     priority: Literal["batch", "interactive"] = Field(default="batch", description="batch or interactive.")
+    candidates: int | None = Field(default=None, ge=1, le=10, description="Answers asked for each feature; absent: as the service is set.")
     expected: int | None = Field(default=None, ge=0, description="How many features the job will have, if known.")
     estimated_seconds: float | None = Field(default=None, ge=0, description="Wall time estimated before the start, in seconds.")
     estimated_cost_usd: float | None = Field(default=None, ge=0, description="Cost estimated before the start, in US dollars.")

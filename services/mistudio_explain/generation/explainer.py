@@ -9,7 +9,7 @@ from itertools import count
 
 from mistudio_explain.context.prompt import CHARACTERS_PER_TOKEN
 from mistudio_explain.errors import ExplainError, UnusableAnswer
-from mistudio_explain.events.explanation import ExplanationDrafted, ExplanationRequested, Generation, Prompt
+from mistudio_explain.events.explanation import Candidate, ExplanationDrafted, ExplanationRequested, Generation, Prompt
 from mistudio_explain.generation.gathering import Gathering, Taken
 from mistudio_explain.generation.repair import Reading, Repair, Said, read_again
 from mistudio_explain.generation.several import common, is_shareable, joined, parted
@@ -24,13 +24,14 @@ from mistudio_explain.settings import GenerationSettings, LlmSettings
 SENTENCE_TOKENS = 96  # a sentence of 60 words; more is a model that repeats itself
 ANSWER_TOKENS = 150  # four sentences; what is planned for one of several in the context, not the most that it may have
 RESAMPLE_TEMPERATURE = 0.6
-"""After an unusable answer: at temperature 0 the same call gives the same answer again."""
+"""After an unusable answer, and for further candidates: at temperature 0 the same call gives the same answer again."""
+CANDIDATE_STEP = 1000  # between the seeds of candidates, so that none meets another one's further tries
 
 OnPiece = Callable[[int, str], Awaitable[None]]
 """Is told each piece of an answer as it comes, and of which try it is, from 0; a greater number begins the answer anew."""
 
-_Question = tuple[str, tuple[str, ...], bool]
-"""Prompt, route and urgency: what two requests must have in common to share an answer; an urgent one never waits behind one that is not."""
+_Question = tuple[str, tuple[str, ...], bool, int]
+"""Prompt, route, urgency, which candidate: what two requests must have in common to share an answer; an urgent one never waits behind one that is not."""
 
 
 class GivenUp(ExplainError):
@@ -97,14 +98,25 @@ class Explainer:
         next slot that falls free. Raises GivenUp after `generation.attempts` tries that failed by the record's own fault,
         or at once when another try cannot help.
         """
-        found = await self._answer(request, is_urgent=is_urgent, on_piece=on_piece)
-        return drafted(request, found.parsed, found.generation, found.flags)
+        wanted = request.request.candidates or self.generation.candidates
+        watched = [on_piece, *[None] * (wanted - 1)]  # a person watches the first one come
+        asked = [self._answer(request, number, is_urgent=is_urgent, on_piece=each) for number, each in enumerate(watched)]
+        if wanted == 1:
+            found = await asked[0]
+            return drafted(request, found.parsed, found.generation, found.flags)
+        results = await asyncio.gather(*asked, return_exceptions=True)
+        usable = [result for result in results if isinstance(result, _Found)]
+        if failed := [result for result in results if isinstance(result, BaseException) and not (usable and isinstance(result, GivenUp))]:
+            raise failed[0]
+        draft = drafted(request, usable[0].parsed, usable[0].generation, usable[0].flags)
+        candidates = [Candidate(answer=each.parsed.answer, generation=each.generation, flags=[*each.flags, *each.parsed.flags]) for each in usable]
+        return draft.model_copy(update={"candidates": candidates})
 
-    async def _answer(self, request: ExplanationRequested, *, is_urgent: bool, on_piece: OnPiece | None) -> _Found:
-        question = (request.prompt.sha256, tuple(request.route), is_urgent)
+    async def _answer(self, request: ExplanationRequested, candidate: int, *, is_urgent: bool, on_piece: OnPiece | None) -> _Found:
+        question = (request.prompt.sha256, tuple(request.route), is_urgent, candidate)
         while True:
             with self._gathering.arriving():
-                kept = await self._kept(request, on_piece)
+                kept = await self._kept(request, candidate, on_piece)
             if kept is not None:
                 return kept
             # who watches the answer come asks for it: another's pieces cannot be watched
@@ -118,10 +130,10 @@ class Explainer:
         found = None
         try:
             if on_piece is None and self._may_share(request):
-                kind = (tuple(request.route), common(request.prompt), is_urgent)
-                found = await self._gathering.answer(kind, request, partial(self._ask, request.route, is_urgent=is_urgent))
+                kind = (tuple(request.route), common(request.prompt), is_urgent, candidate)
+                found = await self._gathering.answer(kind, request, partial(self._ask, request.route, candidate, is_urgent=is_urgent))
             if found is None:
-                (found,) = await self._ask(request.route, lambda: [request], is_urgent=is_urgent, on_piece=on_piece)
+                (found,) = await self._ask(request.route, candidate, lambda: [request], is_urgent=is_urgent, on_piece=on_piece)
             assert found is not None
             return found
         finally:
@@ -138,7 +150,9 @@ class Explainer:
         answers = len(requests) * min(ANSWER_TOKENS, self.llm.max_tokens)
         return shown / CHARACTERS_PER_TOKEN + answers <= self.llm.context_tokens
 
-    async def _ask(self, route: Sequence[str], taken: Taken[ExplanationRequested], *, is_urgent: bool, on_piece: OnPiece | None = None) -> list[_Found | None]:
+    async def _ask(
+        self, route: Sequence[str], candidate: int, taken: Taken[ExplanationRequested], *, is_urgent: bool, on_piece: OnPiece | None = None
+    ) -> list[_Found | None]:
         """Ask for all who share the call once there is a slot for it.
 
         Alone an answer is asked for until it is usable, or GivenUp is raised; of several those who got none must ask by themselves.
@@ -150,12 +164,12 @@ class Explainer:
         def call(choice: Choice, unusable: int) -> Call:
             first, *others = taken()
             # a redelivered request goes on where its last delivery stopped, else it would get the same unusable answers again
-            before = first.attempt * self.generation.attempts
+            before = candidate * CANDIDATE_STEP + first.attempt * self.generation.attempts
             if others:
                 one = call_for(first.prompt, choice.model, self.llm, sampling=before + unusable)
                 sent.append((choice, _for_several(one, [request.prompt for request in taken()])))
                 return sent[-1][1]
-            on_text = None if on_piece is None else partial(on_piece, before + next(pieces))
+            on_text = None if on_piece is None else partial(on_piece, first.attempt * self.generation.attempts + next(pieces))
             sampling = before + (0 if repair().is_due else unusable)
             return repair().call(choice, call_for(first.prompt, choice.model, self.llm, sampling=sampling, on_text=on_text))
 
@@ -185,26 +199,26 @@ class Explainer:
                 raise GivenUp(first, error) from error
             readings, tries = [last], len(error.tries) - 1
             _count(last.said.choice, last.said.completion)
-        return [None if reading is None else await self._found(request, reading, tries) for request, reading in zip(taken(), readings, strict=True)]
+        return [None if reading is None else await self._found(request, candidate, reading, tries) for request, reading in zip(taken(), readings, strict=True)]
 
-    async def _found(self, request: ExplanationRequested, reading: Reading, tries: int) -> _Found:
+    async def _found(self, request: ExplanationRequested, candidate: int, reading: Reading, tries: int) -> _Found:
         """An answer as it is used; it is kept before anything is made of it."""
         choice, call, completion = reading.said.choice, reading.said.call, reading.said.completion
-        flags = [*choice.flags, *(["resampled"] if call.seed != self.llm.seed else []), *reading.flags]
+        flags = [*choice.flags, *(["resampled"] if call.seed != self.llm.seed + candidate * CANDIDATE_STEP else []), *reading.flags]
         made = _generation(choice, completion, attempt=request.attempt + tries).model_copy(update={"features": call.features})
         answer = KeptAnswer(text=completion.text, generation=made, flags=flags)
-        await self.answers.put(self._key(request, choice.model), answer, prompt_sha256=request.prompt.sha256, job=request.subject.explain_job_id)
+        await self.answers.put(self._key(request, candidate, choice.model), answer, prompt_sha256=request.prompt.sha256, job=request.subject.explain_job_id)
         return _Found(reading.parsed, made, flags)
 
-    def _key(self, request: ExplanationRequested, model: ModelListed) -> str:
-        call = call_for(request.prompt, model, self.llm)
+    def _key(self, request: ExplanationRequested, candidate: int, model: ModelListed) -> str:
+        call = call_for(request.prompt, model, self.llm, sampling=candidate * CANDIDATE_STEP)
         return cache_key(request.prompt.sha256, model, replace(call, features=self.generation.features_per_call) if is_shareable(request.prompt) else call)
 
-    async def _kept(self, request: ExplanationRequested, on_piece: OnPiece | None) -> _Found | None:
+    async def _kept(self, request: ExplanationRequested, candidate: int, on_piece: OnPiece | None) -> _Found | None:
         choice = self.endpoints.preferred(request.route)
         if choice is None:
             return None
-        kept = await self.answers.get(self._key(request, choice.model))
+        kept = await self.answers.get(self._key(request, candidate, choice.model))
         if kept is None:
             return None
         try:

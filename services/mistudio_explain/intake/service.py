@@ -58,6 +58,7 @@ def _asked(request: JobRequest, find_job_id: str, target_model: str) -> RequestP
         explain_poor=request.explain_poor,
         priority=request.priority,
         expected=request.expected,
+        candidates=request.candidates,
     )
 
 

@@ -102,7 +102,8 @@ def _picked(evidence: Evidence, wanted: int) -> list[_Own]:
     every = [*evidence.seen, *evidence.held_out]
     ranked = sorted(range(len(every)), key=lambda place: (-(every[place].activation_strength or -math.inf), place))
     quantile = {place: rank * QUANTILES // len(every) for rank, place in enumerate(ranked)}
-    shown = range(len(evidence.seen), len(every)) if evidence.held_out else range(len(every))
+    unseen = len(evidence.seen)
+    shown = range(unseen + evidence.chosen_on, len(every)) or range(unseen, len(every)) or range(len(every))
     places = [place for place in ranked if place in shown and every[place].text.strip()]
     of_quantile: dict[int, list[int]] = {}
     for place in places:

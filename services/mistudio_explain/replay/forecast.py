@@ -44,7 +44,7 @@ class Change:
         """Whether an answer is what the replay would get again from the cache."""
         model_before, prompt_before = (self.before.route, self.before.prompt_version) if self.before else (None, None)
         same_model = self.asked.route in (model_before, made.model)
-        return same_model and self.asked.prompt_version in (prompt_before, prompt)
+        return same_model and self.asked.prompt_version in (prompt_before, prompt) and (self.asked.candidates or 1) == 1
 
     def skips(self, outcome: FeatureOutcome) -> bool:
         """Whether the feature stays skipped as poor."""

@@ -122,6 +122,7 @@ def request_of(order: JobEvent, asked: RequestPart, expected: int | None) -> Job
         prompt_version=asked.prompt_version,
         explain_poor=asked.explain_poor,
         priority=asked.priority,
+        candidates=asked.candidates,
         expected=expected,
     )
 

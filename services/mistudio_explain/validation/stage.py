@@ -7,6 +7,7 @@ from mistudio_explain.events.activity import active_words, promoted_words
 from mistudio_explain.events.explanation import Accuracy, Category, ExplanationDrafted, FeatureOutcome, OutcomeKind, Safety, Score, Subject, Verification
 from mistudio_explain.events.feature import Activation
 from mistudio_explain.events.job import JobBackground
+from mistudio_explain.validation.choice import chosen, set_aside
 from mistudio_explain.validation.clarity import clarity
 from mistudio_explain.validation.company import GENERIC_SHARE, Company, company
 from mistudio_explain.validation.confidence import confidence
@@ -44,12 +45,14 @@ def validate(draft: ExplanationDrafted, background: JobBackground | None, valida
     error, whatever the texts or the answer hold. The same arguments give the same outcome.
     """
     subject = draft.subject
+    comparison = validator.comparison(subject.feature_key, background)
+    if draft.candidates:
+        draft = _best(draft, comparison, validator)
     category = subject.category or Category.OTHER
     kept, skipped_texts = _scored(draft)
-    texts = texts_of(kept, min(len(draft.evidence.seen), len(kept)), subject, validator)
+    texts = texts_of(kept, min(len(draft.evidence.seen) + draft.evidence.chosen_on, len(kept)), subject, validator)
     assessed = safety(texts, f"{draft.answer.label or ''}. {draft.answer.pattern[:CLAIM_CHARACTERS]}", validator.hazards, validator.embedding)
     relevance = validator.relevance.of(subject, category, assessed.assessment)
-    comparison = validator.comparison(subject.feature_key, background)
 
     objection = objection_of(draft.answer.pattern, draft)
     silence = silence_of(texts)
@@ -115,6 +118,21 @@ def objection_of(pattern: str, draft: ExplanationDrafted) -> Objection | None:
     """What the gate has against `pattern` as the answer to the draft's prompt; None when it can be checked."""
     kept, _ = _scored(draft)
     return objection_to(pattern, draft.prompt, draft.subject.keywords, [activation.text[:ECHO_CHARACTERS] for activation in kept])
+
+
+def _best(draft: ExplanationDrafted, comparison: Comparison, validator: Validator) -> ExplanationDrafted:
+    """The draft with the candidate that best fits the texts that are set aside for the choice."""
+    evidence, basis = set_aside(draft.evidence)
+    draft = draft.model_copy(update={"evidence": evidence})
+    texts = texts_of(basis, len(basis), draft.subject, validator)
+
+    def fit(pattern: str) -> float | None:
+        if silence_of(texts) is not None or objection_of(pattern, draft) is not None:
+            return None
+        claim = Claim.of(pattern[:CLAIM_CHARACTERS], validator.embedding, validator.minilm)
+        return rule(assess(claim, texts, comparison.contrast, comparison.place, draft.subject.keywords, validator), validator).accuracy.p
+
+    return chosen(draft, fit, validator.confirmed_from)
 
 
 def silence_of(texts: Texts) -> Objection | None:

@@ -139,7 +139,7 @@ def test_an_event_of_a_released_version_is_read_with_defaults_for_what_it_lacks(
     written_before = _release(schemas, earlier) + codec.encode(newer)[10:-2]
     assert codec.decode(JobRequest, written_before) == newer.model_copy(update={"expected": None})
     assert codec.event_name(written_before) == "JobRequest"
-    with pytest.raises(MalformedEvent, match=r"JobRequest\.priority: the bytes do not follow"):
+    with pytest.raises(MalformedEvent, match=r"JobRequest\.candidates: the bytes do not follow"):
         codec.decode(JobRequest, written_before[:-1])
 
 

@@ -531,3 +531,43 @@ async def test_no_more_features_share_a_call_than_the_context_has_room_for() -> 
     world.explainer = replace(world.explainer, llm=LlmSettings(context_tokens=512))
     await shared_drafts(world, (*NAMES, "piano", "bread"))
     assert max(call.features for call in model.calls) == 3
+
+
+async def test_candidates_are_asked_for_with_seeds_of_their_own_and_all_that_are_usable_go_along() -> None:
+    world = World(model := Model("Dogs are named.", "I'm sorry, no.", "I'm sorry, no.", "Puppies are named."), attempts=2)
+    world.explainer = replace(world.explainer, generation=GenerationSettings(attempts=2, retry_wait_s=0, candidates=3))
+    draft = await world.explain_as_is(requested())
+    seeds = sorted(call.seed for call in model.calls)
+    assert seeds[0] == 1
+    assert {seed // 1000 for seed in seeds} == {0, 1, 2}
+    assert min(model.calls, key=lambda call: call.seed).temperature == 0.0
+    assert all(call.temperature > 0 for call in model.calls if call.seed > 1)
+    assert draft.answer == draft.candidates[0].answer
+    assert 2 <= len(draft.candidates) <= 3
+
+
+async def test_a_jobs_own_number_of_candidates_counts_and_each_is_kept() -> None:
+    world = World(model := Model("Dogs are named."))
+    request = requested()
+    request = request.model_copy(update={"request": request.request.model_copy(update={"candidates": 3})})
+    assert len((await world.explain_as_is(request)).candidates) == 3
+    assert len(model.calls) == 3
+    again = await world.explain_as_is(request)
+    assert len(model.calls) == 3
+    assert all(candidate.generation.cached for candidate in again.candidates)
+    assert (await world.explain_as_is(requested())).candidates == []
+    assert len(model.calls) == 3
+
+
+async def test_a_record_none_of_whose_candidates_is_usable_is_given_up() -> None:
+    world = World(Model("I'm sorry, no."), attempts=1)
+    world.explainer = replace(world.explainer, generation=GenerationSettings(attempts=1, candidates=2))
+    await world.failing(requested())
+
+
+async def test_candidates_share_calls_with_those_of_other_features() -> None:
+    world = World(model := Knowing(), features_per_call=5)
+    world.explainer = replace(world.explainer, generation=world.explainer.generation.model_copy(update={"candidates": 2}))
+    drafts = await shared_drafts(world)
+    assert [(call.features, call.seed) for call in sorted(model.calls, key=lambda call: call.seed)] == [(4, 1), (4, 1001)]
+    assert all(len(draft.candidates) == 2 for draft in drafts.values())

@@ -10,6 +10,7 @@ import pytest
 
 from mistudio_explain.events.explanation import (
     Answer,
+    Candidate,
     Category,
     Evidence,
     ExplanationDrafted,
@@ -306,3 +307,74 @@ def test_the_general_background_names_its_sources_and_is_64_features_of_5_texts(
     assert all(len(feature.texts) == 5 and all(len(text) <= 200 for text in feature.texts) for feature in sample)
     assert all(f"`{feature.feature_key.split('/')[0]}/`" in attribution for feature in sample)
     assert orjson.loads((folder / "general_background.json").read_bytes())
+
+
+HALF_TRUE = "Mentions of a singer and a concert hall."
+
+
+def offered(*patterns: str, held_out: int = 4, flags: tuple[str, ...] = ("resampled",), **generation: object) -> ExplanationDrafted:
+    draft = drafted(patterns[0], held_out=held_out)
+    made = draft.generation.model_copy(update={"tokens_in": 100, "tokens_out": 10, **generation})
+    candidates = [
+        Candidate(answer=Answer(pattern=pattern), generation=made, flags=list(flags) if place else ["first"]) for place, pattern in enumerate(patterns)
+    ]
+    return draft.model_copy(update={"generation": made, "candidates": candidates, "flags": [*draft.flags, "first"]})
+
+
+def test_of_several_answers_the_one_is_taken_that_fits_texts_none_was_made_from(validator: Validator, background: JobBackground) -> None:
+    outcome = validate(offered(FALSE, TRUE, HALF_TRUE), background, validator)
+    assert outcome.explanation == TRUE
+    assert {"candidates:3", "resampled"} <= set(outcome.flags)
+    assert "first" not in outcome.flags
+    assert (outcome.generation.tokens_in, outcome.generation.tokens_out) == (300, 30)
+
+
+def test_texts_that_an_answer_was_chosen_on_count_as_seen_and_the_others_still_as_held_out(validator: Validator, background: JobBackground) -> None:
+    draft = offered(FALSE, TRUE)
+    outcome = validate(draft, background, validator)
+    assert outcome.evidence.chosen_on == 2
+    assert outcome.evidence.held_out == [draft.evidence.held_out[place] for place in (0, 2, 1, 3)]
+    seen = [*draft.evidence.seen, *outcome.evidence.held_out[:2]]
+    as_if = drafted(TRUE).model_copy(update={"evidence": Evidence(seen=seen, held_out=outcome.evidence.held_out[2:])})
+    assert outcome.accuracy == validate(as_if, background, validator).accuracy
+
+
+def test_an_answer_that_the_gate_turns_away_loses_and_unclear_loses_only_to_a_good_one(validator: Validator, background: JobBackground) -> None:
+    unclear = "Unclear."
+    assert validate(offered(TRUE, "I cannot help with that."), background, validator).explanation == TRUE
+    assert validate(offered(unclear, TRUE), background, validator).explanation == TRUE
+    assert validate(offered(unclear, FALSE), background, validator).explanation == unclear
+    assert validate(offered(unclear, unclear), background, validator).pattern_verification is Verification.UNVERIFIABLE
+
+
+def test_without_held_out_texts_the_choice_rests_on_the_seen_ones_and_says_so(validator: Validator, background: JobBackground) -> None:
+    outcome = validate(offered(FALSE, TRUE, held_out=0), background, validator)
+    assert outcome.explanation == TRUE
+    assert "chosen_on_seen" in outcome.flags
+    assert (outcome.evidence.chosen_on, outcome.accuracy.held_out) == (0, None)
+
+
+def test_a_single_held_out_text_chooses_and_is_no_test_any_more(validator: Validator, background: JobBackground) -> None:
+    outcome = validate(offered(FALSE, TRUE, held_out=1), background, validator)
+    assert outcome.evidence.chosen_on == 1
+    assert outcome.accuracy.held_out is None
+
+
+def test_a_choice_that_is_scored_again_stays_and_its_texts_stay_seen(validator: Validator, background: JobBackground) -> None:
+    once = validate(offered(FALSE, TRUE), background, validator)
+    again = offered(TRUE).model_copy(update={"candidates": [], "answer": once.answer, "evidence": once.evidence, "generation": once.generation})
+    assert validate(again, background, validator).accuracy == once.accuracy
+
+
+def test_an_unknown_cost_of_one_answer_makes_the_cost_of_all_unknown(validator: Validator, background: JobBackground) -> None:
+    draft = offered(FALSE, TRUE, cost_usd=0.5)
+    assert validate(draft, background, validator).generation.cost_usd == 1.0
+    free = draft.candidates[0].model_copy(update={"generation": draft.candidates[0].generation.model_copy(update={"cost_usd": None})})
+    assert validate(draft.model_copy(update={"candidates": [free, draft.candidates[1]]}), background, validator).generation.cost_usd is None
+
+
+def test_tokens_of_answers_that_were_kept_are_not_paid_twice(validator: Validator, background: JobBackground) -> None:
+    draft = offered(FALSE, TRUE)
+    kept = draft.candidates[0].model_copy(update={"generation": draft.candidates[0].generation.model_copy(update={"cached": True})})
+    outcome = validate(draft.model_copy(update={"candidates": [kept, draft.candidates[1]]}), background, validator)
+    assert (outcome.generation.tokens_in, outcome.generation.cached) == (100, False)
