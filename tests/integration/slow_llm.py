@@ -12,6 +12,7 @@ ANSWER = {
     "significance": "It shows that the model knows the thing.",
     "implications": "None for safety.",
 }
+USAGE = {"prompt_tokens": 100, "completion_tokens": 30, "total_tokens": 130}
 
 
 class SlowLlm:
@@ -57,7 +58,10 @@ class SlowLlm:
             else:
                 self.calls += 1
                 await asyncio.sleep(self._seconds)
-                self._send(writer, "text/event-stream", self._stream(self.said(body)))
+                if body.get("stream"):
+                    self._send(writer, "text/event-stream", self._stream(self.said(body)))
+                else:
+                    self._send(writer, "application/json", json.dumps(self._whole(self.said(body))))
             await writer.drain()
         except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             return
@@ -72,11 +76,15 @@ class SlowLlm:
         encoded = content.encode()
         writer.write(f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {len(encoded)}\r\nconnection: close\r\n\r\n".encode() + encoded)
 
+    def _whole(self, text: str) -> dict[str, Any]:
+        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        return {"id": "1", "object": "chat.completion", "created": 1, "model": "fake", "choices": [choice], "usage": USAGE}
+
     def _stream(self, text: str) -> str:
         common = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "fake"}
         chunks = [
             {**common, "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]},
             {**common, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
-            {**common, "choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": 30, "total_tokens": 130}},
+            {**common, "choices": [], "usage": USAGE},
         ]
         return "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"

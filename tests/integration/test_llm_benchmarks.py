@@ -1,0 +1,52 @@
+"""The benchmarks of the LLM fleet run, and print what they promise."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from benchmarks.llm import repeatability, throughput
+from benchmarks.llm.servers import Served
+
+from integration.slow_llm import SlowLlm
+
+FAST_S = 0.02
+
+
+@contextmanager
+def fast_server() -> Iterator[Served]:
+    with SlowLlm(FAST_S) as server:
+        yield Served("openai", server.url, "fake", 4)
+
+
+def rows_of(printed: str) -> dict[str, list[str]]:
+    """The cells behind the first of each row of a table."""
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in printed.splitlines() if line.startswith("| ")]
+    return {row[0]: row[1:] for row in cells}
+
+
+def test_throughput_compares_our_path_with_a_plain_client_and_with_prompts_that_share_no_prefix(capsys: pytest.CaptureFixture[str]) -> None:
+    throughput.compare("a fake", fast_server, features=2, runs=1)
+    rows = rows_of(capsys.readouterr().out)
+    assert [rows[contender][1:] for contender in (throughput.PLAIN, throughput.OURS, throughput.REVERSED)] == [["100", "30"]] * 3
+    ratio = rows[f"{throughput.OURS} ÷ {throughput.PLAIN} (goal ≥ 0.97)"][0]
+    assert float(ratio.split()[0]) > 0
+
+
+def test_prompts_with_the_part_that_differs_first_have_the_same_words_and_no_instructions_in_common_at_the_beginning() -> None:
+    asked = throughput.requests(2)
+    turned = [throughput.variable_first(request) for request in asked]
+    beginnings = [request.prompt.messages[0].content for request in asked]
+    assert beginnings[0] == beginnings[1]
+    evidence = [request.prompt.messages[0].content for request in turned]
+    assert evidence[0][:30] != evidence[1][:30]
+    for before, after in zip(asked, turned, strict=True):
+        assert sorted(message.content for message in before.prompt.messages) == sorted(message.content for message in after.prompt.messages)
+        assert before.prompt.sha256 != after.prompt.sha256
+
+
+def test_repeatability_is_measured_on_a_real_llama_cpp(capsys: pytest.CaptureFixture[str]) -> None:
+    repeatability.main(1, 1, ("llama.cpp",))
+    printed = capsys.readouterr().out
+    assert re.search(r"\| llama.cpp \| one at a time \| 1.00 \| 1.00 \|", printed)
+    assert re.search(r"\| llama.cpp \| both \| [01].00 \| [01].00 \|", printed)
