@@ -8,7 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))  # the real Kafka that the tests start
 
 NAMES = ("mechanics", "cores", "slots", "intake", "lanes", "express", "rebalance", "replay", "aggregator", "answers", "swap_check")
-ON_REAL_MODELS = ("llm.throughput", "llm.repeatability")  # minutes each: only by name
+ON_REAL_MODELS = ("llm.throughput", "llm.repeatability", "llm.batching", "llm.delphi")  # minutes each: only by name
 
 
 def main() -> None:

@@ -1,19 +1,17 @@
-"""The program that serves the demonstration model with several slots: `python -m benchmarks.llm.llama_server MODEL.gguf NAME SLOTS`.
+"""The program that serves the demonstration model with several slots: `python -m benchmarks.llm.llama_server MODEL.gguf NAME SLOTS CONTEXT`.
 
-llama.cpp's own server, as it comes out of the package xllamacpp; prompts are cached by slot, which is its default. It
-prints its address on one line of stdout and ends when its stdin does.
+llama.cpp's own server, as it comes out of the package xllamacpp; prompts are cached by slot, which is its default. CONTEXT is
+that of each slot. It prints its address on one line of stdout and ends when its stdin does.
 """
 
 import os
 import sys
 
-CONTEXT_TOKENS = 2048
-"""Of each slot: what SmolLM2-135M was trained on."""
 _ERRORS_ONLY = 1
 
 
 def main() -> None:
-    path, name, slots = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    path, name, slots, context_tokens = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     import xllamacpp
 
     parameters = xllamacpp.CommonParams()
@@ -22,7 +20,7 @@ def main() -> None:
     parameters.hostnames = ["127.0.0.1"]
     parameters.port = 0
     parameters.n_parallel = slots
-    parameters.n_ctx = CONTEXT_TOKENS * slots
+    parameters.n_ctx = context_tokens * slots
     parameters.cpuparams.n_threads = 1
     parameters.cpuparams_batch.n_threads = 1
     parameters.verbosity = _ERRORS_ONLY

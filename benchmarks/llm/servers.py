@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.llm.llama_server import CONTEXT_TOKENS
 from benchmarks.llm.plain import ollama_client, openai_client
 from integration.real_ollama import RealOllama, ollama_binary
 from mistudio_explain.llm.demonstration import MODEL_NAME, model_file
@@ -22,6 +21,8 @@ from mistudio_explain.settings import LlmSettings
 
 ROOT = Path(__file__).parents[2]
 SLOTS = 4
+CONTEXT_TOKENS = 2048
+"""Of each slot: what SmolLM2-135M was trained on."""
 
 PlainCall = Callable[[Call], Awaitable[Completion]]
 
@@ -49,9 +50,9 @@ def settings(max_tokens: int, context_tokens: int = CONTEXT_TOKENS) -> LlmSettin
 
 
 @contextmanager
-def llama_cpp(slots: int = SLOTS) -> Iterator[Served]:
+def llama_cpp(slots: int = SLOTS, context_tokens: int = CONTEXT_TOKENS) -> Iterator[Served]:
     """llama.cpp's server out of the package xllamacpp."""
-    command = [sys.executable, "-m", "benchmarks.llm.llama_server", str(model_file()), MODEL_NAME, str(slots)]
+    command = [sys.executable, "-m", "benchmarks.llm.llama_server", str(model_file()), MODEL_NAME, str(slots), str(context_tokens)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as server:
         assert server.stdin is not None

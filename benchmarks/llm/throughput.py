@@ -17,6 +17,7 @@ from benchmarks.table import print_table, spread
 from mistudio_explain.events.explanation import ExplanationRequested, Message
 from mistudio_explain.generation.explainer import call_for
 from mistudio_explain.llm.provider import Completion, ModelListed
+from mistudio_explain.settings import GenerationSettings
 
 FEATURES = 12
 MAX_TOKENS = 300
@@ -41,10 +42,10 @@ async def measured(served: Served, wanted: Sequence[ExplanationRequested], *, is
     await all_of(calls[:SLOTS], plain, SLOTS)
     if is_plain:
         return await all_of(calls[SLOTS:], plain, SLOTS)
-    watched = await generated(wanted[SLOTS:], served, llm)
-    if watched.failures:
-        raise watched.failures[0]
-    return watched.completions, watched.seconds
+    observed = await generated(wanted[SLOTS:], [served], llm, GenerationSettings(attempts=1))
+    if observed.failures:
+        raise observed.failures[0]
+    return observed.completions, observed.seconds
 
 
 def compare(name: str, server: Callable[[], AbstractContextManager[Served]], *, features: int, runs: int) -> None:

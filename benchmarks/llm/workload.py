@@ -11,24 +11,26 @@ from mistudio_explain.events.explanation import ExplanationRequested
 from mistudio_explain.events.feature import JobRequest
 from mistudio_explain.settings import ContextSettings, QualitySettings
 
-SET = Path(__file__).parents[2] / "examples" / "features" / "eleuther_gpt2_128k.jsonl.gz"
-"""237 features of GPT-2 small, 20 windows of tokens with their activations each."""
-TARGET_MODEL = "gpt2"
+SETS = Path(__file__).parents[2] / "examples" / "features"
+GPT2 = "eleuther_gpt2_128k"
+"""237 features of GPT-2 small, 20 short texts with their strongest tokens each."""
+PYTHIA = "feature_circuits_pythia70m"
+"""142 features of Pythia 70M, 10 windows of 64 tokens each, with the activation of every token."""
 
 
-def features() -> FeatureSet:
-    return read_set(SET)
+def features(source: str = GPT2) -> FeatureSet:
+    return read_set(SETS / f"{source}.jsonl.gz")
 
 
-def requests(count: int, *, first: int = 0, template: str = "general@1", prompt_tokens: int = 1500) -> list[ExplanationRequested]:
-    """`count` features of the set from the `first`, as requests with the template's prompts."""
+def requests(count: int, source: str = GPT2, *, template: str = "general@1", prompt_tokens: int = 1500) -> list[ExplanationRequested]:
+    """The first `count` features of a set, as requests with the template's prompts."""
     context = ContextSettings(prompt_tokens=prompt_tokens, template=template)
     policy = ContextPolicy.of(context, QualitySettings(explain_poor=True), family="any")
     templates = Templates.load()
     made = []
-    for known in islice(features().features, first, first + count):
+    for known in islice(features(source).features, count):
         asked = JobRequest(explain_job_id="explain_bench", explain_poor=True, expected=count)
-        request = build(known.feature.model_copy(update={"target_model": TARGET_MODEL, "request": asked}), policy, templates, None)
+        request = build(known.feature.model_copy(update={"request": asked}), policy, templates, None)
         assert isinstance(request, ExplanationRequested), request
         made.append(request)
     return made
