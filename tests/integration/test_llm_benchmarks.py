@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from benchmarks.llm import repeatability, throughput
+from benchmarks.llm import batching, delphi, repeatability, throughput, workload
 from benchmarks.llm.servers import Served
 
 from integration.slow_llm import SlowLlm
@@ -34,7 +34,7 @@ def test_throughput_compares_our_path_with_a_plain_client_and_with_prompts_that_
 
 
 def test_prompts_with_the_part_that_differs_first_have_the_same_words_and_no_instructions_in_common_at_the_beginning() -> None:
-    asked = throughput.requests(2)
+    asked = workload.requests(2)
     turned = [throughput.variable_first(request) for request in asked]
     beginnings = [request.prompt.messages[0].content for request in asked]
     assert beginnings[0] == beginnings[1]
@@ -50,3 +50,20 @@ def test_repeatability_is_measured_on_a_real_llama_cpp(capsys: pytest.CaptureFix
     printed = capsys.readouterr().out
     assert re.search(r"\| llama.cpp \| one at a time \| 1.00 \| 1.00 \|", printed)
     assert re.search(r"\| llama.cpp \| both \| [01].00 \| [01].00 \|", printed)
+
+
+def test_batching_counts_what_shared_calls_lack_and_asks_for_it_singly(capsys: pytest.CaptureFixture[str]) -> None:
+    batching.main(4, (1, 2), fast_server)
+    rows = rows_of(capsys.readouterr().out)
+    assert rows["1"][1:] == ["1", "4", "-", "-", "-", "4 of 4"]
+    assert rows["2"][1:] == ["2", "6", "1.00", "0.00", "0.00", "4 of 4"]  # the server answers each shared call as if it were about one feature
+
+
+def test_delphi_is_shown_the_windows_that_our_prompt_shows_round_their_strongest_token() -> None:
+    (request,) = workload.requests(1, workload.PYTHIA)
+    examples = delphi.examples_of(request)
+    assert len(examples) == len(request.evidence.seen)
+    for example, activation in zip(examples, request.evidence.seen, strict=True):
+        assert len(example["tokens"]) == len(example["activations"]) == min(delphi.WINDOW, len(activation.tokens or ()))
+        assert max(example["activations"]) == max(activation.token_activations or ())
+        assert "".join(example["tokens"]) in "".join(activation.tokens or ())
