@@ -22,7 +22,7 @@ from integration.local_server import run_command
 from mistudio_explain.events.explanation import ExplanationRequested
 from mistudio_explain.settings import GenerationSettings
 
-FEATURES = 24
+FEATURES = 12
 MAX_TOKENS = 300
 PYTHON = ROOT / ".venv-delphi" / "bin" / "python"
 REQUIREMENTS = Path(__file__).with_name("delphi_requirements.txt")
