@@ -84,10 +84,10 @@ def theirs(served: Served, features: int, at_once: int) -> Came:
     return Came(features, made["explained"], made["seconds"], made["prompt_tokens"], made["completion_tokens"])
 
 
-def ours(served: Served, features: int, template: str) -> Came:
-    """Our generation path, set as the product is."""
+def ours(served: Served, features: int, template: str, how: GenerationSettings) -> Came:
+    """Our generation path."""
     wanted = requests(features, PYTHIA, template=template)
-    observed = asyncio.run(generated(wanted, [served], settings(MAX_TOKENS), GenerationSettings()))
+    observed = asyncio.run(generated(wanted, [served], settings(MAX_TOKENS), how))
     tokens_in, tokens_out = (sum(getattr(completion, name) or 0 for completion in observed.completions) for name in ("tokens_in", "tokens_out"))
     return Came(features, observed.drafts, observed.seconds, tokens_in, tokens_out)
 
@@ -97,8 +97,8 @@ def main(features: int = FEATURES, name: str = "llama.cpp") -> None:
     contenders: dict[str, Callable[[Served], Came]] = {
         f"delphi 0.1.3, {SLOTS} at once": lambda served: theirs(served, features, SLOTS),
         "delphi 0.1.3, one at a time": lambda served: theirs(served, features, 1),
-        "ours, demonstration@1": lambda served: ours(served, features, "demonstration@1"),
-        "ours, general@1": lambda served: ours(served, features, "general@1"),
+        "ours, demonstration@1": lambda served: ours(served, features, "demonstration@1", GenerationSettings()),
+        "ours, general@1, one try": lambda served: ours(served, features, "general@1", GenerationSettings(attempts=1)),
     }
     came: dict[str, Came] = {}
     for contender, run in contenders.items():
