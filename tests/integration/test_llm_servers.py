@@ -23,7 +23,6 @@ from mistudio_explain.llm.answers_cache import MemoryAnswers
 from mistudio_explain.llm.demonstration import MODEL_NAME, Demonstration
 from mistudio_explain.llm.endpoint import Endpoint
 from mistudio_explain.llm.endpoints import Endpoints
-from mistudio_explain.llm.failures import ContextTooLong, ModelUnknown
 from mistudio_explain.llm.provider import Call
 from mistudio_explain.settings import GenerationSettings, LlmSettings
 from unit.generation.asking import requested
@@ -96,22 +95,6 @@ async def test_a_cancelled_call_frees_its_slot_on_the_server(endpoint: Endpoint)
     began = time.monotonic()
     await endpoint.provider.complete(asked(endpoint, max_tokens=4))
     assert time.monotonic() - began < 8
-
-
-@pytest.mark.ollama
-async def test_a_prompt_longer_than_the_context_is_refused_and_not_cut(ollama: RealOllama) -> None:
-    for kind in ("ollama", "demonstration"):
-        async with live_endpoint(kind, ollama) as endpoint:
-            with pytest.raises(ContextTooLong):
-                await endpoint.provider.complete(asked(endpoint, "word " * (2 * CONTEXT_TOKENS)))
-
-
-@pytest.mark.ollama
-async def test_an_unknown_model_is_named_as_such(ollama: RealOllama) -> None:
-    for kind in ("ollama", "openai"):
-        async with live_endpoint(kind, ollama) as endpoint:
-            with pytest.raises(ModelUnknown):
-                await endpoint.provider.complete(asked(endpoint, model="llama3.1:8b"))
 
 
 @pytest.mark.ollama

@@ -38,7 +38,7 @@ _STOP_S = 5.0
 _SHORT_RETRY_S = 1.0
 _LONG_RETRY_S = 5.0
 _FREE = frozenset({"demonstration", "ollama"})  # local by their nature; what an OpenAI-compatible server elsewhere costs is not known
-SECONDS_PER_CALL = {"demonstration": 1.5, "ollama": 5.0, "openai": 5.0}
+SECONDS_PER_CALL = {"demonstration": 1.5, "ollama": 5.0, "openai": 5.0, "anthropic": 5.0}
 """What a call takes before anything was measured: the demonstration model on one core (benchmarks), else the specification's bound of 5 s."""
 
 

@@ -13,9 +13,9 @@ PROBE_TIMEOUT_S = 5.0
 KEPT_ALIVE = 0
 """Connections kept for the next call: none. llama.cpp's server closes idle ones under the client's hands (3 of 24
 calls failed with "disconnected without sending a response"); opening one costs nothing beside a call of seconds."""
-MAX_REPLY_BYTES = 16 << 20
-"""Of one reply. The clients read lines of any length: a server that never ends one would fill the memory. An answer
-of 4096 tokens, the longest that can be asked for, has 1.6 MB at 400 bytes for each token's event."""
+MAX_REPLY_BYTES = 8 << 20
+"""Of one reply. The clients read lines of any length: a server that never ends one would fill the memory. The longest
+answer that is taken, 65,536 characters, has 6.5 MB when each token's event has 400 bytes and 4 characters of text."""
 _HTTP_LIBRARIES = frozenset({"httpx", "httpx2", "httpcore", "httpcore2"})  # which one a client uses depends on its version
 
 

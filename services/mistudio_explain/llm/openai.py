@@ -1,11 +1,13 @@
 """Any OpenAI-compatible server (vLLM, llama.cpp, OpenAI), through the official client."""
 
 import json
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import openai
+import structlog
 from openai.types.chat import ChatCompletionChunk
 from pydantic import SecretStr
 
@@ -14,6 +16,10 @@ from mistudio_explain.llm.failures import CallFailure, GarbledReply, failure_for
 from mistudio_explain.llm.provider import Call, Completion, ModelListed
 from mistudio_explain.llm.stream import Piece, collect
 
+log = structlog.get_logger(__name__)
+
+_PARAMETER_REFUSED = frozenset({"unsupported_parameter", "unsupported_value"})
+_DISPENSABLE = frozenset({"temperature", "seed", "max_tokens"})  # the last goes by its newer name then
 _FINISH_REASONS: Mapping[str, str] = {"function_call": "tool_calls"}
 _STATUS_OF: Mapping[str, int] = {"rate_limit_exceeded": 429, "insufficient_quota": 429, "server_overloaded": 503, "invalid_request_error": 400}
 """The HTTP status that belongs to an error's code or type: an error inside a stream comes under the status 200."""
@@ -39,6 +45,8 @@ class OpenAi:
             http_client=openai.DefaultAsyncHttpxClient(timeout=timeout, limits=limits, trust_env=not is_loopback(url), event_hooks={"response": [bound_reply]}),
         )
         self._sentence_extra = dict(sentence_extra)
+        self._refused: defaultdict[str, set[str]] = defaultdict(set)
+        """Parameters that a model does not take, by model."""
 
     async def complete(self, call: Call) -> Completion:
         """Answer a call; see Provider."""
@@ -58,7 +66,7 @@ class OpenAi:
 
     async def _pieces(self, call: Call) -> AsyncGenerator[Piece, None]:
         try:
-            stream = await self._client.chat.completions.create(**self._body(call))
+            stream = await self._opened(call)
             try:
                 async for chunk in stream:
                     yield _piece(chunk)
@@ -67,13 +75,26 @@ class OpenAi:
         except Exception as error:
             raise _failure(error) from error
 
+    async def _opened(self, call: Call) -> openai.AsyncStream[ChatCompletionChunk]:
+        """Begin an answer. OpenAI's newer models refuse parameters that all other servers take: what one refused is not sent to it again."""
+        refused = self._refused[call.model]
+        while True:
+            try:
+                return cast("openai.AsyncStream[ChatCompletionChunk]", await self._client.chat.completions.create(**self._body(call)))
+            except openai.BadRequestError as error:
+                if error.code not in _PARAMETER_REFUSED or error.param not in _DISPENSABLE - refused:
+                    raise
+                refused.add(error.param)
+                log.info("llm.parameter_refused", model=call.model, parameter=error.param, what="it is not sent to this model any more")
+
     def _body(self, call: Call) -> dict[str, Any]:
+        chosen = {"temperature": call.temperature, "seed": call.seed, "max_tokens": call.max_tokens}
+        refused = self._refused[call.model]
         body: dict[str, Any] = {
             "model": call.model,
             "messages": [message.model_dump() for message in call.messages],
-            "temperature": call.temperature,
-            "seed": call.seed,
-            "max_tokens": call.max_tokens,
+            **{name: value for name, value in chosen.items() if name not in refused},
+            **({"max_completion_tokens": call.max_tokens} if "max_tokens" in refused else {}),
             "stream": True,
             "stream_options": {"include_usage": True},
         }

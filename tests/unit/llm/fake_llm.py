@@ -171,8 +171,8 @@ class OpenAiWire:
             end += self._event(usage=usage)
         return end + b"data: [DONE]\n\n"
 
-    def error(self, message: str, status: int = 400, code: str | None = None) -> bytes:
-        said = openai_shared.ErrorObject(message=message, type="some_error", param=None, code=code)
+    def error(self, message: str, status: int = 400, code: str | None = None, param: str | None = None) -> bytes:
+        said = openai_shared.ErrorObject(message=message, type="some_error", param=param, code=code)
         return json.dumps({"error": said.model_dump()}).encode()
 
     def error_in_stream(self, message: str) -> bytes:

@@ -227,7 +227,7 @@ async def test_a_line_that_never_ends_does_not_fill_the_memory(wire: Wire) -> No
             sent += 1
 
     with pytest.raises(failures.GarbledReply, match=str(MAX_REPLY_BYTES)):
-        await completed(wire, pour)
+        await completed(wire, pour, call(patience=Patience(60, 60, 60)))
     assert sent < 2 * (MAX_REPLY_BYTES >> 20) + 16  # what lies in the sockets' buffers beside it
 
 
@@ -482,3 +482,38 @@ def capable_of(*names: str) -> ModelCapabilities:
     made = each(ModelCapabilities)
     assert isinstance(made, ModelCapabilities)
     return made
+
+
+async def test_a_parameter_that_an_openai_model_refuses_is_left_out_from_then_on() -> None:
+    wire = OpenAiWire()
+
+    async def newer(reply: Reply) -> None:
+        for name in ("max_tokens", "temperature"):
+            if name in reply.body and reply.body["model"] == "m":
+                await reply.whole(400, wire.error(f"{name} is not supported with this model", code="unsupported_parameter", param=name))
+                return
+        await says(wire.piece("x."), wire.last())(reply)
+
+    async with FakeLlm(newer) as server:
+        client = wire.client(server.url)
+        for model in ("m", "m", "other"):
+            assert (await client.complete(replace(call(), model=model))).text == "x."
+        await client.close()
+    assert [("max_tokens" in each.body, "temperature" in each.body) for each in server.requests] == [
+        (True, True), (False, True), (False, False), (False, False), (True, True),
+    ]  # fmt: skip
+    assert server.requests[2].body["max_completion_tokens"] == 300
+
+
+async def test_a_parameter_that_is_refused_for_ever_ends_the_call() -> None:
+    wire = OpenAiWire()
+
+    async def refuse(reply: Reply) -> None:
+        await reply.whole(400, wire.error("no", code="unsupported_value", param="seed"))
+
+    async with FakeLlm(refuse) as server:
+        client = wire.client(server.url)
+        with pytest.raises(failures.BadRequest):
+            await client.complete(call())
+        await client.close()
+    assert len(server.requests) == 2
