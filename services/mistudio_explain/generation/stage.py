@@ -30,7 +30,6 @@ FIELDS = ("label", "pattern", "significance", "implications")
 MAIN_FIELDS = FIELDS[:2]
 LONGEST_FIELD = 2_000  # characters; three sentences have 600
 LONGEST_RETURNED = 2_000  # characters of a malformed answer that its model gets to see again
-_FENCE = re.compile(r"```(?:json)?\s*\n(.*?)\n?\s*```", re.DOTALL | re.IGNORECASE)
 _END_OF_SENTENCE = re.compile(r"(?<=[.!?])[\"'”’)\]]*(?=\s+[\"'“‘(\[]?[A-Z0-9]|\s*\n|\s*$)")
 _UNFINISHED: Mapping[str, type[UnusableAnswer]] = {"refusal": Refused, "content_filter": Filtered, "tool_calls": ToolCalled}
 """What an answer is that ended for this reason; for any other but `stop` it is truncated."""
@@ -152,14 +151,21 @@ def _lenient_fields(whole: str) -> tuple[dict[str, str], list[str]]:
     try:
         fields = _json_object(whole)
     except Malformed:
-        fenced = _FENCE.search(whole)
-        fields = _json_object(fenced.group(1) if fenced else whole[whole.find("{") : whole.rfind("}") + 1])
+        fields = _json_object(_unwrapped(whole))
         repairs.append("repaired:json")
     if any(name not in fields for name in MAIN_FIELDS):
         return _strict_fields(orjson.dumps(fields).decode())
     if any(name not in fields for name in FIELDS):
         repairs.append("repaired:fields")
     return {name: _text_of(fields, name) if name in fields else "" for name in FIELDS}, repairs
+
+
+def _unwrapped(text: str) -> str:
+    """From the first brace to the last, in the first code fence where there is one."""
+    _, _, fenced = text.partition("```")
+    inside, closing, _ = fenced.partition("```")
+    shown = inside if closing else text
+    return shown[shown.find("{") : shown.rfind("}") + 1]
 
 
 def _json_object(text: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ ECHO_WORDS = 10
 """So many words in a row of the prompt's texts are an echo when such runs are most of the answer; a quoted phrase is shorter."""
 ECHO_RUN = 6  # words in a row that count as copied once there is a run of ECHO_WORDS
 ECHO_SHARE = 0.7
+LOOKED_AT = 4_000  # characters of a text of any length; the patterns take a time that grows with its square
 INSTRUCTION_WORDS = 4  # a whole part of an answer of so many words that stands in the instructions is copied from there
 DANGLING_FROM = 5  # words; a shorter text that ends in a function word names that word
 
@@ -62,6 +63,7 @@ _DANGLING = re.compile(
     re.IGNORECASE,
 )
 _NAMES_A_WORD = re.compile(r"(?:word|token|verb)s?|conjunction|preposition|article|particle|pronoun|infinitive|prefix|suffix|contraction", re.IGNORECASE)
+_END = 120  # characters
 _LAST_WORDS = re.compile(r"(?:^|([\w'’]+)([,;:]?)\s+)([\w'’]+)\s*([,(]?)\s*$")
 
 
@@ -120,7 +122,7 @@ class Malformed(UnusableAnswer):
 
 def refuse_refusal(text: str) -> None:
     """Raise Refused for a text in which the model speaks of itself as unable or unwilling. A refusal that is quoted is what the answer is about."""
-    if _REFUSAL.search(unquoted(text)):
+    if _REFUSAL.search(unquoted(text[:LOOKED_AT])):
         raise Refused(f"the model declined: {excerpt(text)}")
 
 
@@ -138,19 +140,20 @@ def refuse_placeholder(text: str) -> None:
 
 def refuse_other_language(name: str, text: str) -> None:
     """Raise WrongLanguage."""
-    if language := foreign_language(text):
+    if language := foreign_language(text[:LOOKED_AT]):
         raise WrongLanguage(f"{name!r} is not English but {language}: {excerpt(text)}")
 
 
 def refuse_loose_end(text: str) -> None:
     """Raise Truncated for a text that ends within a sentence: on a function word, a comma or an open bracket."""
+    text = text[-_END:]
     end = _LAST_WORDS.search(text)
     if end is None or len(_WORD.findall(text)) < DANGLING_FROM:
         return
     before, comma, last, mark = end.groups()
     is_named = (_DANGLING if comma else _NAMES_A_WORD).fullmatch(before or "")  # as in `the conjunction and`, `of, to, for`
     if mark or (_DANGLING.fullmatch(last) and not is_named):
-        raise Truncated(f"the text ends within a sentence: {excerpt(text[-120:])}")
+        raise Truncated(f"the text ends within a sentence: {excerpt(text)}")
 
 
 def is_cut_object(text: str) -> bool:

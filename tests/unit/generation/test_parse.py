@@ -1,6 +1,8 @@
 """What is an answer, and what is not."""
 
 import json
+import time
+from contextlib import suppress
 
 import pytest
 
@@ -8,6 +10,7 @@ from mistudio_explain.errors import UnusableAnswer
 from mistudio_explain.events.explanation import Message, Prompt
 from mistudio_explain.generation.stage import LONGEST_RETURNED, by_rule, parse, repair_messages
 from mistudio_explain.generation.unusable import Echoed, Empty, Filtered, Malformed, Refused, ToolCalled, Truncated, WrongLanguage
+from mistudio_explain.llm.stream import MAX_ANSWER_CHARACTERS
 from unit.generation.asking import TEXTS, prompt
 
 FIELDS = {"label": "dogs and puppies", "pattern": "It fires on dogs.", "significance": "Animals matter.", "implications": "None for safety."}
@@ -271,3 +274,14 @@ def test_an_answer_that_repeats_the_instructions_in_any_part_is_no_answer(field:
     leaking = answer | {field: f"It says: {instructions} So much for it, and more words of other things that fill it up."}
     with pytest.raises(UnusableAnswer, match="repeats"):
         parse(instructed, json.dumps(leaking), "stop")
+
+
+@pytest.mark.parametrize("form", ["fields", "sentence"])
+@pytest.mark.parametrize("piece", ["```\n", "\n", "'a ", "a", "\u201c", "i can ", "<<", "{", "my a ", ".", '"a', "a,", "de la "])
+def test_no_answer_takes_long_to_refuse(form: str, piece: str) -> None:
+    text = "It ```\n" + piece * (MAX_ANSWER_CHARACTERS // len(piece))
+    began = time.process_time()
+    for read in (parse, by_rule):
+        with suppress(UnusableAnswer):
+            read(prompt(form), text, "stop")
+    assert time.process_time() - began < 2  # some 10 ms; what grows with the square of so long a text takes minutes
