@@ -12,6 +12,8 @@ from mistudio_explain.errors import BadInput
 from mistudio_explain.events.feature import Activation, ActiveToken, FeatureFound, Logit
 
 _SUFFIXES = (".jsonl", ".jsonl.gz")
+JUDGMENTS = {"detection": "recall_balanced_accuracy", "fuzzing": "fuzz_balanced_accuracy"}
+"""The tests of a language model as judge, with their names in a record's `extra`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +26,8 @@ class Known:
     """What the source says that the feature detects; None: it serves as background only."""
     by_person: bool
     """Whether a person wrote the explanation, and not a model."""
-    judged: float | None
-    """The source's own score of the explanation by a language model, 0 to 1."""
+    judged: Mapping[str, float]
+    """How a language model judged the explanation, 0 to 1, as far as the source tells: its `score`, and the tests that this is the mean of (JUDGMENTS)."""
     false_explanations: tuple[str, ...]
     """Near misses that the source wrote by hand."""
 
@@ -75,7 +77,10 @@ def _known(source: str, number: int, record: Mapping[str, Any]) -> Known:
         else None,
     )
     kind = record.get("explanation_kind") or ""
-    return Known(feature, record["explanation"] or None, kind == "human", record.get("explanation_score"), tuple(extra.get("false_explanations", ())))
+    judged = {test: float(extra[name]) for test, name in JUDGMENTS.items() if name in extra}
+    if record.get("explanation_score") is not None:
+        judged["score"] = float(record["explanation_score"])
+    return Known(feature, record["explanation"] or None, kind == "human", judged, tuple(extra.get("false_explanations", ())))
 
 
 def _activation(record: Mapping[str, Any]) -> Activation:

@@ -9,6 +9,7 @@ import orjson
 
 from mistudio_explain.evaluation import attacks, latency, safety_set
 from mistudio_explain.evaluation.calibration import Calibration, calibration, picture
+from mistudio_explain.evaluation.data import JUDGMENTS
 from mistudio_explain.evaluation.discrimination import Auc, Interval, Score, Table, discrimination, rank_correlation
 from mistudio_explain.evaluation.fit import Scores, confidences, cross_validated, fitted_confidence, formulas, verdicts
 from mistudio_explain.evaluation.jobs import RANDOM, keyword_overlap, minilm_cosine, unseen
@@ -43,8 +44,11 @@ class Bench:
     encoder: str
     auc: Mapping[str, Table]
     """By name of the score."""
-    rho: Mapping[str, Interval]
-    """Spearman's, of each figure of JUDGED with a language model's score of the same explanations; empty without JUDGED_SOURCE."""
+    rho: Mapping[str, Mapping[str, Interval]]
+    """Spearman's, of each figure with what a language model made of the same explanations: its `score`, and the tests that this is the mean of.
+
+    Empty without JUDGED_SOURCE.
+    """
     accuracy: Mapping[str, Calibration]
     """Matched and random at even odds: `pooled`, and by source."""
     accuracy_hard: Calibration
@@ -167,8 +171,14 @@ def _tables(one: Bench) -> list[str]:
     ]
     lines.append("| **macro, n > 40** | | " + " | ".join(_shown(one.auc[name].macro) for name in names) + " |")
     if one.rho:
-        shown = ", ".join(f"{name} {rho.value:.2f} [{rho.low:.2f}, {rho.high:.2f}]" for name, rho in one.rho.items())
-        lines += ["", f"Spearman's rho with a language model's detection score on {JUDGED_SOURCE}: {shown}"]
+        lines += [
+            "",
+            f"Spearman's rho with a language model as judge on {JUDGED_SOURCE}; `score`, the source's own figure, is the mean of the tests beside it.",
+            "",
+        ]
+        tests = list(next(iter(one.rho.values())))
+        lines += ["| rho with | " + " | ".join(tests) + " |", "| --- |" + " --- |" * len(tests)]
+        lines += [f"| {name} | " + " | ".join(_interval(rhos[test]) for test in tests) + " |" for name, rhos in one.rho.items()]
     lines += [
         "",
         "Verdicts of the whole way, the gate and its like included: share of true explanations, and of explanations of other features; how many true",
@@ -193,7 +203,11 @@ def _tables(one: Bench) -> list[str]:
 def _shown(auc: Auc | None) -> str:
     if auc is None:
         return ""
-    return " / ".join(f"{each.value:.3f} [{each.low:.2f}, {each.high:.2f}]" for each in (auc.random, auc.hard))
+    return " / ".join(map(_interval, (auc.random, auc.hard)))
+
+
+def _interval(found: Interval) -> str:
+    return f"{found.value:.3f} [{found.low:.2f}, {found.high:.2f}]"
 
 
 def _percent(rate: safety_set.Rate) -> str:
@@ -224,16 +238,17 @@ def _matched_and_shuffled(one: Scores, value: Callable[[Scores, int, int], float
     return true, random, hard
 
 
-def _rho(scores: Sequence[Scores], figures: Mapping[str, Score]) -> dict[str, Interval]:
-    found = {}
-    for one in scores:
-        if one.job.source == JUDGED_SOURCE:
-            judged = {number: subject.known.judged for number, subject in enumerate(one.job.subjects) if subject.known.judged is not None}
-            for name, figure in figures.items():
-                said = {number: figure(one, number, number) for number in judged}
-                known = [(value, judged[number]) for number, value in said.items() if value is not None]
-                found[name] = rank_correlation([value for value, _ in known], [by for _, by in known])
-    return found
+def _rho(scores: Sequence[Scores], figures: Mapping[str, Score]) -> dict[str, dict[str, Interval]]:
+    one = next((one for one in scores if one.job.source == JUDGED_SOURCE), None)
+    if one is None:
+        return {}
+    tests = ("score", *JUDGMENTS)
+    judged = {number: subject.known.judged for number, subject in enumerate(one.job.subjects) if subject.known.judged.keys() >= set(tests)}
+    said = {name: {number: value for number in judged if (value := figure(one, number, number)) is not None} for name, figure in figures.items()}
+    said |= {test: {number: by[test] for number, by in judged.items()} for test in JUDGMENTS}
+    return {
+        name: {test: rank_correlation(list(values.values()), [judged[number][test] for number in values]) for test in tests} for name, values in said.items()
+    }
 
 
 def _rates(one: Scores, ruling: Callable[[int, int], Ruling]) -> Rates:

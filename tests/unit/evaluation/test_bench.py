@@ -45,6 +45,12 @@ def test_every_set_of_the_repository_can_be_read_and_each_feature_has_its_own_ke
     assert all(known.false_explanations for known in sets["openai_puzzles_fewshot"].features)
 
 
+def test_a_judges_score_is_the_mean_of_its_tests() -> None:
+    judged = [known.judged for known in read_set(SETS / "eleuther_gpt2_128k.jsonl.gz").features]
+    assert all(by["score"] == pytest.approx((by["detection"] + by["fuzzing"]) / 2, abs=1e-6) for by in judged)
+    assert not any(known.judged for known in read_set(SETS / "mistudio.jsonl.gz").features)
+
+
 @pytest.mark.parametrize("line", [b"{", b'{"model": "m"}', b'{"model": "m", "feature_id": 1, "explanation": null, "activations": [{"text": 5}]}', b"[]"])
 def test_a_bad_line_is_refused_with_its_file(line: bytes, tmp_path: Path) -> None:
     path = tmp_path / "bad.jsonl.gz"
