@@ -119,6 +119,7 @@ def bad_texts() -> dict[str, list[str]]:
         "lone surrogates": ["\ud800 a \udfff" * 20] * 12,
         "emoji": ["💥" * 500] * 12,
         "Japanese": ["日本語のテキストです。" * 100] * 12,
+        "another language": ["Wir sind mit dem Zug gefahren, weil die Straße gesperrt ist. " * 20] * 12,
         "Arabic": ["هذا نص باللغة العربية. " * 100] * 12,
         "1 MB without a space": ["x" * 1_000_000] * 12,
         "1 MB of words": ["word " * 200_000] * 12,

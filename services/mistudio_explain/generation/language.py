@@ -22,11 +22,11 @@ _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _RUNNING = re.compile(r"(?<![,;:(/][ ])(?<![,;:(/\-])\b([^\W\d_]+)['’ ](?=[^\W\d_])")
 """A word that another follows and no comma precedes: one in a list is no running text."""
 
-_WORDS: Mapping[str, frozenset[str]] = {
+FUNCTION_WORDS: Mapping[str, frozenset[str]] = {
     language: frozenset(words.split())
     for language, words in tomllib.loads((resources.files("mistudio_explain.generation") / "function_words.toml").read_text(encoding="utf-8")).items()
 }
-_ENGLISH = _WORDS["English"]
+_ENGLISH = FUNCTION_WORDS["English"]
 
 
 def unquoted(text: str) -> str:
@@ -46,7 +46,7 @@ def foreign_language(text: str) -> str | None:
     if len(words) < SHORTEST:
         return None
     running = [word.lower() for word in _RUNNING.findall(own)]
-    for language, known in _WORDS.items():  # a word of both languages speaks for neither
+    for language, known in FUNCTION_WORDS.items():  # a word of both languages speaks for neither
         foreign = [word for word in running if word in known and word not in _ENGLISH]
         english = sum(word in _ENGLISH and word not in known for word in words)
         if len(foreign) > english and len(set(foreign)) >= (FOREIGN_WORDS if english else FOREIGN_WORDS - 1):

@@ -15,6 +15,7 @@ from mistudio_explain.validation.consistency import consistency
 from mistudio_explain.validation.contrast import Claim, Texts
 from mistudio_explain.validation.excerpt import passages
 from mistudio_explain.validation.gate import CLAIM_CHARACTERS, ECHO_CHARACTERS, Objection, objection_to
+from mistudio_explain.validation.language import foreign_to
 from mistudio_explain.validation.quality import quality_score
 from mistudio_explain.validation.safety import safety
 from mistudio_explain.validation.script import main_script
@@ -194,6 +195,8 @@ def _truth_flags(claim: Claim, texts: Texts, accuracy: Accuracy, verification: V
     said, read = main_script([claim.sentence]), main_script(" ".join(spoken) for spoken in texts.words)
     if said and read and said != read:
         yield "foreign_script"
+    elif foreign_to(claim.sentence, texts.words) is not None:
+        yield "foreign_language"
 
 
 def _truth_review(verification: Verification, accuracy: Accuracy, others: Company | None, validator: Validator) -> str | None:

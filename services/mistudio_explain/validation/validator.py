@@ -13,7 +13,7 @@ from mistudio_explain.validation.relevance import Relevance
 from mistudio_explain.validation.safety import Hazards
 from mistudio_explain.validation.static_embedding import StaticEmbedding
 
-VALIDATOR_VERSION = 2
+VALIDATOR_VERSION = 3
 """Raised with every change of rules, word lists or coefficients: outcomes of a greater version win."""
 
 FEWEST_OTHERS = 8  # fewer other features are no contrast
