@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from mistudio_explain.cli import score_lines
 from mistudio_explain.cli.main import app
 from mistudio_explain.events.explanation import FeatureOutcome
+from mistudio_explain.validation.accuracy import logit_of, sigmoid
 from unit.context.finding import ANIMALS
 from unit.intake.find_job_files import found_feature
 
@@ -58,6 +59,21 @@ def test_each_line_comes_out_in_its_place_with_the_fields_of_its_outcome(tmp_pat
         assert {"quality_score", "clarity", "consistency", "relevance", "safety", "confidence", "flags", "unavailable"} <= line.keys()
         assert line.keys() - {"job", "feature"} <= FeatureOutcome.model_fields.keys()
         assert line["subject"]["feature_key"] == str(line["feature"]["feature_id"])
+
+
+def test_with_minilm_each_line_is_scored_by_the_formula_that_has_its_signal_in_any_number_of_processes(tmp_path: Path) -> None:
+    given = lines(*(pair(number) for number in range(12)))
+    _, static = run(tmp_path, given)
+    code, scored = run(tmp_path, given, "--minilm")
+    assert code == 0
+    assert all("minilm_z" not in line["accuracy"]["signals"] for line in static)
+    for line in scored:
+        accuracy = line["accuracy"]
+        own = {name: value for name, value in accuracy["signals"].items() if "." not in name}
+        assert own.keys() == {"bm25_z", "static_z", "minilm_z"}
+        assert accuracy["p"] == pytest.approx(sigmoid(logit_of(own, accuracy["n"])), abs=1e-9)
+    assert [line["accuracy"]["p"] for line in scored] != [line["accuracy"]["p"] for line in static]
+    assert run(tmp_path, given, "--minilm", "--workers", "2")[1] == scored
 
 
 def test_a_line_that_cannot_be_scored_says_why_and_the_others_are_scored_as_if_it_were_not_there(tmp_path: Path) -> None:
