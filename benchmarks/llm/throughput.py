@@ -2,7 +2,8 @@
 
 A third contender sends the same words with the part that differs first, so that no prefix of two prompts is the same.
 All answer calls of one feature each, temperature 0, one try. Every contender gets a fresh server, whose slots have
-each answered one prompt of the same order before the clock starts.
+each answered one prompt of the same order before the clock starts. How busy the slots were tells the two apart also on a
+machine that others use.
 """
 
 import asyncio
@@ -52,17 +53,19 @@ def compare(name: str, server: Callable[[], AbstractContextManager[Served]], *, 
     wanted = requests(SLOTS + features)
     contenders = {PLAIN: wanted, OURS: wanted, REVERSED: [variable_first(request) for request in wanted]}
     hourly: dict[str, list[float]] = {contender: [] for contender in contenders}
+    busy: dict[str, list[float]] = {contender: [] for contender in contenders}
     tokens: dict[str, list[str]] = {}
     for _ in range(runs):
         for contender, prompts in contenders.items():
             with server() as served:
                 completions, seconds = asyncio.run(measured(served, prompts, is_plain=contender == PLAIN))
             hourly[contender].append(len(completions) / seconds * 3600)
+            busy[contender].append(sum(completion.latency_s for completion in completions) / (SLOTS * seconds))
             tokens[contender] = [f"{sum(counts) / len(counts):.0f}" for counts in _counts(completions)]
-    rows = [[contender, spread(hourly[contender], 0), *tokens[contender]] for contender in contenders]
+    rows = [[contender, spread(hourly[contender], 0), spread(busy[contender]), *tokens[contender]] for contender in contenders]
     rows += [_ratio(hourly, OURS, PLAIN, 0.97), _ratio(hourly, OURS, REVERSED, 1.5)]
     title = f"{name}: {features} features, general@1, {SLOTS} slots, one thread; lanes on the embedded broker"
-    print_table(title, ("contender", "features an hour", "tokens in", "tokens out"), rows)
+    print_table(title, ("contender", "features an hour", "slots busy", "tokens in", "tokens out"), rows)
 
 
 def _counts(completions: Sequence[Completion]) -> tuple[list[int], list[int]]:
@@ -71,7 +74,7 @@ def _counts(completions: Sequence[Completion]) -> tuple[list[int], list[int]]:
 
 def _ratio(hourly: dict[str, list[float]], ours: str, peer: str, goal: float) -> list[str]:
     ratios = [mine / theirs for mine, theirs in zip(hourly[ours], hourly[peer], strict=True)]
-    return [f"{ours} ÷ {peer} (goal ≥ {goal})", spread(ratios, 3), "", ""]
+    return [f"{ours} ÷ {peer} (goal ≥ {goal})", spread(ratios, 3), "", "", ""]
 
 
 def main(features: int = FEATURES, runs: int = 1) -> None:

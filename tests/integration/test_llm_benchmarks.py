@@ -28,7 +28,7 @@ def rows_of(printed: str) -> dict[str, list[str]]:
 def test_throughput_compares_our_path_with_a_plain_client_and_with_prompts_that_share_no_prefix(capsys: pytest.CaptureFixture[str]) -> None:
     throughput.compare("a fake", fast_server, features=2, runs=1)
     rows = rows_of(capsys.readouterr().out)
-    assert [rows[contender][1:] for contender in (throughput.PLAIN, throughput.OURS, throughput.REVERSED)] == [["100", "30"]] * 3
+    assert [rows[contender][2:] for contender in (throughput.PLAIN, throughput.OURS, throughput.REVERSED)] == [["100", "30"]] * 3
     ratio = rows[f"{throughput.OURS} ÷ {throughput.PLAIN} (goal ≥ 0.97)"][0]
     assert float(ratio.split()[0]) > 0
 
