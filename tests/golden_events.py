@@ -17,6 +17,7 @@ from mistudio_explain.events.explanation import (
     Candidate,
     Category,
     DeadLetter,
+    EarlierDraft,
     EscalationCandidate,
     Evidence,
     ExplanationDrafted,
@@ -56,7 +57,9 @@ from mistudio_explain.events.job import (
     ReplayPart,
     RequestPart,
     SealedPart,
+    SecondPass,
     SecondPassPart,
+    SentToCloud,
     SummaryInsights,
 )
 from mistudio_explain.events.model import Record
@@ -120,6 +123,7 @@ GENERATION = Generation(
     model="llama3.1:8b",
     model_digest="sha256:01",
     endpoint="gpu0",
+    reach="network",
     provider="ollama",
     tokens_in=812,
     tokens_out=64,
@@ -158,6 +162,7 @@ JUDGEMENT = Judgement(
     cost_usd=0.001953125,
     prompts_version=1,
 )
+EARLIER = EarlierDraft(answer=Answer(pattern="Detects code."), generation=GENERATION, prompt=PROMPT, flags=["poor_coherence"])
 DRAFT = ExplanationDrafted(
     subject=SUBJECT,
     evidence=EVIDENCE,
@@ -171,6 +176,8 @@ DRAFT = ExplanationDrafted(
     caveats=["Three texts only."],
     judge=JUDGEMENT,
     candidates=[Candidate(answer=ANSWER, generation=GENERATION), Candidate(answer=Answer(pattern="Detects code."), generation=GENERATION, flags=["resampled"])],
+    first_pass=EARLIER,
+    other=GENERATION,
 )
 REVIEW = FeatureReviewed(
     explain_job_id="explain_7", feature_key="layer 12/5", verdict="partly", corrected="Keys and values.", who="ada", why="values too", at_ms=MOMENT_MS
@@ -214,8 +221,24 @@ OUTCOME = FeatureOutcome(
     background_features=63,
     earlier=Answer(pattern="Detects code."),
     draft_flags=["poor_coherence"],
+    other=GENERATION,
     judge=JUDGEMENT,
     review=REVIEW,
+)
+REQUESTED = ExplanationRequested(
+    event_id="5f0c",
+    subject=SUBJECT,
+    request=REQUEST,
+    complexity="high",
+    evidence=EVIDENCE,
+    prompt=PROMPT,
+    route=["llama3.1:8b", "mistral:7b"],
+    pass_number=2,
+    attempt=1,
+    flags=["poor_coherence"],
+    caveats=["Three texts only."],
+    cloud=True,
+    first_pass=EARLIER,
 )
 _RICH: tuple[Record, ...] = (
     FeatureFound(
@@ -276,22 +299,10 @@ _RICH: tuple[Record, ...] = (
         frozen=False,
         seen=bytes(range(256))[-16:],
     ),
-    ExplanationRequested(
-        event_id="5f0c",
-        subject=SUBJECT,
-        request=REQUEST,
-        complexity="high",
-        evidence=EVIDENCE,
-        prompt=PROMPT,
-        route=["llama3.1:8b", "mistral:7b"],
-        pass_number=2,
-        attempt=1,
-        flags=["poor_coherence"],
-        caveats=["Three texts only."],
-    ),
+    REQUESTED,
     DRAFT,
     OUTCOME,
-    EscalationCandidate(outcome=OUTCOME, draft=DRAFT, why="low accuracy"),
+    EscalationCandidate(outcome=OUTCOME, draft=DRAFT, request=REQUESTED, why="low accuracy"),
     REVIEW,
     TokenChunk(event_id="5f0c", index=3, text=" Häuschen", last=True, attempt=1),
     JobReport(
@@ -319,6 +330,9 @@ _RICH: tuple[Record, ...] = (
         judge_tokens_out=1_800,
         judge_cost_usd=0.0625,
         missing=["layer 12/9"],
+        second_pass=SecondPass(sent=2, refused=3, settled=1),
+        sent_to_cloud=[SentToCloud(endpoint="openai", url="https://example.org/v1", model="gpt-4.1-mini", features=2, calls=3, usd=0.0125)],
+        beyond_machine=["Kafka at broker:9092"],
         averages=Averages(quality=0.75, accuracy=0.5, confidence=0.25, latency_s=1.5),
         tokens_in=32_480,
         tokens_out=2_560,

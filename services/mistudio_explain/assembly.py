@@ -26,11 +26,12 @@ from mistudio_explain.llm.usage import UseNotes
 from mistudio_explain.settings import Settings
 from mistudio_explain.store.answers import StoredAnswers
 from mistudio_explain.store.leases import StoredLeases
+from mistudio_explain.store.ledger import Ledger
 from mistudio_explain.store.seat import Seat
 from mistudio_explain.store.usage import StoredUsage
 
-SERVICES = ("context", "generation", "validation", "aggregator", "redelivery", "replayer")
-_CONTROLLED = frozenset({"context", "generation", "validation"})
+SERVICES = ("context", "generation", "validation", "escalation", "aggregator", "redelivery", "replayer")
+_CONTROLLED = frozenset({"context", "generation", "validation", "escalation"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,12 @@ async def assembled(settings: Settings, clients: KafkaClients, services: Sequenc
             from mistudio_explain.generation import service as generation
 
             answers = stack.enter_context(StoredAnswers.opened(settings.store))
-            generation.register(app, controls, endpoints, answers, rng)
+            budget = None
+            if settings.escalation.enabled:
+                from mistudio_explain.generation.budget import Budget
+
+                budget = Budget(_ledger(settings, stack), endpoints, settings.llm.prices)
+            generation.register(app, controls, endpoints, answers, rng, budget)
         if "validation" in services and controls is not None:
             from mistudio_explain.validation import service as validation
             from mistudio_explain.validation.validator import Validator
@@ -85,6 +91,12 @@ async def assembled(settings: Settings, clients: KafkaClients, services: Sequenc
                 judge = Judge(endpoints, settings.judge, settings.llm, rng)
                 app.unready_while(endpoints.unready_because)
             validation.register(app, controls, Validator.load(settings.quality), judge)
+        if "escalation" in services and controls is not None and settings.escalation.enabled:
+            from mistudio_explain.escalation import service as escalation
+
+            if not settings.escalation.route:
+                raise BadSettings("escalation.enabled is set, but escalation.route names no model; name the stronger models of the second pass, best first")
+            escalation.register(app, controls, _ledger(settings, stack))
         if "replayer" in services:
             from mistudio_explain.replay import rescorer
             from mistudio_explain.replay import service as replay
@@ -104,6 +116,12 @@ async def assembled(settings: Settings, clients: KafkaClients, services: Sequenc
 
             redelivery.register(app)
         yield Assembly(app, reports)
+
+
+def _ledger(settings: Settings, stack: AsyncExitStack) -> Ledger:
+    ledger = Ledger(settings.store)
+    stack.callback(ledger.close)
+    return ledger
 
 
 @contextmanager

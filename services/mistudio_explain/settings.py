@@ -7,6 +7,7 @@ configuration file, the file itself, defaults.
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -62,12 +63,27 @@ class EndpointSettings(_Group):
     api_key_env: str | None = Field(
         default=None, description="Variable of the environment that holds the API key; absent for Anthropic's API: ANTHROPIC_API_KEY."
     )
+    cloud: bool | None = Field(
+        default=None,
+        description="Whether it is somebody else's: only a second pass may use it, within its budget; absent: judged by provider and address.",
+    )
 
     @model_validator(mode="after")
     def _discoverable(self) -> Self:
         if self.discover is not None and not (self.url or "").startswith("http://"):
             raise ValueError("discover needs a url that begins with http://: servers are called by their addresses, for which no certificate is made")
         return self
+
+
+class PriceSettings(_Group):
+    """What a model costs, US dollars per million tokens."""
+
+    model: str = Field(description="The model's name; * stands for any text.")
+    input: float = Field(ge=0, description="Price of prompt tokens.")
+    output: float = Field(ge=0, description="Price of answer tokens.")
+    cached: float | None = Field(default=None, ge=0, description="Price of prompt tokens read from the provider's cache; absent: that of any prompt token.")
+    as_of: date = Field(description="The day on which this was the price.")
+    source: str = Field(default="settings", description="Who says so.")
 
 
 class LlmSettings(_Group):
@@ -81,6 +97,7 @@ class LlmSettings(_Group):
     first_token_timeout_s: float = Field(default=120.0, gt=0, description="Longest wait for the first token; a model may have to load.")
     token_timeout_s: float = Field(default=30.0, gt=0, description="Longest pause between tokens.")
     deadline_s: float = Field(default=300.0, gt=0, description="Longest time for a whole answer.")
+    prices: tuple[PriceSettings, ...] = Field(default=(), description="Prices of models in clouds, before the list that comes along.")
 
 
 class StoreSettings(_Group):
@@ -153,6 +170,18 @@ class JudgeSettings(_Group):
     attempts: int = Field(default=2, ge=1, le=10, description="Tries of a call whose answer cannot be read.")
 
 
+class EscalationSettings(_Group):
+    """The second pass: the worst outcomes of a job are explained once more by a stronger model."""
+
+    enabled: bool = Field(default=False, description="Make a second pass; validation, generation, escalation and aggregator must all be told.")
+    route: tuple[str, ...] = Field(default=(), description="Stronger models, best first; those in a cloud are called only within the caps.")
+    accuracy_below: float = Field(default=0.4, ge=0, le=1, description="Explained features with a lower accuracy, or none, are candidates.")
+    confidence_below: float = Field(default=0.6, ge=0, le=1, description="Explained features whose verdict is less sure are candidates.")
+    share: float = Field(default=0.05, ge=0, le=1, description="Most of a job's features that are sent again; in a cloud never more than 0.05 of them.")
+    usd: float = Field(default=1.0, ge=0, le=1e6, description="Most that a job's calls to clouds may cost, US dollars.")
+    siblings: int = Field(default=3, ge=0, le=10, description="Nearest other features whose texts the prompt shows as ones on which it does not fire.")
+
+
 class RetrySettings(_Group):
     """What happens to a record that failed by its own fault, after its inline tries."""
 
@@ -195,6 +224,7 @@ class Settings(_Group):
     context: ContextSettings = ContextSettings()
     generation: GenerationSettings = GenerationSettings()
     judge: JudgeSettings = JudgeSettings()
+    escalation: EscalationSettings = EscalationSettings()
     retry: RetrySettings = RetrySettings()
     jobs: JobSettings = JobSettings()
     limits: LimitSettings = LimitSettings()

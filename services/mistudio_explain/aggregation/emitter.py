@@ -62,6 +62,8 @@ class Emitter:
         """Until when a job that could not be reported is left alone."""
         self._retention_due = 0.0
         self._speaking_of: JobStore | None = None
+        self._over: set[tuple[str, int]] = set()
+        """Jobs and revisions whose first pass was said to be over; the topic brings that back a little later."""
 
     async def keep_seat(self) -> None:
         """Confirm the seat for ever, whatever else takes its time, and look whether the topics are still the same."""
@@ -127,6 +129,7 @@ class Emitter:
         if await asyncio.to_thread(self._removal.is_done, store, job):
             await asyncio.to_thread(store.reported, job, dirty, "deleted")
             return
+        await self._end_first_pass(store, job)
         report = await self._numbers(store, job)
         if report is None or (dirty == 0 and report.status.value == last):
             return
@@ -139,6 +142,18 @@ class Emitter:
         self._not_before[job, report.status] = time.monotonic() + max(self._app.settings.reports.interval_s, time.monotonic() - begun)
         await self._publish([outgoing(report)])
         await asyncio.to_thread(store.reported, job, dirty, report.status.value)
+
+    async def _end_first_pass(self, store: JobStore, job: str) -> None:
+        """Say that a job's first pass is over, so that its worst outcomes can be looked at."""
+        if not self._app.settings.escalation.enabled:
+            return
+        over = await asyncio.to_thread(self._reports.first_pass, job, now_ms=self._app.now_ms(), backlog=0)
+        if over is not None and over[1]:  # nobody has said how many features there are: nothing may wait anywhere
+            backlog = await self._backlog.read(store, tuple(EVENTS))
+            over = await asyncio.to_thread(self._reports.first_pass, job, now_ms=self._app.now_ms(), backlog=backlog)
+        if over is not None and (job, over[0].revision) not in self._over:
+            await self._publish([outgoing(over[0])])
+            self._over.add((job, over[0].revision))
 
     async def _numbers(self, store: JobStore, job: str) -> JobReport | None:
         """A job's numbers; one that would be over for want of news is so only when nothing waits anywhere."""

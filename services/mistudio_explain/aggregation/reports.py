@@ -4,15 +4,17 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from mistudio_explain.aggregation.stage import report_of, rests_on_silence, status_of
+from mistudio_explain.aggregation.stage import first_pass_of, report_of, rests_on_silence, status_of
+from mistudio_explain.aggregation.surroundings import beyond_machine
 from mistudio_explain.events.codec import encode
 from mistudio_explain.events.explanation import FeatureOutcome
-from mistudio_explain.events.job import JobReport, JobStatus
+from mistudio_explain.events.job import FirstPassPart, JobEvent, JobReport, JobStatus
 from mistudio_explain.events.topics import EXPLANATIONS
 from mistudio_explain.reporting.stage import report_directory, write_reports
 from mistudio_explain.settings import Settings
 from mistudio_explain.store.database import StoreLost
 from mistudio_explain.store.jobs import Change, JobStore, read_outcomes
+from mistudio_explain.store.ledger import Ledger
 
 _MOST_MISSING = 100
 _FEW = 1000
@@ -27,6 +29,21 @@ class JobReports:
         self._settings = settings
         self._directory = directory or settings.reports.directory
         self._quiet_ms = int(settings.limits.quiet_s * 1000)
+        self._escalates = settings.escalation.enabled
+        self._ledger = Ledger(settings.store)
+        self._beyond = beyond_machine(settings)
+
+    def first_pass(self, job: str, *, now_ms: int, backlog: int | None = None) -> tuple[JobEvent, bool] | None:
+        """The word that a job's first pass is over, and whether that rests on silence; None when it is not, or was said."""
+        state = self._store.state(job)
+        if state is None or state.is_first_pass_over:
+            return None
+        standing = first_pass_of(state, now_ms=now_ms, quiet_ms=self._quiet_ms, backlog=backlog)
+        is_inferred = rests_on_silence(standing)
+        if standing[0] is not JobStatus.COMPLETED or (is_inferred and self._store.missing(job, 1)):
+            return None
+        part = FirstPassPart(outcomes=state.outcomes)
+        return JobEvent(explain_job_id=job, revision=state.reopened_as, tenant=state.tenant, at_ms=now_ms, first_pass=part), is_inferred
 
     def numbers(self, job: str, *, now_ms: int, interrupted: bool = False, backlog: int | None = None, unreadable: Sequence[str] = ()) -> JobReport | None:
         """The job's numbers; `interrupted` says that nothing more will come, so that an open job is incomplete.
@@ -37,16 +54,18 @@ class JobReports:
         state = store.state(job)
         if state is None:
             return None
-        standing = status_of(state, now_ms=now_ms, quiet_ms=self._quiet_ms, backlog=backlog)
+        standing = status_of(state, now_ms=now_ms, quiet_ms=self._quiet_ms, backlog=backlog, escalates=self._escalates)
         missing = store.missing(job, _MOST_MISSING) if interrupted or rests_on_silence(standing) else []
-        status, expected, source = status_of(state, now_ms=now_ms, quiet_ms=self._quiet_ms, backlog=backlog, is_owed=bool(missing))
+        status, expected, source = status_of(state, now_ms=now_ms, quiet_ms=self._quiet_ms, backlog=backlog, is_owed=bool(missing), escalates=self._escalates)
         if interrupted and status is JobStatus.RUNNING:
             status = JobStatus.INCOMPLETE
         if status is not JobStatus.INCOMPLETE:
             missing, unreadable = [], ()
         as_of = {str(partition): offset for partition, offset in store.positions(EXPLANATIONS).items()}
+        sent = self._ledger.sent(job)
         return report_of(
-            state, status=status, expected=expected, expected_source=source, missing=missing, unreadable=unreadable, as_of=as_of, now_ms=now_ms
+            state, status=status, expected=expected, expected_source=source, missing=missing, unreadable=unreadable, as_of=as_of, now_ms=now_ms,
+            sent_to_cloud=sent, beyond_machine=self._beyond,
         )  # fmt: skip
 
     def add(self, outcomes: Iterable[FeatureOutcome], *, now_ms: int) -> None:

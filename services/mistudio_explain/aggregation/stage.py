@@ -8,7 +8,7 @@ from dataclasses import astuple, dataclass, fields
 from typing import Literal
 
 from mistudio_explain.events.explanation import Category, FeatureOutcome, OutcomeKind, Verification
-from mistudio_explain.events.job import Averages, JobReport, JobStatus, SummaryInsights
+from mistudio_explain.events.job import Averages, JobReport, JobStatus, SecondPass, SecondPassPart, SentToCloud, SummaryInsights
 
 _MICRO = 1_000_000
 HIGH_QUALITY = 0.8
@@ -64,7 +64,7 @@ def counters_of(outcome: FeatureOutcome) -> Counters:
     if outcome.outcome is not OutcomeKind.EXPLAINED:
         return Counters(skipped=int(outcome.outcome is OutcomeKind.SKIPPED), failed=int(outcome.outcome is OutcomeKind.FAILED))
     accuracy = None if outcome.accuracy is None else outcome.accuracy.p
-    made = outcome.generation
+    made, other = outcome.generation, outcome.other
     latency = None if made is None or made.cached else made.latency_s
     judge = outcome.judge
     return Counters(
@@ -79,9 +79,9 @@ def counters_of(outcome: FeatureOutcome) -> Counters:
         confidence_n=_known(outcome.confidence),
         latency_micro=_micro(latency),
         latency_n=_known(latency),
-        tokens_in=(made and made.tokens_in) or 0,
-        tokens_out=(made and made.tokens_out) or 0,
-        cost_micro=_micro(made.cost_usd if made else None),
+        tokens_in=((made and made.tokens_in) or 0) + ((other and other.tokens_in) or 0),
+        tokens_out=((made and made.tokens_out) or 0) + ((other and other.tokens_out) or 0),
+        cost_micro=_micro(made.cost_usd if made else None) + _micro(other.cost_usd if other else None),
         high_quality=int(outcome.quality_score is not None and outcome.quality_score >= HIGH_QUALITY),
         concerning=int(outcome.safety is not None and outcome.safety.assessment == "concerning"),
         critical=int(outcome.business_relevance == "high"),
@@ -141,6 +141,14 @@ class JobState:
     """Explained features that a person has reviewed."""
     agreed: int = 0
     """Of these, those whose review agrees with the verification."""
+    reopened_as: int = 0
+    """The revision that it was reopened with, 0 when it never was."""
+    is_first_pass_over: bool = False
+    """Whether it was said, at this revision, that the first pass is over."""
+    second_pass: SecondPassPart | None = None
+    """What the second pass does; absent until that is decided."""
+    second_settled: int = 0
+    """Features with an outcome of the second pass."""
 
     @property
     def outcomes(self) -> int:
@@ -152,8 +160,26 @@ Standing = tuple[JobStatus, int | None, Literal["sealed", "inferred"] | None]
 """How far a job is, how many features it has, and who says so."""
 
 
-def status_of(state: JobState, *, now_ms: int, quiet_ms: int, backlog: int | None = None, is_owed: bool = False) -> Standing:
-    """Say how far a job is, how many features it has, and who says so.
+def status_of(state: JobState, *, now_ms: int, quiet_ms: int, backlog: int | None = None, is_owed: bool = False, escalates: bool = False) -> Standing:
+    """Say how far a job is, its second pass included where it `escalates`.
+
+    A job whose first pass is over is complete once all that was sent out again has settled; when nothing happens for the
+    quiet period and nothing waits in any topic, it is waited for no longer.
+    """
+    status, expected, source = first_pass_of(state, now_ms=now_ms, quiet_ms=quiet_ms, backlog=backlog, is_owed=is_owed)
+    if escalates and status is JobStatus.COMPLETED and not _is_over(state, now_ms=now_ms, quiet_ms=quiet_ms, backlog=backlog):
+        second = state.second_pass
+        if second is None or state.second_settled < second.sent:
+            return JobStatus.RUNNING, expected, source
+    return status, expected, source
+
+
+def _is_over(state: JobState, *, now_ms: int, quiet_ms: int, backlog: int | None) -> bool:
+    return state.heard_ms is not None and now_ms - state.heard_ms >= quiet_ms and not backlog
+
+
+def first_pass_of(state: JobState, *, now_ms: int, quiet_ms: int, backlog: int | None = None, is_owed: bool = False) -> Standing:
+    """Say how far a job's first pass is, how many features it has, and who says so.
 
     A sealed job is complete when outcomes cover the expected features, and incomplete when nothing has happened for
     the quiet period and nothing waits in any topic; an unsealed one is taken as complete after such a period in which
@@ -161,7 +187,7 @@ def status_of(state: JobState, *, now_ms: int, quiet_ms: int, backlog: int | Non
     sends them has not finished, so it is incomplete then. `backlog` counts the records that wait in topics of any job;
     None where that cannot be known, and time alone decides. `is_owed` says that an admitted feature has no outcome.
     """
-    is_over = state.heard_ms is not None and now_ms - state.heard_ms >= quiet_ms and not backlog
+    is_over = _is_over(state, now_ms=now_ms, quiet_ms=quiet_ms, backlog=backlog)
     settled = state.outcomes if state.settled is None else state.settled
     if state.cancelled:
         return JobStatus.CANCELLED, state.expected, None if state.expected is None else "sealed"
@@ -193,9 +219,11 @@ def report_of(
     as_of: dict[str, int],
     now_ms: int,
     unreadable: Sequence[str] = (),
+    sent_to_cloud: Sequence[SentToCloud] = (),
+    beyond_machine: Sequence[str] = (),
 ) -> JobReport:
     """Put a job's state into the numbers that people and miStudioScore read."""
-    sums = state.counters
+    sums, second = state.counters, state.second_pass
     wall_s = None if state.first_ms is None or state.last_ms is None else (state.last_ms - state.first_ms) / 1000
     left = None if expected is None else expected - state.outcomes
     return JobReport(
@@ -224,7 +252,7 @@ def report_of(
         judge_cost_usd=sums.judge_cost_micro / _MICRO,
         missing=missing[:_MOST_MISSING],
         unreadable=list(unreadable[:_MOST_UNREADABLE]),
-        notes=[*state.notes, *_unsealed(state, status, expected)],
+        notes=[*state.notes, *_unsealed(state, status, expected), *_unsettled(state, status)],
         averages=Averages(
             quality=_mean(sums.quality_micro, sums.quality_n),
             accuracy=_mean(sums.accuracy_micro, sums.accuracy_n),
@@ -234,6 +262,9 @@ def report_of(
         tokens_in=sums.tokens_in,
         tokens_out=sums.tokens_out,
         cost_usd=sums.cost_micro / _MICRO,
+        second_pass=SecondPass(sent=second.sent, refused=second.refused, settled=min(state.second_settled, second.sent)) if second else None,
+        sent_to_cloud=list(sent_to_cloud),
+        beyond_machine=list(beyond_machine),
         wall_s=wall_s,
         eta_s=left * wall_s / state.outcomes if status is JobStatus.RUNNING and left and wall_s and state.outcomes else None,
         estimated_seconds=state.estimated_seconds,
@@ -255,6 +286,13 @@ def _unsealed(state: JobState, status: JobStatus, expected: int | None) -> list[
         return []
     promised = "its features" if state.promised is None else f"{state.promised} features"
     return [f"Whoever sends {promised} has not said that the last was sent: publish the same input again, or see to the replayer."]
+
+
+def _unsettled(state: JobState, status: JobStatus) -> list[str]:
+    second = state.second_pass
+    if status is not JobStatus.COMPLETED or second is None or state.second_settled >= second.sent:
+        return []
+    return [f"{second.sent - state.second_settled} of {second.sent} features of the second pass did not come back; they keep their first outcome."]
 
 
 def _micro(value: float | None) -> int:

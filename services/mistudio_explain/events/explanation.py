@@ -10,6 +10,8 @@ from mistudio_explain.events.job import Coordinates
 from mistudio_explain.events.model import Event, FeatureKey, Id, Record, Tenant
 
 Complexity = Literal["low", "medium", "high"]
+Reach = Literal["machine", "network", "cloud"]
+"""How far a prompt travels to its endpoint: not off the worker's machine, within the operator's own network, or to somebody else."""
 
 
 class Tier(StrEnum):
@@ -116,22 +118,6 @@ class Evidence(Record):
     )
 
 
-class ExplanationRequested(Event):
-    """A feature that is to be explained, with its prompt (topic explain.prompts.<lane>, key event id)."""
-
-    event_id: str = Field(description="Id of this request; derived from job, feature, revision and pass.")
-    subject: Subject = Field(description="The feature.")
-    request: JobRequest = Field(description="The job's request block.")
-    complexity: Complexity = Field(description="How hard the feature looks: low, medium or high.")
-    evidence: Evidence = Field(description="The texts.")
-    prompt: Prompt = Field(description="The prompt.")
-    route: list[str] = Field(description="Explainer models in order of preference; empty: any that an endpoint has.")
-    pass_number: int = Field(default=1, ge=1, le=2, description="1, or 2 for a second pass.")
-    attempt: int = Field(default=0, ge=0, description="How often this request was tried before.")
-    flags: list[str] = Field(default=[], description="What happened so far that a reader should know.")
-    caveats: list[str] = Field(default=[], description="Sentences for people about the limits of the evidence.")
-
-
 class Generation(Record):
     """How an answer came about."""
 
@@ -141,7 +127,10 @@ class Generation(Record):
     provider: str = Field(description="ollama, openai or anthropic.")
     tokens_in: int | None = Field(default=None, ge=0, le=10**12, description="Prompt tokens, as the server counted them.")
     tokens_out: int | None = Field(default=None, ge=0, le=10**12, description="Answer tokens, as the server counted them.")
-    cost_usd: float | None = Field(default=None, ge=0, le=1e6, description="What the call cost; absent when the price is unknown.")
+    cost_usd: float | None = Field(default=None, ge=0, le=1e6, description="What the provider charges for the call; absent when the price is unknown.")
+    reach: Reach | None = Field(
+        default=None, description="Where the endpoint is: on the worker's own machine, in the operator's network, or in a cloud; absent in older answers."
+    )
     latency_s: float = Field(ge=0, le=1e6, description="Seconds from sending to the end of the answer; of the first call when cached.")
     cached: bool = Field(default=False, description="Whether the answer came from the cache.")
     finish_reason: str = Field(description="Why the model stopped: stop or length.")
@@ -171,6 +160,33 @@ class Candidate(Record):
     answer: Answer = Field(description="The answer.")
     generation: Generation = Field(description="How it came about.")
     flags: list[str] = Field(default=[], description="What asking and reading add for it.")
+
+
+class EarlierDraft(Record):
+    """What the first pass had of a feature that is sent again: all that its own validation needs beside the evidence, which is the same."""
+
+    answer: Answer = Field(description="The explainer's answer.")
+    generation: Generation = Field(description="How it came about.")
+    prompt: Prompt = Field(description="The prompt.")
+    flags: list[str] = Field(default=[], description="The flags of the draft.")
+
+
+class ExplanationRequested(Event):
+    """A feature that is to be explained, with its prompt (topic explain.prompts.<lane>, key event id)."""
+
+    event_id: str = Field(description="Id of this request; derived from job, feature, revision and pass.")
+    subject: Subject = Field(description="The feature.")
+    request: JobRequest = Field(description="The job's request block.")
+    complexity: Complexity = Field(description="How hard the feature looks: low, medium or high.")
+    evidence: Evidence = Field(description="The texts.")
+    prompt: Prompt = Field(description="The prompt.")
+    route: list[str] = Field(description="Explainer models in order of preference; empty: any that an endpoint has.")
+    pass_number: int = Field(default=1, ge=1, le=2, description="1, or 2 for a second pass.")
+    attempt: int = Field(default=0, ge=0, description="How often this request was tried before.")
+    cloud: bool = Field(default=False, description="Whether an endpoint in a cloud may answer: its cost is reserved in the ledger.")
+    first_pass: EarlierDraft | None = Field(default=None, description="What the first pass had, in a second pass; absent when it failed.")
+    flags: list[str] = Field(default=[], description="What happened so far that a reader should know.")
+    caveats: list[str] = Field(default=[], description="Sentences for people about the limits of the evidence.")
 
 
 class JudgedAgainst(Record):
@@ -232,6 +248,8 @@ class ExplanationDrafted(Event):
     candidates: list[Candidate] = Field(
         default=[], description="When several answers were asked for: all that were usable, the draft's own first. Validation takes the best."
     )
+    first_pass: EarlierDraft | None = Field(default=None, description="The first pass's draft, to be scored beside this one; in a second pass only.")
+    other: Generation | None = Field(default=None, description="As in the outcome, when it is re-scored.")
     flags: list[str] = Field(default=[], description="As in the request, and what generation adds.")
     caveats: list[str] = Field(default=[], description="As in the request.")
     judge: Judgement | None = Field(default=None, description="What a judge made of this explanation before, when it is re-scored: no model is asked then.")
@@ -328,7 +346,7 @@ class FeatureOutcome(Event):
     outcome: OutcomeKind = Field(description="explained, skipped or failed.")
     reason: str | None = Field(default=None, description="Why it was skipped or failed, for people.")
     subject: Subject = Field(description="The feature.")
-    pass_number: int = Field(default=1, ge=1, le=2, description="Which pass the explanation comes from.")
+    pass_number: int = Field(default=1, ge=1, le=2, description="2 once a second pass was made, whichever explanation was the better one.")
     evidence: Evidence | None = Field(default=None, description="The texts.")
     answer: Answer | None = Field(default=None, description="The explanation's parts.")
     explanation: str | None = Field(default=None, description="The explanation as one text.")
@@ -358,6 +376,9 @@ class FeatureOutcome(Event):
     background_version: int = Field(default=0, ge=0, description="Version of the background scored against; 0 when there was none.")
     background_features: int | None = Field(default=None, description="Features in the background, this one left out.")
     earlier: Answer | None = Field(default=None, description="The first pass's answer, when the second won.")
+    other: Generation | None = Field(
+        default=None, description="How the answer of the pass that did not win came about; its tokens and its cost count in the job's too."
+    )
     judge: Judgement | None = Field(default=None, description="What a judge made of the explanation; absent when none ran.")
     review: FeatureReviewed | None = Field(default=None, description="The newest review by a person; attached in reports, absent on explain.explanations.")
 
@@ -367,6 +388,7 @@ class EscalationCandidate(Event):
 
     outcome: FeatureOutcome = Field(description="The outcome of the first pass.")
     draft: ExplanationDrafted | None = Field(default=None, description="The draft it came from; absent for failures.")
+    request: ExplanationRequested | None = Field(default=None, description="The request that failed; absent for explained outcomes.")
     why: str = Field(description="Why it is a candidate.")
 
 

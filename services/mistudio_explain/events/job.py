@@ -176,6 +176,25 @@ class PartitionPaused(Event):
         return f"{self.service}|{self.topic}/{self.partition}"
 
 
+class SentToCloud(Record):
+    """What of a job went to one model in a cloud, by the ledger: counted before each call, so never too low."""
+
+    endpoint: str = Field(description="Name of the endpoint.")
+    url: str = Field(description="Its address; empty where its provider has but one.")
+    model: str = Field(description="The model.")
+    features: int = Field(ge=0, description="Features whose prompt was sent.")
+    calls: int = Field(ge=0, description="Calls that were begun.")
+    usd: float = Field(ge=0, description="US dollars: what finished calls cost, and the most that the others can have cost.")
+
+
+class SecondPass(Record):
+    """What became of the second pass."""
+
+    sent: int = Field(ge=0, description="Features that were sent out again.")
+    refused: int = Field(ge=0, description="Candidates that a cap, or what is not configured, kept back.")
+    settled: int = Field(ge=0, description="Of those sent, the ones with an outcome of the second pass.")
+
+
 class Averages(Record):
     """Means over the explained features; absent where no feature has the component."""
 
@@ -247,6 +266,11 @@ class JobReport(Event):
     tokens_in: int = Field(default=0, description="Prompt tokens of all counted answers.")
     tokens_out: int = Field(default=0, description="Answer tokens of all counted answers.")
     cost_usd: float = Field(default=0.0, description="What the calls cost, US dollars.")
+    second_pass: SecondPass | None = Field(default=None, description="The second pass over the worst outcomes; absent when none was made.")
+    sent_to_cloud: list[SentToCloud] = Field(default=[], description="Prompts of this job that went to a cloud; empty when none did.")
+    beyond_machine: list[str] = Field(
+        default=[], description="What the aggregator is configured with on other machines, which features pass through: Kafka, the store, model endpoints."
+    )
     wall_s: float | None = Field(default=None, description="First admission to last outcome, seconds.")
     eta_s: float | None = Field(default=None, description="Seconds until the last outcome at the current rate.")
     estimated_seconds: float | None = Field(default=None, description="What was estimated before the start.")

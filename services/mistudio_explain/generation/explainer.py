@@ -10,6 +10,7 @@ from itertools import count
 from mistudio_explain.context.prompt import CHARACTERS_PER_TOKEN
 from mistudio_explain.errors import ExplainError, UnusableAnswer
 from mistudio_explain.events.explanation import Candidate, ExplanationDrafted, ExplanationRequested, Generation, Prompt
+from mistudio_explain.generation.budget import Budget
 from mistudio_explain.generation.gathering import Gathering, Taken
 from mistudio_explain.generation.repair import Reading, Repair, Said, read_again
 from mistudio_explain.generation.several import common, is_shareable, joined, parted
@@ -83,6 +84,8 @@ class Explainer:
     generation: GenerationSettings
     rng: random.Random
     sleep: Sleep = asyncio.sleep
+    budget: Budget | None = None
+    """Answers for calls to clouds; without one none is sent there."""
     _in_flight: dict[_Question, "asyncio.Future[_Found | None]"] = field(default_factory=dict, init=False)
     """What is being asked now; None in the end where that gave no answer."""
     _gathering: Gathering[ExplanationRequested, _Found] = field(init=False)
@@ -133,7 +136,9 @@ class Explainer:
                 kind = (tuple(request.route), common(request.prompt), is_urgent, candidate)
                 found = await self._gathering.answer(kind, request, partial(self._ask, request.route, candidate, is_urgent=is_urgent))
             if found is None:
-                (found,) = await self._ask(request.route, candidate, lambda: [request], is_urgent=is_urgent, on_piece=on_piece)
+                (found,) = await self._ask(
+                    request.route, candidate, lambda: [request], is_urgent=is_urgent, on_piece=on_piece, paid=request if request.cloud else None
+                )
             assert found is not None
             return found
         finally:
@@ -142,7 +147,7 @@ class Explainer:
                 del self._in_flight[question]
 
     def _may_share(self, request: ExplanationRequested) -> bool:
-        return self.generation.features_per_call > 1 and request.attempt == 0 and is_shareable(request.prompt)
+        return self.generation.features_per_call > 1 and request.attempt == 0 and request.pass_number == 1 and is_shareable(request.prompt)
 
     def _fit_together(self, requests: Sequence[ExplanationRequested]) -> bool:
         """Whether prompt and answers of all have room in the context that models are loaded with."""
@@ -151,11 +156,19 @@ class Explainer:
         return shown / CHARACTERS_PER_TOKEN + answers <= self.llm.context_tokens
 
     async def _ask(
-        self, route: Sequence[str], candidate: int, taken: Taken[ExplanationRequested], *, is_urgent: bool, on_piece: OnPiece | None = None
+        self,
+        route: Sequence[str],
+        candidate: int,
+        taken: Taken[ExplanationRequested],
+        *,
+        is_urgent: bool,
+        on_piece: OnPiece | None = None,
+        paid: ExplanationRequested | None = None,
     ) -> list[_Found | None]:
         """Ask for all who share the call once there is a slot for it.
 
-        Alone an answer is asked for until it is usable, or GivenUp is raised; of several those who got none must ask by themselves.
+        A call to a cloud is `paid` by one feature, which shares it with none. Alone an answer is asked for until it is
+        usable, or GivenUp is raised; of several those who got none must ask by themselves.
         """
         pieces = count()
         sent: list[tuple[Choice, Call]] = []
@@ -187,6 +200,7 @@ class Explainer:
                 rng=self.rng,
                 is_urgent=is_urgent,
                 sleep=self.sleep,
+                complete=partial(self.budget.complete, paid.subject) if self.budget is not None and paid is not None else None,
             )
             readings, tries = asked.read, len(asked.tries)
             if any(readings):
@@ -205,9 +219,12 @@ class Explainer:
         """An answer as it is used; it is kept before anything is made of it."""
         choice, call, completion = reading.said.choice, reading.said.call, reading.said.completion
         flags = [*choice.flags, *(["resampled"] if call.seed != self.llm.seed + candidate * CANDIDATE_STEP else []), *reading.flags]
-        made = _generation(choice, completion, attempt=request.attempt + tries).model_copy(update={"features": call.features})
+        cost_usd = self.budget.cost_usd(choice, call, completion) if self.budget is not None else None
+        made = _generation(choice, completion, request.attempt + tries, cost_usd).model_copy(update={"features": call.features})
         answer = KeptAnswer(text=completion.text, generation=made, flags=flags)
         await self.answers.put(self._key(request, candidate, choice.model), answer, prompt_sha256=request.prompt.sha256, job=request.subject.explain_job_id)
+        if self.budget is not None and request.cloud:
+            await self.budget.settle(request.subject)
         return _Found(reading.parsed, made, flags)
 
     def _key(self, request: ExplanationRequested, candidate: int, model: ModelListed) -> str:
@@ -215,7 +232,7 @@ class Explainer:
         return cache_key(request.prompt.sha256, model, replace(call, features=self.generation.features_per_call) if is_shareable(request.prompt) else call)
 
     async def _kept(self, request: ExplanationRequested, candidate: int, on_piece: OnPiece | None) -> _Found | None:
-        choice = self.endpoints.preferred(request.route)
+        choice = self.endpoints.preferred(request.route, cloud=request.cloud and self.budget is not None)
         if choice is None:
             return None
         kept = await self.answers.get(self._key(request, candidate, choice.model))
@@ -270,7 +287,7 @@ def _count(choice: Choice, completion: Completion) -> None:
     DURATION.labels(model_name=choice.model.name).observe(completion.latency_s)
 
 
-def _generation(choice: Choice, completion: Completion, attempt: int) -> Generation:
+def _generation(choice: Choice, completion: Completion, attempt: int, cost_usd: float | None) -> Generation:
     return Generation(
         model=choice.model.name,
         model_digest=choice.model.digest,
@@ -278,6 +295,8 @@ def _generation(choice: Choice, completion: Completion, attempt: int) -> Generat
         provider=choice.endpoint.kind,
         tokens_in=completion.tokens_in,
         tokens_out=completion.tokens_out,
+        cost_usd=cost_usd,
+        reach=choice.endpoint.reach,
         latency_s=completion.latency_s,
         finish_reason=completion.finish_reason,
         attempt=attempt,

@@ -8,6 +8,7 @@ from functools import partial
 from mistudio_explain.events.explanation import ExplanationDrafted, ExplanationRequested, TokenChunk
 from mistudio_explain.events.model import Record
 from mistudio_explain.events.topics import EXPRESS, PROMPTS_PREFIX
+from mistudio_explain.generation.budget import Budget
 from mistudio_explain.generation.explainer import Explainer
 from mistudio_explain.generation.pieces import chunks_of
 from mistudio_explain.kafka.app import StreamApp
@@ -21,14 +22,15 @@ LANES = "^" + PROMPTS_PREFIX.replace(".", r"\.") + ".*"
 _SERVICE = "generation"
 
 
-def register(app: StreamApp, controls: JobControls, endpoints: Endpoints, answers: AnswersCache, rng: random.Random) -> None:
+def register(app: StreamApp, controls: JobControls, endpoints: Endpoints, answers: AnswersCache, rng: random.Random, budget: Budget | None = None) -> None:
     """Keep more records in flight than calls have room for, so that a slot that falls free finds one waiting.
 
-    Endpoints come and go, and so do slots. The express lane has its own places, as many as its share of the slots, and takes the next slot that falls free.
+    Endpoints come and go, and so do slots. The express lane has its own places, as many as its share of the slots, and
+    takes the next slot that falls free. Calls to clouds are sent within `budget` only.
     """
     settings = app.settings
     app.unready_while(endpoints.unready_because)
-    explainer = Explainer(endpoints, answers, settings.llm, settings.generation, rng)
+    explainer = Explainer(endpoints, answers, settings.llm, settings.generation, rng, budget=budget)
 
     def in_flight() -> int:
         return max(1, math.ceil(endpoints.slots * settings.generation.in_flight_per_slot * settings.generation.features_per_call))

@@ -81,6 +81,8 @@ def drafted(request: ExplanationRequested, parsed: Parsed, generation: Generatio
         prompt=request.prompt,
         complexity=request.complexity,
         pass_number=request.pass_number,
+        earlier=request.first_pass.answer if request.first_pass else None,
+        first_pass=request.first_pass,
         flags=list(dict.fromkeys([*request.flags, *flags, *parsed.flags])),
         caveats=request.caveats,
     )

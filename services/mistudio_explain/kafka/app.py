@@ -33,7 +33,8 @@ log = structlog.get_logger(__name__)
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
-Reader = Callable[[ConsumerRecord], Received[R]]
+Reader = Callable[[ConsumerRecord], Received[R] | None]
+"""Reads a record as an event; None for one that is passed over. Raises MalformedEvent."""
 Task = Callable[[], Coroutine[Any, Any, None]]
 
 ALIVE_WITHIN_S = 60.0
@@ -69,6 +70,7 @@ class StreamApp:
             publish=self.publish,
             now_ms=self.now_ms,
             pauses=not clients.is_embedded,
+            escalates=settings.escalation.enabled,
         )
         self._publishing = 0
         self._obstacles: list[Callable[[], str | None]] = []
@@ -152,7 +154,14 @@ class StreamApp:
         return register
 
     def lanes(
-        self, pattern: str, *, service: str, read: Reader[R], in_flight: int | Places, express: str | None = None, express_in_flight: int | Places = 0
+        self,
+        pattern: str,
+        *,
+        service: str,
+        read: Callable[[ConsumerRecord], Received[R]],
+        in_flight: int | Places,
+        express: str | None = None,
+        express_in_flight: int | Places = 0,
     ) -> Callable[[Callable[[Received[R]], Awaitable[Iterable[Record]]]], None]:
         """Handle single events of all topics that match, `in_flight` of them at once, also a number that changes; what the handler returns is published.
 
@@ -193,13 +202,14 @@ class StreamApp:
                 await self._faults.failed(event.record, error, service=service)
         return made
 
-    async def readable(self, records: Sequence[ConsumerRecord], read: Callable[[ConsumerRecord], T], *, service: str) -> list[T]:
-        """Read records; a malformed one becomes a dead letter and leaves the others alone."""
+    async def readable(self, records: Sequence[ConsumerRecord], read: Callable[[ConsumerRecord], T | None], *, service: str) -> list[T]:
+        """Read records, but for those of which `read` makes nothing; a malformed one becomes a dead letter and leaves the others alone."""
         EVENTS_IN.labels(service=service).inc(len(records))
         events = []
         for record in records:
             try:
-                events.append(read(record))
+                if (event := read(record)) is not None:
+                    events.append(event)
             except MalformedEvent as error:
                 await self._faults.failed(record, error, service=service)
         return events

@@ -6,7 +6,16 @@ from aiokafka import ConsumerRecord
 
 from mistudio_explain.errors import MalformedEvent
 from mistudio_explain.events.codec import event_name
-from mistudio_explain.events.explanation import DeadLetter, ExplanationDrafted, ExplanationRequested, FeatureOutcome, Header, OutcomeKind, Subject
+from mistudio_explain.events.explanation import (
+    DeadLetter,
+    EscalationCandidate,
+    ExplanationDrafted,
+    ExplanationRequested,
+    FeatureOutcome,
+    Header,
+    OutcomeKind,
+    Subject,
+)
 from mistudio_explain.events.job import Coordinates
 from mistudio_explain.events.topics import ADMISSIONS, DEAD_LETTERS, DRAFTS, ESCALATIONS, EXPLANATIONS
 from mistudio_explain.kafka.records import (
@@ -30,17 +39,51 @@ _MESSAGE_LENGTH = 2000
 _KEYED_BY_FEATURE = frozenset({ADMISSIONS, DRAFTS, ESCALATIONS, EXPLANATIONS})
 
 
-def give_up(record: ConsumerRecord, error: Exception, *, service: str, now_ms: int, limit_bytes: int) -> list[Outgoing]:
-    """The records that a given-up record leaves behind; both are to be confirmed before its offset is committed.
+def give_up(record: ConsumerRecord, error: Exception, *, service: str, now_ms: int, limit_bytes: int, escalates: bool = False) -> list[Outgoing]:
+    """The records that a given-up record leaves behind; all are to be confirmed before its offset is committed.
 
-    A value that does not fit into `limit_bytes` is cut and marked; its coordinates tell where the whole stands.
+    A value that does not fit into `limit_bytes` is cut and marked; its coordinates tell where the whole stands. Where it
+    `escalates`, a request of a first pass is a candidate of the second. A second pass that fails lets the first one's
+    draft count: it is sent to validation again, with a flag that says so.
     """
     subject = subject_of(record)
     letters = [outgoing(_letter(record, error, subject, service=service, now_ms=now_ms, limit_bytes=limit_bytes), topic=DEAD_LETTERS)]
-    if subject is not None:
-        reason = f"{type(error).__name__}: {error}"[:_MESSAGE_LENGTH]
-        letters.append(outgoing(FeatureOutcome(outcome=OutcomeKind.FAILED, reason=reason.encode("utf-8", "replace").decode(), subject=subject)))
+    if subject is None:
+        return letters
+    request = _request_in(record)
+    if request is not None and (draft := _first_draft(request, error)) is not None:
+        return [*letters, outgoing(draft)]
+    reason = f"{type(error).__name__}: {error}"[:_MESSAGE_LENGTH].encode("utf-8", "replace").decode()
+    outcome = FeatureOutcome(outcome=OutcomeKind.FAILED, reason=reason, subject=subject, pass_number=request.pass_number if request else 1)
+    letters.append(outgoing(outcome))
+    if escalates and request is not None and request.pass_number == 1:
+        letters.append(outgoing(EscalationCandidate(outcome=outcome, request=request, why=f"it failed: {reason}"[:_MESSAGE_LENGTH])))
     return letters
+
+
+def _request_in(record: ConsumerRecord) -> ExplanationRequested | None:
+    try:
+        return received(ExplanationRequested, record).event if event_name(record.value or b"") == "ExplanationRequested" else None
+    except MalformedEvent:
+        return None
+
+
+def _first_draft(request: ExplanationRequested, error: Exception) -> ExplanationDrafted | None:
+    """The draft of the first pass, marked with what became of the second; None when there is none."""
+    first = request.first_pass
+    if request.pass_number != 2 or first is None:
+        return None
+    return ExplanationDrafted(
+        subject=request.subject,
+        evidence=request.evidence,
+        answer=first.answer,
+        generation=first.generation,
+        prompt=first.prompt,
+        complexity=request.complexity,
+        pass_number=2,
+        flags=[*first.flags, "second_pass", f"second_pass_failed:{type(error).__name__}"],
+        caveats=request.caveats,
+    )
 
 
 def try_later(record: ConsumerRecord, error: Exception, *, topic: str, service: str, not_before_ms: int, now_ms: int, limit_bytes: int) -> Outgoing | None:

@@ -33,7 +33,8 @@ class Faults:
     """The faults of one process's records.
 
     `now_ms` is the wall clock, `monotonic` the one that windows are measured with. Where `pauses` is false (the embedded
-    broker, whose run nobody could resume) a rate above the limit pauses nothing.
+    broker, whose run nobody could resume) a rate above the limit pauses nothing. Where it `escalates`, what a model failed
+    to explain is a candidate of the second pass.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Faults:
         publish: Publish,
         now_ms: Callable[[], int],
         pauses: bool,
+        escalates: bool = False,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
@@ -51,6 +53,7 @@ class Faults:
         self._publish = publish
         self._now_ms = now_ms
         self._pauses = pauses
+        self._escalates = escalates
         self._monotonic = monotonic
         self._whole: set[tuple[str, str]] = set()
         self._letters: dict[_Source, deque[float]] = defaultdict(deque)
@@ -75,7 +78,7 @@ class Faults:
                 return
         _say("record.given_up", record, error, service=service)
         DEAD_LETTERS.labels(service=service, error=type(error).__name__).inc()
-        await self._publish(give_up(record, error, service=service, now_ms=self._now_ms(), limit_bytes=self._limit_bytes))
+        await self._publish(give_up(record, error, service=service, now_ms=self._now_ms(), limit_bytes=self._limit_bytes, escalates=self._escalates))
         await self._pause_when_too_many(record, error, service)
 
     async def follow(self, records: Sequence[ConsumerRecord]) -> None:

@@ -16,6 +16,7 @@ MAX_DROPS = 8
 """So often an endpoint may go down under a record before the record is suspected of it: else one that makes the server crash would do so for ever."""
 
 Sleep = Callable[[float], Awaitable[None]]
+Complete = Callable[[Choice, Call], Awaitable[Completion]]
 T = TypeVar("T")
 
 
@@ -65,22 +66,24 @@ async def ask(
     rng: random.Random,
     is_urgent: bool = False,
     sleep: Sleep = asyncio.sleep,
+    complete: Complete | None = None,
 ) -> Asked[T]:
     """Ask until an answer can be read.
 
     `call_for` makes the call for an endpoint's model and the number of unusable answers so far; `read` raises
     UnusableAnswer. While no endpoint can serve the route the question is held, without limit and without counting a
     try: cancel it to stop. An urgent one takes the next slot that falls free. Waits between tries double, with full
-    jitter. Raises NoAnswer after `attempts` tries that failed by the question's own fault, or at once when another
+    jitter. A question may go to an endpoint in a cloud only with `complete`, which sends the calls then, and answers for
+    what they cost. Raises NoAnswer after `attempts` tries that failed by the question's own fault, or at once when another
     cannot help.
     """
     tries: list[FailedTry] = []
     unusable = drops = 0
     while True:
-        async with endpoints.slot(route, is_urgent=is_urgent) as choice:
+        async with endpoints.slot(route, is_urgent=is_urgent, cloud=complete is not None) as choice:
             call = call_for(choice, unusable)
             try:
-                completion = await endpoints.complete(choice, call)
+                completion = await (complete or endpoints.complete)(choice, call)
                 return Asked(read(completion), choice, call, completion, tuple(tries))
             except UnusableAnswer as error:
                 unusable += 1

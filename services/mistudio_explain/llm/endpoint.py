@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from pydantic import SecretStr
 
+from mistudio_explain.events.explanation import Reach
 from mistudio_explain.llm.failures import ModelUnknown
 from mistudio_explain.llm.provider import ModelListed, Provider
 
@@ -29,8 +30,15 @@ class Endpoint:
     failures_in_a_row: int = 0
     refused: set[str] = field(default_factory=set)
     """Models that it lists but then does not know."""
+    reach: Reach = "machine"
+    """How far a prompt travels to it."""
     key: SecretStr | None = None
     """What whoever asks it something beside calls has to show."""
+
+    @property
+    def is_cloud(self) -> bool:
+        """Whether it is somebody else's: only calls that were allowed to leave go there."""
+        return self.reach == "cloud"
 
     @property
     def free(self) -> int:

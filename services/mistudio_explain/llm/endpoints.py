@@ -100,19 +100,24 @@ class Endpoints:
             return None
         return "no LLM endpoint serves: " + "; ".join(f"{endpoint.name} ({endpoint.url or endpoint.kind}), {endpoint.down}" for endpoint in self.all)
 
-    def preferred(self, route: Sequence[str]) -> Choice | None:
+    def preferred(self, route: Sequence[str], *, cloud: bool = False) -> Choice | None:
         """What a route comes to when slots and health do not matter: where a kept answer would be found."""
-        return _choice(route, self.all, self.all)
+        allowed = self._allowed(cloud=cloud)
+        return _choice(route, allowed, allowed)
+
+    def _allowed(self, *, cloud: bool) -> list[Endpoint]:
+        return [endpoint for endpoint in self.all if cloud or not endpoint.is_cloud]
 
     @asynccontextmanager
-    async def slot(self, route: Sequence[str], *, is_urgent: bool = False) -> AsyncGenerator[Choice, None]:
+    async def slot(self, route: Sequence[str], *, is_urgent: bool = False, cloud: bool = False) -> AsyncGenerator[Choice, None]:
         """Hold a slot of an endpoint that can serve the route; waits for one.
 
         The first model of the route that a healthy endpoint has is taken. When only unhealthy endpoints have one, the
         call is held; when nobody has one, the first model of a healthy endpoint stands in. An urgent call goes before
-        all others that wait for the same endpoint.
+        all others that wait for the same endpoint. Endpoints in a cloud exist only for calls with `cloud`, and stand in
+        for nobody.
         """
-        choice = await self._taken(route, is_urgent=is_urgent)
+        choice = await self._taken(route, cloud=cloud, is_urgent=is_urgent)
         try:
             yield choice
         finally:
@@ -168,10 +173,11 @@ class Endpoints:
         await self._stop_probing(list(self._probes))
         await asyncio.gather(*(endpoint.provider.close() for endpoint in self.all))
 
-    async def _taken(self, route: Sequence[str], *, is_urgent: bool) -> Choice:
+    async def _taken(self, route: Sequence[str], *, cloud: bool, is_urgent: bool) -> Choice:
         while True:
-            healthy = [endpoint for endpoint in self.all if endpoint.down is None]
-            choice = _choice(route, healthy, self.all)
+            allowed = self._allowed(cloud=cloud)
+            healthy = [endpoint for endpoint in allowed if endpoint.down is None]
+            choice = _choice(route, healthy, allowed)
             if choice is not None and choice.endpoint.free > (0 if is_urgent else self._urgent[choice.endpoint.name]):
                 choice.endpoint.in_flight += 1
                 return choice
@@ -202,6 +208,8 @@ class Endpoints:
         """What is wrong with an endpoint that should answer the smallest call to the same model; None when it does."""
         try:
             await endpoint.refresh()
+            if endpoint.is_cloud:
+                return None  # what it charges for a call is not reserved for a probe
             await endpoint.provider.complete(
                 replace(call, messages=_SMALLEST, max_tokens=_SMALLEST_TOKENS, form="sentence", on_text=None, numbers=None, features=1)
             )
@@ -263,7 +271,7 @@ def _choice(route: Sequence[str], usable: Sequence[Endpoint], everyone: Sequence
             return Choice(endpoint, model, substitute=False)
     if route and any(endpoint.may_have(name) for name in route for endpoint in everyone):
         return None  # an endpoint that is out of use has it, or may have it: wait for that one
-    serving = [endpoint for endpoint in usable if endpoint.models]
+    serving = [endpoint for endpoint in usable if endpoint.models and not endpoint.is_cloud]
     if not serving:
         return None
     endpoint = max(serving, key=lambda endpoint: endpoint.free / endpoint.slots)

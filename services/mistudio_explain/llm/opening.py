@@ -10,6 +10,7 @@ from mistudio_explain.errors import BadSettings, Unreachable
 from mistudio_explain.llm.endpoint import Endpoint
 from mistudio_explain.llm.failures import CallFailure, ModelUnknown, is_outage
 from mistudio_explain.llm.provider import ModelListed, Provider
+from mistudio_explain.llm.reach import reach_of
 from mistudio_explain.settings import EndpointSettings, LlmSettings, read_secret
 
 LOCAL_OLLAMA = "http://127.0.0.1:11434"
@@ -67,7 +68,8 @@ async def configured(settings: EndpointSettings) -> tuple[Endpoint, CallFailure 
     Raises Unreachable and BadSettings for what waiting does not mend.
     """
     provider, url = await _provider(settings)
-    endpoint = Endpoint(settings.name, settings.provider, url, settings.slots or DEFAULT_SLOTS, provider, settings.models)
+    slots = settings.slots or DEFAULT_SLOTS
+    endpoint = Endpoint(settings.name, settings.provider, url, slots, provider, settings.models, reach=reach_of(settings))
     if settings.provider == "demonstration":
         endpoint.slots = min(endpoint.slots, _demonstration_slots())
     endpoint.key = key_of(settings) if settings.url is not None else None
@@ -121,6 +123,11 @@ async def _provider(settings: EndpointSettings) -> tuple[Provider, str]:
     """The client, and the address that it calls; empty for a process of our own."""
     # imported here: each client costs half a second, and a run needs one of them
     key = key_of(settings)
+    if key is None and reach_of(settings) == "cloud" and settings.provider != "anthropic":
+        raise BadSettings(
+            f"llm.endpoints {settings.name!r}: there is no API key for {settings.url}, which is in a cloud; name its file in `api_key_file`, or its "
+            "variable in `api_key_env` (`cloud = false` says that it is your own server)"
+        )
     if settings.provider == "demonstration":
         from mistudio_explain.llm.demonstration import Demonstration
 

@@ -92,6 +92,7 @@ def redrafted(outcome: FeatureOutcome, templates: Templates, prompt_tokens: int)
         complexity=outcome.complexity,
         pass_number=outcome.pass_number,
         earlier=outcome.earlier,
+        other=outcome.other,
         flags=outcome.draft_flags if outcome.draft_flags is not None else [flag for flag in outcome.flags if flag not in _OF_VALIDATION],
         caveats=outcome.caveats,
         judge=outcome.judge,

@@ -9,6 +9,7 @@ import orjson
 
 from mistudio_explain.events.explanation import FeatureOutcome, OutcomeKind
 from mistudio_explain.events.job import JobReport
+from mistudio_explain.reporting.departure import departure
 from mistudio_explain.reporting.records import explanation_record, score_record, unexplained_record
 from mistudio_explain.reporting.survey import Survey
 from mistudio_explain.reporting.wording import duration, timestamp
@@ -108,6 +109,12 @@ def _job_metadata(report: JobReport, figures: Survey) -> dict[str, Any]:
         "tokens_in": report.tokens_in,
         "tokens_out": report.tokens_out,
         "cost_usd": report.cost_usd,
+        "second_pass": report.second_pass.model_dump() if report.second_pass else None,
+        "left_the_machine": {
+            "statement": departure(report, figures),
+            "clouds": [sent.model_dump() for sent in report.sent_to_cloud],
+            "answers": {reach: figures.reaches.get(reach, 0) for reach in ("machine", "network", "cloud", "unknown")},
+        },
         "wall_seconds": report.wall_s,
         "estimated_seconds": report.estimated_seconds,
         "estimated_cost_usd": report.estimated_cost_usd,

@@ -17,6 +17,7 @@ from mistudio_explain.events.explanation import FeatureOutcome, OutcomeKind
 from mistudio_explain.events.job import JobReport
 from mistudio_explain.reporting import wording
 from mistudio_explain.reporting.actions import RULES, suggested_action
+from mistudio_explain.reporting.departure import departure
 from mistudio_explain.reporting.evidence import Excerpt, excerpt, max_activation, texts, visible
 from mistudio_explain.reporting.survey import Survey, category_of, is_demonstration
 
@@ -135,6 +136,7 @@ def _context(report: JobReport, figures: Survey, spools: Spools) -> dict[str, An
         "figures": figures,
         "spools": spools,
         "rules": RULES,
+        "departure": departure(report, figures),
         "policy": content_security_policy(),
         "style": Markup(_asset("report.css")),  # noqa: S704 - our own file
         "script": Markup(_asset("report.js")),  # noqa: S704 - our own file

@@ -56,6 +56,7 @@ def explanation_record(outcome: FeatureOutcome) -> dict[str, Any]:
         "revision": subject.revision,
         "pass": outcome.pass_number,
         "earlier": _fields(outcome.earlier),
+        "other": _fields(outcome.other),
         "judge": _fields(outcome.judge),
         "factual_coherence": outcome.judge.factual_coherence if outcome.judge else None,
         "logical_coherence": outcome.judge.logical_coherence if outcome.judge else None,

@@ -95,6 +95,8 @@ class Survey:
     prompts: Mapping[str, int]
     validators: Mapping[int, int]
     backgrounds: Mapping[tuple[int, int | None], int]
+    reaches: Mapping[str, int]
+    """Answers by where their endpoint is: machine, network, cloud or unknown; those of a pass that did not win included."""
     demonstration: bool
 
     @property
@@ -191,6 +193,7 @@ class _Tally:
     prompts: Counter[str] = field(default_factory=Counter)
     validators: Counter[int] = field(default_factory=Counter)
     backgrounds: Counter[tuple[int, int | None]] = field(default_factory=Counter)
+    reaches: Counter[str] = field(default_factory=Counter)
     to_review: int = 0
     high_quality: int = 0
     business_critical: int = 0
@@ -236,6 +239,7 @@ class _Tally:
             category.quality.append(outcome.quality_score)
             self.high_quality += outcome.quality_score >= HIGH_QUALITY
             self._rank(position, outcome, outcome.quality_score)
+        self.reaches.update((made.reach or "unknown") for made in (outcome.generation, outcome.other) if made is not None)
         self._origin(outcome)
 
     def _rank(self, position: int, outcome: FeatureOutcome, quality: float) -> None:
@@ -296,6 +300,7 @@ class _Tally:
             models=tuple(_model_figures(key, self.models[key]) for key in sorted(self.models)),
             prompts=_by_count(self.prompts),
             validators=dict(sorted(self.validators.items())),
+            reaches=dict(self.reaches),
             backgrounds=dict(sorted(self.backgrounds.items(), key=lambda item: (item[0][0], item[0][1] or 0))),
             demonstration=self.demonstration,
         )

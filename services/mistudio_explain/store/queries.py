@@ -43,6 +43,7 @@ class JobQueries:
         sealed = now[JobPart.SEALED].sealed if JobPart.SEALED in now else None
         promise = now[JobPart.REQUEST].request if JobPart.REQUEST in now else None
         reviewed, agreed = self._reviewed(job)
+        second = now[JobPart.SECOND_PASS].second_pass if JobPart.SECOND_PASS in now else None
         return JobState(
             explain_job_id=job,
             tenant=tenant,
@@ -65,6 +66,10 @@ class JobQueries:
             notes=(*(sealed.notes if sealed else ()), *(said for (said,) in self._db.all("select said from note where job = ? order by said", (job,)))),
             reviewed=reviewed,
             agreed=agreed,
+            reopened_as=since,
+            is_first_pass_over=JobPart.FIRST_PASS in now,
+            second_pass=second,
+            second_settled=self._second_settled(job) if second else 0,
         )
 
     def _reviewed(self, job: str) -> tuple[int, int]:
@@ -72,6 +77,10 @@ class JobQueries:
         query = "select r.verdict, o.counters from review r join outcome o on o.job = r.job and o.place = r.place where r.job = ? and o.strength = ?"
         rows = self._db.all(query, (job, _EXPLAINED))
         return len(rows), sum(agrees(verdict, Counters(*map(int, counters.split(",")))) for verdict, counters in rows)
+
+    def _second_settled(self, job: str) -> int:
+        row = self._db.one("select count(*) from outcome where job = ? and pass = 2", (job,))
+        return row[0] if row else 0
 
     def _settled(self, job: str, revision: int) -> int:
         query = "select count(*) from outcome where job = ? and (revision >= ? or strength = ?)"

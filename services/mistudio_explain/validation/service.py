@@ -8,7 +8,8 @@ import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from mistudio_explain.events.explanation import ExplanationDrafted, FeatureOutcome, Judgement, Subject
+from mistudio_explain.escalation.candidates import candidate_of
+from mistudio_explain.events.explanation import EscalationCandidate, ExplanationDrafted, FeatureOutcome, Judgement, Subject
 from mistudio_explain.events.job import JobBackground
 from mistudio_explain.events.model import Record
 from mistudio_explain.events.topics import DRAFTS
@@ -18,7 +19,7 @@ from mistudio_explain.kafka.backgrounds import Backgrounds
 from mistudio_explain.kafka.controls import JobControls
 from mistudio_explain.kafka.records import Outgoing, Received, outgoing, received
 from mistudio_explain.observability.metrics import MODEL_REQUESTS, OUTCOMES, PASSED_OVER, QUALITY
-from mistudio_explain.validation.stage import validate
+from mistudio_explain.validation.passes import validate_passes
 from mistudio_explain.validation.validator import Validator
 
 _SERVICE = "validation"
@@ -37,15 +38,19 @@ def register(app: StreamApp, controls: JobControls, validator: Validator, judge:
         if controls.is_deleted(subject.explain_job_id, subject.ordered_as):
             PASSED_OVER.labels(service=_SERVICE, why="deleted").inc()
             return None
-        outcome = validate(draft.event, background_of(subject), validator)
+        outcome = validate_passes(draft.event, background_of(subject), validator)
         return outcome.model_copy(update={"judge": draft.event.judge})  # of a re-score, which asks no model
+
+    def escalations(draft: ExplanationDrafted, outcome: FeatureOutcome) -> list[EscalationCandidate]:
+        candidate = candidate_of(draft, outcome, app.settings.escalation) if app.settings.escalation.enabled else None
+        return [] if candidate is None else [candidate]
 
     async def ready() -> None:
         await backgrounds.complete()
         await controls.complete()
 
     if judge is not None:
-        _judged(app, controls, explained, background_of, ready, judge)
+        _judged(app, controls, explained, escalations, background_of, ready, judge)
         return
 
     def records(draft: Received[ExplanationDrafted]) -> list[Outgoing]:
@@ -53,7 +58,7 @@ def register(app: StreamApp, controls: JobControls, validator: Validator, judge:
         if outcome is None:
             return []
         _count(outcome)
-        return [outgoing(outcome)]
+        return [outgoing(outcome), *map(outgoing, escalations(draft.event, outcome))]
 
     @app.batches(DRAFTS, service=_SERVICE, read=partial(received, ExplanationDrafted))
     async def validation(drafts: list[Received[ExplanationDrafted]]) -> None:
@@ -65,6 +70,7 @@ def _judged(
     app: StreamApp,
     controls: JobControls,
     explained: Callable[[Received[ExplanationDrafted]], FeatureOutcome | None],
+    escalations: Callable[[ExplanationDrafted, FeatureOutcome], list[EscalationCandidate]],
     background_of: Callable[[Subject], JobBackground | None],
     ready: Callable[[], Awaitable[None]],
     judge: Judge,
@@ -83,7 +89,7 @@ def _judged(
         subject = outcome.subject
         if outcome.judge is not None:
             _count(outcome)
-            return [outcome]
+            return [outcome, *escalations(draft.event, outcome)]
         judged = await controls.unless_stopped(subject.explain_job_id, subject.ordered_as, judge_feature(outcome, background_of(subject), judge))
         if judged is None and controls.is_deleted(subject.explain_job_id, subject.ordered_as):
             PASSED_OVER.labels(service=_SERVICE, why="deleted").inc()
@@ -92,7 +98,7 @@ def _judged(
             outcome = with_judgement(outcome, judged)
             _count_judge(judged.judgement)
         _count(outcome)
-        return [outcome]
+        return [outcome, *escalations(draft.event, outcome)]
 
 
 def _count_judge(judgement: Judgement) -> None:
