@@ -192,7 +192,7 @@ async def _explained(
                     progress(len(done), len(features))
 
         async with asyncio.TaskGroup() as workers:
-            for _ in range(math.ceil(endpoints.slots * settings.generation.in_flight_per_slot)):
+            for _ in range(math.ceil(endpoints.slots * settings.generation.in_flight_per_slot * settings.generation.features_per_call)):
                 workers.create_task(work())
         return [done[place] for place in range(len(features))]
 

@@ -15,7 +15,7 @@ import pytest
 from integration.real_kafka import RealKafka
 from integration.real_ollama import RealOllama
 from integration.test_stream_app import MakeApp, all_records, feature, make_app, until
-from integration.test_whole_way import EXAMPLE, Command, command, kafka_settings, ollama_settings
+from integration.test_whole_way import EXAMPLE, PROGRAM, Command, command, kafka_settings, ollama_settings
 from mistudio_explain.cli.answer import Answering
 from mistudio_explain.cli.explain import FeatureOrder, asked_for, explained_by_services
 from mistudio_explain.context import service as context_service
@@ -35,6 +35,7 @@ from mistudio_explain.llm.provider import Call, Completion, ModelListed
 from mistudio_explain.settings import QualitySettings
 from mistudio_explain.validation import service as validation_service
 from mistudio_explain.validation.validator import Validator
+from unit.llm.fake_llm import FakeLlm, OpenAiWire, Reply, Script
 
 __all__ = ["command", "make_app"]  # fixtures
 
@@ -227,3 +228,82 @@ def test_services_that_do_not_run_are_given_up_with_what_is_known(command: Comma
     done = command.run("explain", str(EXAMPLE), "--feature", first_key(), "--timeout", "3", expect=3)
     assert "no explanation within 3 s" in done.stderr
     assert "nobody serves it" in done.stderr.replace("\n", " ")
+
+
+@asynccontextmanager
+async def explaining(command: Command, script: Script) -> AsyncIterator[tuple[FakeLlm, asyncio.subprocess.Process]]:
+    """The command, streaming from a server that a test scripts."""
+
+    async def answer(reply: Reply) -> None:
+        if reply.path.endswith("/models"):
+            await reply.whole(200, json.dumps({"object": "list", "data": [{"id": "m", "object": "model", "created": 1, "owned_by": "t"}]}).encode())
+            return
+        await script(reply)
+
+    async with FakeLlm(answer) as server:
+        endpoint = {"name": "gpu0", "provider": "openai", "url": f"{server.url}/v1"}
+        command.settings["MISTUDIO_EXPLAIN_LLM__ENDPOINTS"] = json.dumps([endpoint])
+        arguments = [str(PROGRAM), "explain", str(EXAMPLE), "--feature", first_key(), "--stream"]
+        pipes = {"stdin": asyncio.subprocess.DEVNULL, "stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
+        process = await asyncio.create_subprocess_exec(*arguments, cwd=command.folder, env=command.environment, **pipes)
+        try:
+            yield server, process
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
+async def test_a_piece_is_on_the_terminal_before_the_model_says_the_next_one_and_is_harmless_there(command: Command) -> None:
+    wire, go_on = OpenAiWire(), asyncio.Event()
+
+    async def script(reply: Reply) -> None:
+        await reply.start()
+        await reply.send(wire.piece('{"label": "\\u001b]0;gone\\u0007 Fixed'))
+        await go_on.wait()
+        await reply.send(wire.piece(' things", "pattern": "Texts that mention a fixed thing.", "significance": "It is known.", "implications": "None known."}'))
+        await reply.send(wire.last())
+        await reply.end()
+
+    async with explaining(command, script) as (_, process), asyncio.timeout(90):
+        shown = await process.stdout.readuntil(b"Fixed")
+        go_on.set()
+        rest, _ = await process.communicate()
+    assert process.returncode == 0
+    assert b"\x1b" not in shown + rest
+    assert b"\x07" not in shown + rest
+    assert b"Texts that mention a fixed thing." in rest
+
+
+async def test_ctrl_c_closes_the_call_at_the_server(command: Command) -> None:
+    wire, begun = OpenAiWire(), asyncio.Event()
+
+    async def script(reply: Reply) -> None:
+        await reply.start()
+        await reply.send(wire.piece('{"label": "Fixed'))
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with explaining(command, script) as (server, process), asyncio.timeout(90):
+        await begun.wait()
+        await process.stdout.readuntil(b"Fixed")
+        process.send_signal(signal.SIGINT)
+        await server.requests[-1].client_gone.wait()
+        _, said = await process.communicate()
+    assert process.returncode == 1
+    assert b"broken off" in said
+
+
+async def test_a_model_that_gives_no_answer_ends_the_waiting_with_its_reason(make_app: MakeApp) -> None:
+    class Refusing(Speaker):
+        async def complete(self, call: Call) -> Completion:
+            self.calls += 1
+            return Completion("I'm sorry, I cannot help with that.", "stop", 10, 10, 0.0, 0.0)
+
+    app, speaker = make_app(), Refusing()
+    app.settings = app.settings.model_copy(update={"generation": app.settings.generation.model_copy(update={"retry_wait_s": 0.0})})
+    async with services(app, speaker), asyncio.timeout(60):
+        outcome = await explained_by_services(app.clients, app.producer, asked(5), Watching(speaker))
+    assert outcome.outcome is OutcomeKind.FAILED
+    assert "refusal" in outcome.reason
+    assert speaker.calls == app.settings.generation.attempts

@@ -43,7 +43,7 @@ class GivenUp(ExplainError):
         super().__init__(f"feature {subject.feature_key} of {subject.explain_job_id} got {cause}")
         self.tries = cause.tries
         self.attempts = len(cause.tries)
-        self.repeatable = cause.repeatable
+        self.repeatable = cause.repeatable and request.request.priority != "interactive"  # nobody watches for minutes until it is redelivered
 
 
 def call_for(prompt: Prompt, model: ModelListed, settings: LlmSettings, *, sampling: int = 0, on_text: OnText | None = None) -> Call:

@@ -571,3 +571,11 @@ async def test_candidates_share_calls_with_those_of_other_features() -> None:
     drafts = await shared_drafts(world)
     assert [(call.features, call.seed) for call in sorted(model.calls, key=lambda call: call.seed)] == [(4, 1), (4, 1001)]
     assert all(len(draft.candidates) == 2 for draft in drafts.values())
+
+
+async def test_what_a_person_waits_for_is_not_redelivered_after_minutes() -> None:
+    request = requested()
+    asked = request.model_copy(update={"request": request.request.model_copy(update={"priority": "interactive"})})
+    world = World(Model("I'm sorry, no."))
+    assert (await world.failing(request)).repeatable
+    assert not (await world.failing(asked)).repeatable
