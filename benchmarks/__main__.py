@@ -8,14 +8,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))  # the real Kafka that the tests start
 
 NAMES = ("mechanics", "cores", "slots", "intake", "lanes", "express", "rebalance", "replay", "aggregator", "answers", "swap_check")
-ON_REAL_MODELS = ("llm.throughput", "llm.repeatability", "llm.batching", "llm.delphi")  # minutes each: only by name
+LONG = ("llm.throughput", "llm.repeatability", "llm.batching", "llm.delphi", "llm.spec_hardware")  # minutes: only by name
 
 
 def main() -> None:
     logging.disable(logging.CRITICAL)  # a broker that has just started makes its clients complain
     for name in sys.argv[1:] or NAMES:
-        if name not in (*NAMES, *ON_REAL_MODELS):
-            sys.exit(f"there is no benchmark {name!r}; there are {', '.join((*NAMES, *ON_REAL_MODELS))}")
+        if name not in (*NAMES, *LONG):
+            sys.exit(f"there is no benchmark {name!r}; there are {', '.join((*NAMES, *LONG))}")
         importlib.import_module(f"benchmarks.{name}").main()
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from benchmarks.llm import batching, delphi, repeatability, throughput, workload
+from benchmarks.llm import batching, delphi, repeatability, spec_hardware, throughput, workload
 from benchmarks.llm.servers import Served
 
 from integration.slow_llm import SlowLlm
@@ -67,3 +67,12 @@ def test_delphi_is_shown_the_windows_that_our_prompt_shows_round_their_strongest
         assert len(example["tokens"]) == len(example["activations"]) == min(delphi.WINDOW, len(activation.tokens or ()))
         assert max(example["activations"]) == max(activation.token_activations or ())
         assert "".join(example["tokens"]) in "".join(activation.tokens or ())
+
+
+def test_the_specifications_targets_are_simulated_and_said_to_be_unmeasured(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spec_hardware, "SCALE", 0.02)
+    spec_hardware.main(8, 2)
+    rows = rows_of(capsys.readouterr().out)
+    assert rows["> 98 % of the features processed"][0] == "100.0 %"
+    assert rows["2 to 4 explanations at once"][0] == "4: 2 and 2"
+    assert {row[1] for row in rows.values()} == {"measured", "---", spec_hardware.UNMEASURED}
