@@ -14,6 +14,7 @@ import pytest
 
 from integration.local_server import free_ports
 from integration.real_ollama import RealOllama
+from integration.test_whole_way import EXAMPLE
 from mistudio_explain.cli.main import main
 from mistudio_explain.llm.demonstration import Demonstration
 from mistudio_explain.llm.inspection import inspecting
@@ -151,6 +152,16 @@ def test_a_configured_model_that_is_not_there_is_said_with_those_that_are(progra
     (endpoint,) = json.loads(program.run("models", "--json", expect=3)[0])["endpoints"]
     assert f"none of the models wanted (llama3.1:8b); it lists {ollama.model}" in endpoint["why"]
     assert [model["model"] for model in endpoint["models"]] == [ollama.model]
+
+
+def test_tls_spoken_to_a_plain_server_is_said_in_one_line(program: Program, ollama: RealOllama) -> None:
+    url = ollama.url.replace("http:", "https:")
+    for kind, at in (("ollama", url), ("openai", f"{url}/v1")):
+        program.at({"name": "gpu0", "provider": kind, "url": at})
+        _, error = program.run("run", str(EXAMPLE), "--explain-poor", "--dry-run", expect=3)
+        assert error.startswith(f"mistudio-explain: LLM endpoint 'gpu0' does not serve: tried {at}/")
+        assert "tls: TLS fails: [SSL: WRONG_VERSION_NUMBER] wrong version number" in error
+        assert program.run("models", "warm", "m", expect=3 if kind == "ollama" else 2)[0] == ""
 
 
 async def test_llama_cpp_tells_its_slots_which_are_taken_where_the_settings_name_none() -> None:

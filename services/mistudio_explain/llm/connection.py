@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from mistudio_explain.llm.failures import CallFailure, ConnectionDropped, EndpointUnreachable, GarbledReply, TimedOut
+from mistudio_explain.llm.failures import CallFailure, ConnectionDropped, EndpointUnreachable, GarbledReply, TimedOut, TlsFailed
 
 CONNECT_TIMEOUT_S = 5.0
 PROBE_TIMEOUT_S = 5.0
@@ -16,6 +16,9 @@ calls failed with "disconnected without sending a response"); opening one costs 
 MAX_REPLY_BYTES = 8 << 20
 """Of one reply. The clients read lines of any length: a server that never ends one would fill the memory. The longest
 answer that is taken, 65,536 characters, has 6.5 MB when each token's event has 400 bytes and 4 characters of text."""
+_TLS_WRONG = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
+"""What OpenSSL says of a certificate that it does not trust, and of a server that answers without TLS (1.1 to 3.4, 3.5). A
+handshake that is cut off is none of them: the server may just be starting."""
 _HTTP_LIBRARIES = frozenset({"httpx", "httpx2", "httpcore", "httpcore2"})  # which one a client uses depends on its version
 
 
@@ -69,6 +72,8 @@ def broken_connection(error: Exception) -> CallFailure:
     name = type(cause).__name__
     if name == "ConnectTimeout":
         return EndpointUnreachable(f"no connection within {CONNECT_TIMEOUT_S:g} s")
+    if name == "ConnectError" and any(reason in str(cause) for reason in _TLS_WRONG):
+        return TlsFailed(f"TLS fails: {cause}")
     if name == "ConnectError":
         return EndpointUnreachable(f"no connection: {cause}")
     if "Timeout" in name:

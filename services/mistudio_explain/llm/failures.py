@@ -48,10 +48,16 @@ class Overloaded(RateLimited):
 
 
 class EndpointUnreachable(CallFailure):
-    """Nobody answers at the endpoint's address, or TLS fails."""
+    """Nobody answers at the endpoint's address."""
 
     kind = "unreachable"
     blame = Blame.ENDPOINT
+
+
+class TlsFailed(EndpointUnreachable):
+    """The endpoint's certificate is not trusted, or it does not speak TLS."""
+
+    kind = "tls"
 
 
 class AccessDenied(CallFailure):
@@ -115,8 +121,8 @@ class GarbledReply(CallFailure):
 
 
 def is_outage(failure: CallFailure) -> bool:
-    """Whether waiting may help: the server is away or fails, as opposed to a key, a model or an address that a person must correct."""
-    return failure.blame is not Blame.RECORD and not isinstance(failure, AccessDenied | ModelUnknown)
+    """Whether waiting may help: the server is away or fails, as opposed to a key, a model, a certificate or an address that a person must correct."""
+    return failure.blame is not Blame.RECORD and not isinstance(failure, AccessDenied | ModelUnknown | TlsFailed)
 
 
 _UNPAID = ("insufficient_quota", "billing", "credit balance", "organization_on_hold")

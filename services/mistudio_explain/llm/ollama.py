@@ -10,7 +10,7 @@ import ollama
 from pydantic import SecretStr, ValidationError
 
 from mistudio_explain.llm.connection import CONNECT_TIMEOUT_S, KEPT_ALIVE, PROBE_TIMEOUT_S, bound_reply, broken_connection, is_loopback
-from mistudio_explain.llm.failures import CallFailure, EndpointUnreachable, GarbledReply, ServerFailed, failure_for_status
+from mistudio_explain.llm.failures import CallFailure, GarbledReply, ServerFailed, failure_for_status
 from mistudio_explain.llm.provider import Call, Completion, ModelListed
 from mistudio_explain.llm.stream import Piece, collect
 
@@ -123,8 +123,8 @@ def _failure(error: Exception) -> Exception:
             return error
         case ollama.ResponseError():  # inside a stream that began with HTTP 200
             return ServerFailed(f"error inside the stream: {error.error}")
-        case ConnectionError():
-            return EndpointUnreachable(f"no connection: {error}")
+        case ConnectionError():  # the client's own, in which it hides what happened
+            return broken_connection(error.__context__ if isinstance(error.__context__, httpx.TransportError) else error)
         case httpx.TransportError():
             return broken_connection(error)
         case json.JSONDecodeError() | ValidationError() | UnicodeDecodeError() | TypeError() | AttributeError():

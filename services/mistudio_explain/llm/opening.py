@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from mistudio_explain.errors import BadSettings, Unreachable
 from mistudio_explain.llm.endpoint import Endpoint
-from mistudio_explain.llm.failures import CallFailure, ModelUnknown, is_outage
+from mistudio_explain.llm.failures import CallFailure, ModelUnknown, TlsFailed, is_outage
 from mistudio_explain.llm.provider import ModelListed, Provider
 from mistudio_explain.llm.reach import reach_of
 from mistudio_explain.settings import EndpointSettings, LlmSettings, read_secret
@@ -94,10 +94,10 @@ async def configured(settings: EndpointSettings) -> tuple[Endpoint, CallFailure 
 
 
 def _does_not_serve(endpoint: Endpoint, failure: CallFailure) -> str:
-    return (
-        f"LLM endpoint {endpoint.name!r} does not serve: tried {endpoint.url}{_TRIED[endpoint.kind]}, {failure.kind}: {failure}; "
-        "start it, or correct its url or key under [[llm.endpoints]]"
-    )
+    advice = "start it, or correct its url or key under [[llm.endpoints]]"
+    if isinstance(failure, TlsFailed):
+        advice = "correct its url under [[llm.endpoints]], or name the file of its authority's certificate in the environment variable SSL_CERT_FILE"
+    return f"LLM endpoint {endpoint.name!r} does not serve: tried {endpoint.url}{_TRIED[endpoint.kind]}, {failure.kind}: {failure}; {advice}"
 
 
 async def _default(local_ollama: str) -> Endpoint:

@@ -1,10 +1,12 @@
 """What the settings come to at the start, and what is said when an endpoint is not there."""
 
 import socket
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
+from integration.local_tls import self_signed
 from mistudio_explain.errors import BadSettings, Unreachable
 from mistudio_explain.llm.opening import opened, opened_though_away
 from mistudio_explain.settings import EndpointSettings, LlmSettings
@@ -62,10 +64,22 @@ async def test_a_wrong_key_is_said_at_the_start(tmp_path: Path) -> None:
         assert server.requests[0].headers["authorization"] == "Bearer wrong"
 
 
-async def test_tls_spoken_to_a_plain_server_is_said_at_the_start() -> None:
-    async with lists(OpenAiWire(), "a") as server:
-        with pytest.raises(Unreachable, match=r"(?i)ssl|connection"):
-            await opened(settings(EndpointSettings(name="x", provider="openai", url=server.url.replace("http:", "https:"))))
+@pytest.mark.parametrize("wire", [OllamaWire(), OpenAiWire(), AnthropicWire()])
+@pytest.mark.parametrize("opening", [opened, opened_though_away])
+async def test_a_certificate_that_is_not_trusted_is_said_at_the_start_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wire: Wire, opening: Callable[[LlmSettings], Awaitable[object]]
+) -> None:
+    monkeypatch.setenv("KEY_OF_TESTS", "key")
+    _, context = self_signed(tmp_path)
+
+    async def models_only(reply: Reply) -> None:
+        await reply.whole(200, wire.models("m"))
+
+    async with FakeLlm(models_only, tls=context) as server:
+        url = f"{server.url}/v1" if wire.provider == "openai" else server.url
+        with pytest.raises(Unreachable, match=r"'gpu0' does not serve: .* tls: TLS fails: .*certificate verify failed: self-signed certificate.*SSL_CERT_FILE"):
+            await opening(settings(EndpointSettings(name="gpu0", provider=wire.provider, url=url, api_key_env="KEY_OF_TESTS")))
+        assert server.requests == []
 
 
 async def refused(reply: Reply) -> None:
