@@ -26,6 +26,7 @@ log = structlog.get_logger(__name__)
 LOOK_EVERY_S = 5.0
 """Servers are looked up so often: Kubernetes' DNS lets answers be kept for 5 s (CoreDNS, plugin kubernetes, default `ttl`)."""
 LOOK_TIMEOUT_S = 5.0
+"""Of each step of a look, which are three: together less than a lease lasts, so that one server that hangs costs no other's."""
 IN_CLUSTER = EndpointSettings(name="ollama", provider="ollama", url="http://ollama.mistudio-services.svc:11434", discover="dns")
 """What is used in a Kubernetes cluster when the settings name no endpoint: miStudio's own Ollama."""
 
@@ -109,8 +110,10 @@ class Fleet:
 
     async def keep(self) -> None:
         """Look again and again, until it is cancelled."""
+        looked = self._clock()
         while self._pools:
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(max(0.0, looked + LOOK_EVERY_S - self._clock()))
+            looked = self._clock()
             await self.look()
 
     async def look(self) -> None:
@@ -134,49 +137,60 @@ class Fleet:
         return "no LLM server to drive: " + "; ".join(_state(pool) for pool in self._pools)
 
     async def _look(self, pool: _Pool) -> None:
-        pool.complaints = {}
-        await self._find_servers(pool)
-        await self._renew(pool)
+        complaints: dict[str, str] = {}
+        await self._find_servers(pool, complaints)
+        await self._renew(pool, complaints)
         ours = (pool.hold.ours - pool.hold.surplus) if self._clock() < pool.held_until else frozenset()
         for url in sorted(pool.driven.keys() - ours):
             self._let_go(pool, pool.driven.pop(url))
         coming = [pool.found[url] for url in sorted(ours) if url in pool.found and url not in pool.driven and url not in self._leaving]
-        await asyncio.gather(*(self._join(pool, server) for server in coming))
+        await asyncio.gather(*(self._join(pool, server, complaints) for server in coming))
         for url in pool.hold.surplus - self._leaving.keys():  # ours without having joined, as one that does not serve
             self._give_back(url)
+        pool.complaints = complaints
 
-    async def _find_servers(self, pool: _Pool) -> None:
+    async def _find_servers(self, pool: _Pool, complaints: dict[str, str]) -> None:
         try:
             async with asyncio.timeout(LOOK_TIMEOUT_S):
                 pool.found = {server.url: server for server in await self._find(pool.settings)}
         except LookupFailed as error:  # nobody says that those known are gone
-            pool.complaints["lookup"] = str(error)
+            complaints["lookup"] = str(error)
         except TimeoutError:
-            pool.complaints["lookup"] = f"looking up {pool.settings.url} took more than {LOOK_TIMEOUT_S:g} s"
+            complaints["lookup"] = f"looking up {pool.settings.url} took more than {LOOK_TIMEOUT_S:g} s"
+        except Exception as error:  # whatever it is, leases are to be renewed
+            log.exception("fleet.lookup_failed", pool=pool.settings.name)
+            complaints["lookup"] = f"{pool.settings.url} cannot be looked up: {error!r}"
 
-    async def _renew(self, pool: _Pool) -> None:
+    async def _renew(self, pool: _Pool, complaints: dict[str, str]) -> None:
         began = self._clock()
         try:
             async with asyncio.timeout(LOOK_TIMEOUT_S):
                 pool.hold = await self._leases.turn(pool.settings.url or "", list(pool.found))
             pool.held_until = began + pool.hold.lasts_s
         except ExplainError as error:  # what is held is ours until it expires
-            pool.complaints["leases"] = f"the leases of the store cannot be renewed: {error}"
+            complaints["leases"] = f"the leases of the store cannot be renewed: {error}"
         except TimeoutError:
-            pool.complaints["leases"] = f"the leases of the store cannot be renewed within {LOOK_TIMEOUT_S:g} s"
-        if "leases" in pool.complaints:
-            log.warning("fleet.not_renewed", pool=pool.settings.name, error=pool.complaints["leases"])
+            complaints["leases"] = f"the leases of the store cannot be renewed within {LOOK_TIMEOUT_S:g} s"
+        except Exception as error:  # whatever it is, what is held is to be left in time
+            log.exception("fleet.renewal_failed", pool=pool.settings.name)
+            complaints["leases"] = f"the leases of the store cannot be renewed: {error!r}"
+        if "leases" in complaints:
+            log.warning("fleet.not_renewed", pool=pool.settings.name, error=complaints["leases"])
 
-    async def _join(self, pool: _Pool, server: Server) -> None:
+    async def _join(self, pool: _Pool, server: Server, complaints: dict[str, str]) -> None:
         """Use a server that answers; one that does not is tried again at the next look."""
         try:
-            endpoint, failure = await configured(pool.settings.model_copy(update={"name": server.name, "url": server.url, "discover": None}))
+            async with asyncio.timeout(LOOK_TIMEOUT_S):
+                endpoint, failure = await configured(pool.settings.model_copy(update={"name": server.name, "url": server.url, "discover": None}))
+        except TimeoutError:
+            complaints[server.name] = f"{server.name} ({server.url}) does not answer within {LOOK_TIMEOUT_S:g} s"
+            return
         except ExplainError as error:
-            pool.complaints[server.name] = str(error)
+            complaints[server.name] = str(error)
             return
         if failure is not None:
             await endpoint.provider.close()
-            pool.complaints[server.name] = f"{server.name} ({server.url}), {failure.kind}: {failure}"
+            complaints[server.name] = f"{server.name} ({server.url}), {failure.kind}: {failure}"
             return
         self.endpoints.join(endpoint)
         pool.driven[server.url] = server

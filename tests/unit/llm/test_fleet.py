@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import pytest
 
@@ -177,6 +178,31 @@ async def test_a_server_that_does_not_serve_joins_when_it_does(fleet: Fleet, fak
     await fleet.look()
     assert names(fleet) == ["ollama@0"]
     assert fleet.unready_because() is None
+
+
+async def hanging(reply: Reply) -> None:
+    await reply.client_gone.wait()
+
+
+async def test_a_server_that_hangs_keeps_no_other_from_being_renewed(fleet: Fleet, fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_module, "LOOK_TIMEOUT_S", 0.2)
+    fakes.found, fakes.servers[1].script = [0, 1], hanging
+    await asyncio.wait_for(fleet.look(), 2)
+    assert names(fleet) == ["ollama@0"]
+
+
+@pytest.mark.parametrize("step", ["find", "turn"])
+async def test_what_is_held_is_left_in_time_whatever_fails(fleet: Fleet, fakes: Fakes, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    fakes.found = [0]
+    await fleet.look()
+
+    async def broken(*_: object) -> None:
+        raise RuntimeError("nobody expected this")
+
+    monkeypatch.setattr(fleet, "_find" if step == "find" else "_leases", broken if step == "find" else SimpleNamespace(turn=broken))
+    fakes.now += LASTS_S
+    await fleet.look()
+    assert names(fleet) == (["ollama@0"] if step == "find" else [])  # a lookup that fails takes nothing away, and leases were renewed
 
 
 async def test_a_surplus_server_that_never_served_is_given_back(fleet: Fleet, fakes: Fakes) -> None:
