@@ -55,7 +55,7 @@ class Answering:
             return
         if anew:
             self._unfolding = Unfolding()
-            sys.stdout.write("\n(that answer could not be used; the model is asked again)\n")
+            sys.stdout.write("\n(the answer begins anew)\n")
         sys.stdout.write(harmless(self._unfolding.take(text)))
         sys.stdout.flush()
 

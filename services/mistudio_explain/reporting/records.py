@@ -129,7 +129,8 @@ def _source(subject: Subject) -> dict[str, Any]:
 def _evidence(evidence: Evidence | None) -> dict[str, Any] | None:
     if evidence is None:
         return None
-    return {"seen": [_text(a) for a in evidence.seen], "held_out": [_text(a) for a in evidence.held_out], "trimmed": evidence.trimmed}
+    counts = {"trimmed": evidence.trimmed, "chosen_on": evidence.chosen_on}
+    return {"seen": [_text(a) for a in evidence.seen], "held_out": [_text(a) for a in evidence.held_out], **counts}
 
 
 def _text(activation: Activation) -> dict[str, Any]:
