@@ -196,3 +196,19 @@ def test_express_never_has_more_than_its_places_beside_others_and_never_waits_wh
             busy.append(turn[0])
         assert busy
         queue.done(busy.pop(0))
+
+
+@given(places=st.lists(st.integers(1, 8), min_size=1, max_size=30))
+def test_places_that_change_while_records_are_in_flight_take_effect(places: list[int]) -> None:
+    queue: FairQueue[int] = FairQueue(in_flight=1)
+    for number in range(400):
+        queue.offer("only", 0, number, 1)
+    for now in places:
+        queue.in_flight = now
+        while queue.next() is not None:
+            pass
+        assert queue.busy >= now
+        while queue.busy > now:
+            queue.done("only")
+            assert queue.busy == now or queue.next() is None
+        queue.done("only")

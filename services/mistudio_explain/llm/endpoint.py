@@ -11,7 +11,7 @@ from mistudio_explain.llm.provider import ModelListed, Provider
 _DEFAULT_TAG = ":latest"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Endpoint:
     """An LLM server as the dispatch sees it; the unit of placement."""
 

@@ -63,6 +63,7 @@ class Endpoints:
         self._urgent: Counter[str] = Counter()
         """Urgent calls that wait for a slot, by endpoint."""
         self._probes: dict[str, asyncio.Task[None]] = {}
+        self._leaving: list[Endpoint] = []
 
     @classmethod
     async def open(cls, settings: LlmSettings, *, rng: random.Random, local_ollama: str = LOCAL_OLLAMA) -> Self:
@@ -98,6 +99,8 @@ class Endpoints:
         """Why no call can be sent to anyone now; None while an endpoint is healthy."""
         if len(self.outages) < len(self.all):
             return None
+        if not self.all:
+            return "no LLM endpoint is known"
         return "no LLM endpoint serves: " + "; ".join(f"{endpoint.name} ({endpoint.url or endpoint.kind}), {endpoint.down}" for endpoint in self.all)
 
     def preferred(self, route: Sequence[str], *, cloud: bool = False) -> Choice | None:
@@ -154,24 +157,34 @@ class Endpoints:
         return True
 
     def join(self, endpoint: Endpoint) -> None:
-        """Use one more endpoint; calls that wait may take it at once."""
+        """Use one more endpoint; calls that wait may take it at once. Raises ValueError when its name is in use."""
+        if any(other.name == endpoint.name for other in self.all):
+            raise ValueError(f"an endpoint {endpoint.name!r} is in use already; it has to leave first")
         self.all = (*self.all, endpoint)
         self._wake()
 
     async def leave(self, name: str) -> None:
-        """Send no further call to an endpoint, wait for those that run to end, and close its provider."""
-        gone = next(endpoint for endpoint in self.all if endpoint.name == name)
+        """Send an endpoint no further call and let those that wait for it look again, at once.
+
+        Returns when the calls that it still had are over and its provider is closed. Raises KeyError when there is none
+        of that name.
+        """
+        gone = next((endpoint for endpoint in self.all if endpoint.name == name), None)
+        if gone is None:
+            raise KeyError(name)
         self.all = tuple(endpoint for endpoint in self.all if endpoint is not gone)
+        self._leaving.append(gone)
+        await self._stop_probing([name])
         self._wake()
         while gone.in_flight:
             await self._changed.wait()
-        await self._stop_probing([name])
+        self._leaving.remove(gone)
         await gone.provider.close()
 
     async def close(self) -> None:
         """Stop probing and close every provider."""
         await self._stop_probing(list(self._probes))
-        await asyncio.gather(*(endpoint.provider.close() for endpoint in self.all))
+        await asyncio.gather(*(endpoint.provider.close() for endpoint in (*self.all, *self._leaving)))
 
     async def _taken(self, route: Sequence[str], *, cloud: bool, is_urgent: bool) -> Choice:
         while True:
@@ -219,7 +232,7 @@ class Endpoints:
 
     def _take_down(self, endpoint: Endpoint, failure: CallFailure) -> None:
         endpoint.down = f"{failure.kind}: {failure}"
-        if endpoint.name not in self._probes:
+        if endpoint in self.all and endpoint.name not in self._probes:
             _say_away(endpoint)
             endpoint.failures_in_a_row += 1
             self._probes[endpoint.name] = asyncio.create_task(self._probe(endpoint, failure), name=f"probe {endpoint.name}")

@@ -319,3 +319,73 @@ async def test_tokens_of_every_answer_and_the_time_to_its_first_are_counted() ->
     assert REGISTRY.get_sample_value("mistudio_explain_first_token_seconds_sum", labels) == 0.1
     for direction in ("in", "out"):
         assert REGISTRY.get_sample_value("mistudio_explain_tokens_total", {"model_name": "counted-model", "direction": direction}) == 1
+
+
+async def test_an_endpoint_that_joins_serves_the_calls_that_waited() -> None:
+    endpoints = fleet()
+    assert (endpoints.slots, endpoints.is_demonstration) == (0, False)
+    assert endpoints.unready_because() == "no LLM endpoint is known"
+    waiting = asyncio.create_task(chosen(endpoints, "m"))
+    await settled()
+    assert endpoints.held == 1
+    endpoints.join(endpoint("a", "m", slots=3))
+    async with asyncio.timeout(10):
+        assert (await waiting).endpoint.name == "a"
+    assert (endpoints.slots, endpoints.unready_because()) == (3, None)
+
+
+async def test_a_name_that_is_in_use_cannot_join() -> None:
+    endpoints = fleet(endpoint("a", "m"))
+    with pytest.raises(ValueError, match="'a' is in use"):
+        endpoints.join(endpoint("a", "m"))
+
+
+async def test_an_endpoint_that_leaves_gets_no_call_and_is_closed_when_its_last_one_is_over() -> None:
+    endpoints = fleet(endpoint("a", "m", slots=2), endpoint("b", "m", slots=1))
+    async with endpoints.slot(["m"]) as running:
+        leaving = asyncio.create_task(endpoints.leave("a"))
+        await settled()
+        assert (running.endpoint.name, endpoints.slots) == ("a", 1)
+        async with endpoints.slot(["m"]) as other:
+            assert other.endpoint.name == "b"
+        assert not leaving.done()
+        assert not script(running.endpoint).closed
+    async with asyncio.timeout(10):
+        await leaving
+    assert script(running.endpoint).closed
+    with pytest.raises(KeyError):
+        await endpoints.leave("a")
+
+
+async def test_calls_that_wait_for_an_endpoint_that_leaves_look_again() -> None:
+    endpoints = fleet(endpoint("a", "big"), endpoint("b", "small"), sleep=Nap())
+    await endpoints.blames_endpoint(await chosen(endpoints, "big"), call(), Overloaded("busy"))
+    waiting = asyncio.create_task(chosen(endpoints, "big"))
+    await settled()
+    await endpoints.leave("a")
+    async with asyncio.timeout(10):
+        assert (await waiting).flags == ["substitute:small"]
+    await settled()
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("probe")]
+
+
+async def test_a_failure_at_an_endpoint_that_left_starts_no_probe() -> None:
+    endpoints = fleet(endpoint("a", "m"), sleep=Nap())
+    async with endpoints.slot(["m"]) as choice:
+        leaving = asyncio.create_task(endpoints.leave("a"))
+        await settled()
+        assert await endpoints.blames_endpoint(choice, call(), EndpointUnreachable("gone"))
+    await leaving
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("probe")]
+
+
+async def test_an_endpoint_may_come_back_under_its_name_while_its_old_self_still_works() -> None:
+    endpoints = fleet(endpoint("a", "m"))
+    async with endpoints.slot(["m"]):
+        leaving = asyncio.create_task(endpoints.leave("a"))
+        await settled()
+        endpoints.join(endpoint("a", "m"))
+        assert (await chosen(endpoints, "m")).endpoint is endpoints.all[0]
+    await leaving
+    assert not script(endpoints.all[0]).closed
+    await endpoints.close()
