@@ -59,6 +59,7 @@ class EndpointSettings(_Group):
     models: tuple[str, ...] | None = Field(default=None, description="Models to use, best first; absent: whatever it lists.")
     slots: int | None = Field(default=None, ge=1, le=256, description="Calls in flight at once; absent: what the server tells (llama.cpp), else 2.")
     memory_gb: float | None = Field(default=None, gt=0, description="Memory for models, 10^9 bytes; larger ones are refused. Absent: unknown, none is refused.")
+    pinned: tuple[str, ...] = Field(default=(), description="Models that are never unloaded for others, where memory_gb tells that they would be.")
     api_key_file: Path | None = Field(default=None, description="File whose first line is the API key.")
     api_key_env: str | None = Field(
         default=None, description="Variable of the environment that holds the API key; absent for Anthropic's API: ANTHROPIC_API_KEY."
@@ -98,6 +99,7 @@ class LlmSettings(_Group):
     token_timeout_s: float = Field(default=30.0, gt=0, description="Longest pause between tokens.")
     deadline_s: float = Field(default=300.0, gt=0, description="Longest time for a whole answer.")
     prices: tuple[PriceSettings, ...] = Field(default=(), description="Prices of models in clouds, before the list that comes along.")
+    max_wait_s: float = Field(default=120.0, gt=0, description="Longest wait for a switch of models, where the load allows it: a switch begins at half of it.")
 
 
 class StoreSettings(_Group):

@@ -33,7 +33,7 @@ def register(app: StreamApp, controls: JobControls, endpoints: Endpoints, answer
     explainer = Explainer(endpoints, answers, settings.llm, settings.generation, rng, budget=budget)
 
     def in_flight() -> int:
-        return max(1, math.ceil(endpoints.slots * settings.generation.in_flight_per_slot * settings.generation.features_per_call))
+        return max(1, math.ceil(endpoints.places * settings.generation.in_flight_per_slot * settings.generation.features_per_call))
 
     def express_in_flight() -> int:
         return max(1, math.floor(endpoints.slots * settings.limits.express_share))

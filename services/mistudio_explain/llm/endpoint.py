@@ -1,14 +1,22 @@
 """One endpoint: a provider with its slots, its models and its health."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pydantic import SecretStr
 
 from mistudio_explain.events.explanation import Reach
 from mistudio_explain.llm.failures import ModelUnknown
-from mistudio_explain.llm.provider import ModelListed, Provider
+from mistudio_explain.llm.provider import Completion, ModelListed, Provider, TellsLoaded
+from mistudio_explain.llm.residency import Residency
 
+MEASURE_AGAIN_S = 30.0
+"""An endpoint that is passed over for being slow gets a call so often, to see whether it still is."""
 _DEFAULT_TAG = ":latest"
+BreakerState = Literal["closed", "half-open", "open"]
+Token = object
+"""Stands for one call in flight."""
+_WEIGHT = 0.2  # of the newest answer in the mean time of a model's answers
 
 
 @dataclass(slots=True, eq=False)
@@ -26,7 +34,9 @@ class Endpoint:
     """Whether it has ever said which models it has; until then `models` are those wanted."""
     in_flight: int = 0
     down: str | None = None
-    """Why no call is sent to it; None while it is healthy."""
+    """Why no call is sent to it (its breaker is open); None while it is healthy."""
+    on_trial: bool = False
+    """Whether it answers again, and gets one call at a time until one has been answered (its breaker is half open)."""
     failures_in_a_row: int = 0
     refused: set[str] = field(default_factory=set)
     """Models that it lists but then does not know."""
@@ -34,6 +44,23 @@ class Endpoint:
     """How far a prompt travels to it."""
     key: SecretStr | None = None
     """What whoever asks it something beside calls has to show."""
+
+    residency: Residency = field(default_factory=Residency)
+    _started: dict[Token, float] = field(default_factory=dict)
+    """When each call in flight started, in that order."""
+    _trial: Token | None = None
+    _answer_s: dict[str, float] = field(default_factory=dict)
+    """Mean time of an answer, by model, once it is loaded."""
+    _measured_at: float = float("-inf")
+    _measured_bytes: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.residency.memory_of = self.memory_of
+
+    @property
+    def breaker(self) -> BreakerState:
+        """Closed: calls go to it. Open: none. Half open: one at a time, until one has been answered."""
+        return "open" if self.down is not None else "half-open" if self.on_trial else "closed"
 
     @property
     def is_cloud(self) -> bool:
@@ -45,9 +72,72 @@ class Endpoint:
         """Slots without a call."""
         return self.slots - self.in_flight
 
+    @property
+    def usable(self) -> list[ModelListed]:
+        """Its models, without those that its memory does not hold."""
+        return [model for model in self.models if self.residency.can_hold(model.name)]
+
+    def is_free(self, now: float) -> bool:
+        """Whether a call may start now."""
+        return self.free > 0 and not (self.on_trial and self._trial is not None) and self.opens_at(now) is None
+
+    def opens_at(self, now: float) -> float | None:  # noqa: ARG002
+        """When the next call may start, where its pace forbids one now."""
+        return None
+
+    def expected_s(self, model: str, now: float) -> float:
+        """How long an answer is expected to take: as the last ones, or as long as the oldest call takes already. 0 when nothing is known."""
+        oldest = next(iter(self._started.values()), now)
+        return max(self._answer_s.get(model, 0.0), now - oldest if self.residency.is_loaded(model) else 0.0)
+
+    @property
+    def due_for_measuring_at(self) -> float:
+        """When an endpoint that is passed over for being slow gets a call all the same."""
+        return self._measured_at + MEASURE_AGAIN_S
+
+    def is_due_for_measuring(self, now: float) -> bool:
+        """Whether it gets a call although it is slow: to see whether it still is."""
+        return not self.in_flight and now >= self.due_for_measuring_at
+
+    def start(self, token: Token, model: str, now: float, waiting: int) -> bool:
+        """Give a slot to a call, `waiting` others of whose model wait; returns whether it makes the endpoint switch models."""
+        self.in_flight += 1
+        self._started[token] = now
+        if self.on_trial:
+            self._trial = token
+        return self.residency.start(model, now, waiting)
+
+    def answered(self, model: str, started_at: float, now: float, completion: Completion) -> None:
+        """Note an answer: the endpoint is healthy, and so quick."""
+        self.failures_in_a_row = 0
+        self.on_trial = False
+        if self.residency.answered(model, started_at, now, completion.first_text_s):
+            known = self._answer_s.get(model, completion.latency_s)
+            self._answer_s[model] = known + _WEIGHT * (completion.latency_s - known)
+        self._measured_at = now
+
+    def end(self, token: Token, model: str, now: float) -> None:
+        """Take the slot of a call back."""
+        self.in_flight -= 1
+        del self._started[token]
+        if self._trial is token:
+            self._trial = None
+        self.residency.end(model, now)
+
+    def memory_of(self, model: str) -> int | None:
+        """Bytes that a model takes: as it was seen loaded, until then the size of its file; None when the server tells neither."""
+        return self._measured_bytes.get(model) or next((listed.file_bytes for listed in self.models if listed.name == model), None)
+
+    async def look_at_memory(self) -> None:
+        """Ask which models are loaded, where that matters and the server tells. Raises a CallFailure."""
+        if self.residency.memory is not None and isinstance(self.provider, TellsLoaded):
+            loaded = await self.provider.loaded()
+            self._measured_bytes |= {model: size for model, size in loaded.items() if size}
+            self.residency.observed(frozenset(loaded))
+
     def model_named(self, name: str) -> ModelListed | None:
-        """The model that a route's entry means here; `llama3` means `llama3:latest`."""
-        return next((model for model in self.models if _same(model.name, name)), None)
+        """The model that a route's entry means here, if its memory holds it; `llama3` means `llama3:latest`."""
+        return next((model for model in self.models if _same(model.name, name) and self.residency.can_hold(model.name)), None)
 
     def may_have(self, name: str) -> bool:
         """Whether it has a model, or nobody knows yet."""
@@ -62,7 +152,9 @@ class Endpoint:
         if self.wanted is not None:
             usable = [model for name in self.wanted for model in usable if _same(model.name, name)]
         self.models = tuple(usable)
-        if not usable:
+        if usable:
+            await self.look_at_memory()
+        else:
             raise ModelUnknown(f"it has none of the models wanted ({', '.join(self.wanted or ()) or 'any'}); it lists {_names(listed)}")
 
 

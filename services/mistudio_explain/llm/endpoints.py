@@ -6,26 +6,33 @@ could serve it is back. Waiting can be cancelled.
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Self
 
 import structlog
 
 from mistudio_explain.events.explanation import Message
+from mistudio_explain.llm.dispatch import Dispatch, Ticket
 from mistudio_explain.llm.endpoint import Endpoint
 from mistudio_explain.llm.failures import Blame, CallFailure, ModelUnknown, RateLimited
 from mistudio_explain.llm.opening import LOCAL_OLLAMA, opened, opened_though_away
-from mistudio_explain.llm.provider import Call, Completion, ModelListed
-from mistudio_explain.observability.metrics import FIRST_TOKEN, TOKENS
+from mistudio_explain.llm.placement import Choice as Choice
+from mistudio_explain.llm.placement import options
+from mistudio_explain.llm.provider import Call, Completion
+from mistudio_explain.observability.metrics import FIRST_TOKEN, QUEUE_WAIT, SWITCHES, TOKENS
 from mistudio_explain.settings import LlmSettings
 
 log = structlog.get_logger(__name__)
 
 FIRST_PROBE_S = 0.5
 LONGEST_PROBE_S = 30.0
+MAX_WAIT_S = 120.0
+PARKED_PER_SLOT = 16
+"""So many calls for each slot may wait for a switch of models besides those that keep the slots busy: as many are answered between two switches."""
 LONGEST_RETRY_AFTER_S = 600.0  # a server that asks for more is asked again all the same
 _SMALLEST = (Message(role="user", content="Say yes."),)
 _SMALLEST_TOKENS = 8
@@ -33,48 +40,41 @@ _SMALLEST_TOKENS = 8
 Sleep = Callable[[float], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """The endpoint and the model that a route comes to now."""
-
-    endpoint: Endpoint
-    model: ModelListed
-    substitute: bool
-    """Whether no endpoint has any model of the route, and this one stands in."""
-
-    @property
-    def flags(self) -> list[str]:
-        """What a reader of the answer should know."""
-        return [f"substitute:{self.model.name}"] if self.substitute else []
-
-
 class Endpoints:
     """All endpoints of a service."""
 
-    def __init__(self, endpoints: Sequence[Endpoint], *, rng: random.Random, sleep: Sleep = asyncio.sleep) -> None:
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        *,
+        rng: random.Random,
+        sleep: Sleep = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        max_wait_s: float = MAX_WAIT_S,
+    ) -> None:
         self.all = tuple(endpoints)
-        self.held = 0
-        """Calls that wait for an outage to end."""
         self.answered: Counter[tuple[str, str]] = Counter()
         """Calls answered, by endpoint and model; whoever notes them takes them away."""
         self._rng = rng
         self._sleep = sleep
+        self._clock = clock
+        self._dispatch = Dispatch(max_wait_s)
+        self._waiting: dict[Ticket, asyncio.Future[Choice]] = {}
+        self._alarm: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
-        self._urgent: Counter[str] = Counter()
-        """Urgent calls that wait for a slot, by endpoint."""
         self._probes: dict[str, asyncio.Task[None]] = {}
         self._leaving: list[Endpoint] = []
 
     @classmethod
     async def open(cls, settings: LlmSettings, *, rng: random.Random, local_ollama: str = LOCAL_OLLAMA) -> Self:
         """Open what the settings name, all of which must answer; see `opened` for the default and the errors."""
-        return cls(await opened(settings, local_ollama=local_ollama), rng=rng)
+        return cls(await opened(settings, local_ollama=local_ollama), rng=rng, max_wait_s=settings.max_wait_s)
 
     @classmethod
     async def open_though_away(cls, settings: LlmSettings, *, rng: random.Random, local_ollama: str = LOCAL_OLLAMA) -> Self:
         """Open what the settings name; an endpoint that is away is out of use until a probe succeeds, as if it had gone away later."""
         opened_ones, outages = await opened_though_away(settings, local_ollama=local_ollama)
-        self = cls(opened_ones, rng=rng)
+        self = cls(opened_ones, rng=rng, max_wait_s=settings.max_wait_s)
         for endpoint in opened_ones:
             if (failure := outages.get(endpoint.name)) is not None:
                 self._take_down(endpoint, failure)
@@ -84,6 +84,19 @@ class Endpoints:
     def slots(self) -> int:
         """Calls that all endpoints together take at once."""
         return sum(endpoint.slots for endpoint in self.all)
+
+    @property
+    def places(self) -> float:
+        """Calls that are worth having at hand for each slot: one for each slot, and those that wait for a switch of models.
+
+        With fewer, calls of a model that is not loaded would take all places, and none be left for the one that is.
+        """
+        return self.slots + min(self._dispatch.parked(self.all), PARKED_PER_SLOT * self.slots)
+
+    @property
+    def held(self) -> int:
+        """Calls that wait for an outage to end."""
+        return self._dispatch.held(self.all)
 
     @property
     def is_demonstration(self) -> bool:
@@ -105,11 +118,9 @@ class Endpoints:
 
     def preferred(self, route: Sequence[str], *, cloud: bool = False) -> Choice | None:
         """What a route comes to when slots and health do not matter: where a kept answer would be found."""
-        allowed = self._allowed(cloud=cloud)
-        return _choice(route, allowed, allowed)
-
-    def _allowed(self, *, cloud: bool) -> list[Endpoint]:
-        return [endpoint for endpoint in self.all if cloud or not endpoint.is_cloud]
+        allowed = [endpoint for endpoint in self.all if cloud or not endpoint.is_cloud]
+        found = options(route, allowed, allowed)
+        return found[0] if found else None
 
     @asynccontextmanager
     async def slot(self, route: Sequence[str], *, is_urgent: bool = False, cloud: bool = False) -> AsyncGenerator[Choice, None]:
@@ -117,20 +128,38 @@ class Endpoints:
 
         The first model of the route that a healthy endpoint has is taken. When only unhealthy endpoints have one, the
         call is held; when nobody has one, the first model of a healthy endpoint stands in. An urgent call goes before
-        all others that wait for the same endpoint. Endpoints in a cloud exist only for calls with `cloud`, and stand in
-        for nobody.
+        all others. Endpoints in a cloud exist only for calls with `cloud`, and stand in for nobody. See `dispatch` for who
+        goes where and when.
         """
-        choice = await self._taken(route, cloud=cloud, is_urgent=is_urgent)
+        ticket = Ticket(tuple(route), is_urgent, self._clock(), cloud)
+        start = self._waiting[ticket] = asyncio.get_running_loop().create_future()
+        self._dispatch.add(ticket)
+        self._look()
+        try:
+            choice = await start
+        except asyncio.CancelledError:
+            if ticket.start is None:
+                del self._waiting[ticket]
+                self._dispatch.remove(ticket)
+                self._look()  # an endpoint may have been kept for it
+            else:
+                self._end(ticket, ticket.start)
+            raise
         try:
             yield choice
         finally:
-            choice.endpoint.in_flight -= 1
-            self._wake()
+            self._end(ticket, choice)
 
     async def complete(self, choice: Choice, call: Call) -> Completion:
         """Send a call to the chosen endpoint. Raises a CallFailure; `blames_endpoint` says whose fault it is."""
-        completion = await choice.endpoint.provider.complete(call)
-        choice.endpoint.failures_in_a_row = 0
+        endpoint, model = choice.endpoint, choice.model.name
+        completion = await endpoint.provider.complete(call)
+        was_loaded = endpoint.residency.is_loaded(model)
+        endpoint.answered(model, choice.since, self._clock(), completion)
+        if not was_loaded:
+            with suppress(CallFailure):
+                await endpoint.look_at_memory()
+        self._wake()
         self.answered[choice.endpoint.name, choice.model.name] += 1
         _count(choice, completion)
         return completion
@@ -143,10 +172,12 @@ class Endpoints:
         """
         endpoint = choice.endpoint
         if failure.blame is Blame.RECORD:
+            self._serves(endpoint)
             return False
         if failure.blame is Blame.PROBE_DECIDES:
             fault = await self._fault_of(endpoint, call)
             if fault is None:
+                self._serves(endpoint)
                 return False
             failure = fault
         if isinstance(failure, ModelUnknown):
@@ -183,28 +214,32 @@ class Endpoints:
 
     async def close(self) -> None:
         """Stop probing and close every provider."""
+        if self._alarm is not None:
+            self._alarm.cancel()
         await self._stop_probing(list(self._probes))
         await asyncio.gather(*(endpoint.provider.close() for endpoint in (*self.all, *self._leaving)))
 
-    async def _taken(self, route: Sequence[str], *, cloud: bool, is_urgent: bool) -> Choice:
-        while True:
-            allowed = self._allowed(cloud=cloud)
-            healthy = [endpoint for endpoint in allowed if endpoint.down is None]
-            choice = _choice(route, healthy, allowed)
-            if choice is not None and choice.endpoint.free > (0 if is_urgent else self._urgent[choice.endpoint.name]):
-                choice.endpoint.in_flight += 1
-                return choice
-            waits_at = choice.endpoint.name if choice is not None and is_urgent else None
-            self.held += choice is None
-            if waits_at is not None:
-                self._urgent[waits_at] += 1
-            try:
-                await self._changed.wait()
-            finally:
-                self.held -= choice is None
-                if waits_at is not None:
-                    self._urgent[waits_at] -= 1
-                    self._wake()  # those that stood back for it look again, also when it was cut off
+    def _look(self) -> None:
+        """Start the calls that can start now, and look again when more may."""
+        now = self._clock()
+        for ticket in self._dispatch.starts(self.all, now):
+            assert ticket.start is not None
+            _count_start(ticket, ticket.start, now)
+            self._waiting.pop(ticket).set_result(ticket.start)
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if (at := self._dispatch.look_again_at) is not None:
+            self._alarm = asyncio.get_running_loop().call_later(at - now, self._look)
+
+    def _end(self, ticket: Ticket, choice: Choice) -> None:
+        choice.endpoint.end(ticket, choice.model.name, self._clock())
+        self._wake()
+
+    def _serves(self, endpoint: Endpoint) -> None:
+        """Close the breaker of an endpoint that has answered, if only to refuse."""
+        endpoint.on_trial = False
+        self._wake()
 
     async def _stop_probing(self, names: Sequence[str]) -> None:
         probes = [self._probes[name] for name in names if name in self._probes]
@@ -214,6 +249,7 @@ class Endpoints:
 
     def _wake(self) -> None:
         """Let everyone who waits look again."""
+        self._look()
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -249,7 +285,7 @@ class Endpoints:
                     endpoint.failures_in_a_row += 1
                     _say_away(endpoint)
                 else:
-                    endpoint.down = None
+                    endpoint.down, endpoint.on_trial = None, True
                     log.info("llm.serves", endpoint=endpoint.name, models=[model.name for model in endpoint.models])
                     return
         finally:
@@ -272,20 +308,12 @@ def _count(choice: Choice, completion: Completion) -> None:
         FIRST_TOKEN.labels(endpoint=choice.endpoint.name, model_name=choice.model.name).observe(completion.first_text_s)
 
 
+def _count_start(ticket: Ticket, choice: Choice, now: float) -> None:
+    QUEUE_WAIT.labels(endpoint=choice.endpoint.name, model_name=choice.model.name).observe(now - ticket.since)
+    if ticket.why is not None:
+        SWITCHES.labels(endpoint=choice.endpoint.name, why=ticket.why).inc()
+        log.info("llm.switches", endpoint=choice.endpoint.name, model=choice.model.name, why=ticket.why, loaded=list(choice.endpoint.residency.resident))
+
+
 def _say_away(endpoint: Endpoint) -> None:
     log.warning("llm.away", endpoint=endpoint.name, url=endpoint.url, error=endpoint.down, what="no call is sent to it until it answers; records are held")
-
-
-def _choice(route: Sequence[str], usable: Sequence[Endpoint], everyone: Sequence[Endpoint]) -> Choice | None:
-    for name in route:
-        having = [(endpoint, model) for endpoint in usable if (model := endpoint.model_named(name)) is not None]
-        if having:
-            endpoint, model = max(having, key=lambda pair: pair[0].free / pair[0].slots)
-            return Choice(endpoint, model, substitute=False)
-    if route and any(endpoint.may_have(name) for name in route for endpoint in everyone):
-        return None  # an endpoint that is out of use has it, or may have it: wait for that one
-    serving = [endpoint for endpoint in usable if endpoint.models and not endpoint.is_cloud]
-    if not serving:
-        return None
-    endpoint = max(serving, key=lambda endpoint: endpoint.free / endpoint.slots)
-    return Choice(endpoint, endpoint.models[0], substitute=bool(route))

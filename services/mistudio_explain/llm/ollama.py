@@ -53,6 +53,10 @@ class _Client(ollama.AsyncClient):
         """The models, within a time that suits a probe."""
         return cast("ollama.ListResponse", await self._request(ollama.ListResponse, "GET", "/api/tags", timeout=PROBE_TIMEOUT_S))
 
+    async def in_memory(self) -> ollama.ProcessResponse:
+        """The models that are loaded, within the same time."""
+        return cast("ollama.ProcessResponse", await self._request(ollama.ProcessResponse, "GET", "/api/ps", timeout=PROBE_TIMEOUT_S))
+
 
 class Ollama:
     """One Ollama server."""
@@ -70,7 +74,15 @@ class Ollama:
             listed = await self._client.listed()
         except Exception as error:
             raise _failure(error) from error
-        return [ModelListed(model.model, model.digest) for model in listed.models if model.model and not _only_embeds(model)]
+        return [ModelListed(model.model, model.digest, model.size) for model in listed.models if model.model and not _only_embeds(model)]
+
+    async def loaded(self) -> dict[str, int]:
+        """The models that are loaded, and what each takes: of the GPU's memory where it is on one, else of the machine's."""
+        try:
+            answer = await self._client.in_memory()
+        except Exception as error:
+            raise _failure(error) from error
+        return {model.model: model.size_vram or model.size or 0 for model in answer.models if model.model}
 
     async def close(self) -> None:
         """Close the connections."""

@@ -70,6 +70,8 @@ async def configured(settings: EndpointSettings) -> tuple[Endpoint, CallFailure 
     provider, url = await _provider(settings)
     slots = settings.slots or DEFAULT_SLOTS
     endpoint = Endpoint(settings.name, settings.provider, url, slots, provider, settings.models, reach=reach_of(settings))
+    endpoint.residency.memory = None if settings.memory_gb is None else int(settings.memory_gb * 1e9)
+    endpoint.residency.pinned = frozenset(settings.pinned)
     if settings.provider == "demonstration":
         endpoint.slots = min(endpoint.slots, _demonstration_slots())
     endpoint.key = key_of(settings) if settings.url is not None else None

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from mistudio_explain.events.explanation import Message
 
@@ -115,10 +115,11 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class ModelListed:
-    """A model that an endpoint has; the digest where the server tells."""
+    """A model that an endpoint has; the digest, and the size of its file, where the server tells."""
 
     name: str
     digest: str | None = None
+    file_bytes: int | None = None
 
 
 class Provider(Protocol):
@@ -134,4 +135,13 @@ class Provider(Protocol):
 
     async def close(self) -> None:
         """Release connections and whatever was started."""
+        ...
+
+
+@runtime_checkable
+class TellsLoaded(Protocol):
+    """A client of a server that tells which models are in its memory."""
+
+    async def loaded(self) -> dict[str, int]:
+        """Models in memory, and the bytes that each takes. Raises a CallFailure."""
         ...

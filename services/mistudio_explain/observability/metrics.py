@@ -37,6 +37,14 @@ FIRST_TOKEN = Histogram(
     ["endpoint", "model_name"], buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120),
 )  # fmt: skip
 FAILED_CALLS = Counter("mistudio_explain_failed_calls", "Calls of a model without a usable answer, by what was wrong.", ["endpoint", "model_name", "kind"])
+QUEUE_WAIT = Histogram(
+    "mistudio_explain_queue_wait_seconds", "Time that a call waited for a slot of an endpoint. Long with slots to spare: it waited for a switch of models.",
+    ["endpoint", "model_name"], buckets=(0.01, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300),
+)  # fmt: skip
+SWITCHES = Counter(
+    "mistudio_explain_model_switches", "Switches to another model: nothing was left for those loaded (drained), a call had waited long (waited) or was urgent.",
+    ["endpoint", "why"],
+)  # fmt: skip
 
 # Consumer lag: a process with the aggregator shows them (observability/lag.py). By name: meaning, labels.
 _PARTITION = ("topic", "partition")

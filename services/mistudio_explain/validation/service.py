@@ -78,7 +78,7 @@ def _judged(
     """Have every outcome judged; while no endpoint can serve the judge's route, drafts are held as prompts are, and none fails."""
 
     def in_flight() -> int:
-        return max(1, math.ceil(judge.endpoints.slots * IN_FLIGHT_PER_SLOT))
+        return max(1, math.ceil(judge.endpoints.places * IN_FLIGHT_PER_SLOT))
 
     @app.lanes(_DRAFTS, service=_SERVICE, read=partial(received, ExplanationDrafted), in_flight=in_flight)
     async def validation(draft: Received[ExplanationDrafted]) -> list[Record]:

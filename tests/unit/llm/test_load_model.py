@@ -97,11 +97,10 @@ def steady(profile: Profile) -> Profile:
 
 
 async def test_answers_share_the_rate_and_wait_for_slots() -> None:
-    model = LoadModel(steady(profile_named("two-models")), seed=1, scale=0.02)
+    model = LoadModel(steady(profile_named("two-models")), seed=1, scale=0.05)
     await model.load("alpha")
-    assert await taken(model, ["alpha"]) == pytest.approx(60 / 60, rel=0.35)
-    assert await taken(model, ["alpha"] * 4) == pytest.approx(4 * 60 / 200, rel=0.35)
-    assert await taken(model, ["alpha"] * 8) == pytest.approx(8 * 60 / 200, rel=0.35)
+    for calls, seconds in [(1, 60 / 60), (4, 4 * 60 / 200), (8, 8 * 60 / 200)]:
+        assert seconds <= await taken(model, ["alpha"] * calls) < 2 * seconds + 1  # more where the machine is busy
 
 
 async def test_models_that_do_not_fit_together_switch_first_come_first_served() -> None:
@@ -119,10 +118,10 @@ async def test_the_beginning_that_prompts_share_is_read_once() -> None:
 
 
 async def test_ten_times_the_latency_takes_ten_times_as_long() -> None:
-    model = LoadModel(steady(profile_named("healthy")), seed=1, scale=0.01)
+    model = LoadModel(steady(profile_named("healthy")), seed=1, scale=0.02)
     await model.load("alpha")
     model.faults = Faults(latency_factor=10.0)
-    assert await taken(model, ["alpha"]) == pytest.approx(10.0, rel=0.3)
+    assert 10.0 <= await taken(model, ["alpha"]) < 20.0
 
 
 async def test_the_same_seed_gives_the_same_answers() -> None:
