@@ -24,7 +24,8 @@ from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.kafka.patience import Patience
 from mistudio_explain.kafka.records import Received, outgoing, received_feature
-from mistudio_explain.settings import KafkaSettings, Settings
+from mistudio_explain.settings import KafkaSettings, Settings, StoreSettings
+from mistudio_explain.store.usage import StoredUsage
 
 CONNECTIONS_OF_A_START = 4  # those that go to the bootstrap address: admin client, producer, two consumers
 MOST_AWAY_LINES = 6  # of an endpoint that is asked after 0.5, 1, 2, 4 ... s and says the same each time
@@ -80,6 +81,24 @@ async def test_generation_that_is_started_without_its_llm_holds_and_explains_whe
     report = json.loads((tmp_path / "reports" / job / "feature_explanations.json").read_text())
     assert len(report["explanations"]) == 16
     assert report["failed"] == []
+
+
+async def test_a_server_that_is_discovered_comes_while_generation_runs_and_its_uses_are_counted(tmp_path: Path, clean_kafka: RealKafka, llm: FakeLlm) -> None:
+    url = llm.url("gpu0").replace("127.0.0.1", "localhost")
+    found = {"MISTUDIO_EXPLAIN_LLM__ENDPOINTS": json.dumps([{"name": "gpu0", "provider": "openai", "url": url, "discover": "dns", "models": [MODEL]}])}
+    store = {"MISTUDIO_EXPLAIN_STORE__URL": f"sqlite:///{tmp_path}/explain.db", "MISTUDIO_EXPLAIN_REPORTS__DIRECTORY": str(tmp_path / "reports")}
+    command = Command(tmp_path, kafka_settings(clean_kafka) | found | store)
+    async with serving(command, "context", "generation", "validation", "aggregator") as (ask, _):
+        async with asyncio.timeout(60):
+            while "no LLM server to drive: gpu0" not in (answer := await asyncio.to_thread(ask, "readyz"))[1] or "no connection" not in answer[1]:
+                await asyncio.sleep(0.1)
+        assert answer[0] == 503
+        published = await asyncio.to_thread(command.run, "publish", str(EXAMPLE), "--explain-poor", "--json")
+        llm.come_back()
+        await asyncio.to_thread(command.run, "watch", json.loads(published.stdout)["explain_job_id"])
+        assert (await asyncio.to_thread(ask, "readyz"))[0] == 200
+    usage = await StoredUsage(StoreSettings(url=store["MISTUDIO_EXPLAIN_STORE__URL"])).read()
+    assert usage["gpu0@127.0.0.1", MODEL].calls == [made.ending for made in llm.calls].count("answered") > 0
 
 
 def test_a_model_that_the_server_surely_lacks_ends_generation_with_what_to_do(tmp_path: Path, llm: FakeLlm) -> None:
