@@ -22,7 +22,9 @@ from mistudio_explain.kafka.controls import JobControls
 from mistudio_explain.kafka.lag_refresh import refresh_lag
 from mistudio_explain.llm.endpoints import Endpoints
 from mistudio_explain.llm.fleet import Leases, driven
+from mistudio_explain.llm.reach import reach_of
 from mistudio_explain.llm.usage import UseNotes
+from mistudio_explain.observability.gpu import Gpus
 from mistudio_explain.settings import Settings
 from mistudio_explain.store.answers import StoredAnswers
 from mistudio_explain.store.leases import StoredLeases
@@ -65,11 +67,19 @@ async def assembled(settings: Settings, clients: KafkaClients, services: Sequenc
             notes = UseNotes(endpoints, stack.enter_context(closing(StoredUsage(settings.store))))
             app.task("use of models", notes.keep)
             stack.push_async_callback(notes.note)
+        gpus = Gpus.found() if endpoints is not None else None  # where models are asked, they may run too
+        if gpus is not None:
+            app.task("GPUs", partial(gpus.watch, partial(_served_here, endpoints)))
         controls = JobControls(app) if _CONTROLLED & set(services) else None
         if "context" in services and controls is not None:
             from mistudio_explain.context import service as context
 
             context.register(app, controls, family=prompt_family(settings, endpoints))
+        if "generation" in services and endpoints is not None and endpoints.all and all(endpoint.is_cloud for endpoint in endpoints.all):
+            raise BadSettings(
+                "every endpoint under [[llm.endpoints]] is in a cloud, where only a second pass may go; add one of your own, or say with `cloud = false` that "
+                "one of these may get every feature"
+            )
         if "generation" in services and controls is not None and endpoints is not None:
             from mistudio_explain.generation import service as generation
 
@@ -107,7 +117,7 @@ async def assembled(settings: Settings, clients: KafkaClients, services: Sequenc
             from mistudio_explain.aggregation import service as aggregation
 
             seat = stack.enter_context(_seat(settings))
-            reports = JobReports(lambda: seat.store, settings)
+            reports = JobReports(lambda: seat.store, settings, measured_watts=lambda: gpus.mean_watts if gpus is not None else None)
             aggregation.register(app, seat, reports)
             if not clients.is_embedded:  # which keeps no groups
                 app.task("lag metrics", partial(refresh_lag, clients))
@@ -116,6 +126,11 @@ async def assembled(settings: Settings, clients: KafkaClients, services: Sequenc
 
             redelivery.register(app)
         yield Assembly(app, reports)
+
+
+def _served_here(endpoints: Endpoints | None) -> list[str]:
+    """The models that endpoints on this machine serve first."""
+    return sorted({endpoint.models[0].name for endpoint in (endpoints.all if endpoints else ()) if endpoint.reach == "machine" and endpoint.models})
 
 
 def _ledger(settings: Settings, stack: AsyncExitStack) -> Ledger:
@@ -153,4 +168,4 @@ def prompt_family(settings: Settings, endpoints: Endpoints | None) -> str:
     configured = settings.llm.endpoints
     if endpoints.is_demonstration if endpoints else configured and all(endpoint.provider == DEMONSTRATION for endpoint in configured):
         return DEMONSTRATION
-    return next((model for endpoint in configured for model in endpoint.models or ()), "")
+    return next((model for endpoint in configured if reach_of(endpoint) != "cloud" for model in endpoint.models or ()), "")

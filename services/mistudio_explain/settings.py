@@ -184,6 +184,17 @@ class EscalationSettings(_Group):
     siblings: int = Field(default=3, ge=0, le=10, description="Nearest other features whose texts the prompt shows as ones on which it does not fire.")
 
 
+class CostSettings(_Group):
+    """What the cost analysis of a report cannot measure; what is absent leaves figures absent."""
+
+    watts: float | None = Field(default=None, gt=0, description="Power of what the models run on, watts; absent: what its GPUs tell.")
+    electricity_usd_per_kwh: float | None = Field(default=None, ge=0, description="Price of electricity, US dollars per kilowatt-hour.")
+    hardware_usd: float | None = Field(default=None, ge=0, description="Price of the hardware that the models run on, US dollars.")
+    features_per_month: float | None = Field(default=None, gt=0, description="Features explained in a month, for the months until it has paid for itself.")
+    openai_model: str = Field(default="gpt-4.1", description="OpenAI's model to compare with.")
+    anthropic_model: str = Field(default="claude-sonnet-5", description="Anthropic's model to compare with.")
+
+
 class RetrySettings(_Group):
     """What happens to a record that failed by its own fault, after its inline tries."""
 
@@ -227,6 +238,7 @@ class Settings(_Group):
     generation: GenerationSettings = GenerationSettings()
     judge: JudgeSettings = JudgeSettings()
     escalation: EscalationSettings = EscalationSettings()
+    cost: CostSettings = CostSettings()
     retry: RetrySettings = RetrySettings()
     jobs: JobSettings = JobSettings()
     limits: LimitSettings = LimitSettings()

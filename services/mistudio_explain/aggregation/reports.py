@@ -5,11 +5,12 @@ from functools import partial
 from pathlib import Path
 
 from mistudio_explain.aggregation.stage import first_pass_of, report_of, rests_on_silence, status_of
-from mistudio_explain.aggregation.surroundings import beyond_machine
+from mistudio_explain.aggregation.surroundings import beyond_machine, circumstances
 from mistudio_explain.events.codec import encode
 from mistudio_explain.events.explanation import FeatureOutcome
 from mistudio_explain.events.job import FirstPassPart, JobEvent, JobReport, JobStatus
 from mistudio_explain.events.topics import EXPLANATIONS
+from mistudio_explain.reporting.cost import Used, analysed
 from mistudio_explain.reporting.stage import report_directory, write_reports
 from mistudio_explain.settings import Settings
 from mistudio_explain.store.database import StoreLost
@@ -24,7 +25,14 @@ _FEW = 1000
 class JobReports:
     """Reports on the jobs of a store, into a folder for each under `directory`; `store` gives the rows, None while they are another process's."""
 
-    def __init__(self, store: Callable[[], JobStore | None], settings: Settings, *, directory: Path | None = None) -> None:
+    def __init__(
+        self,
+        store: Callable[[], JobStore | None],
+        settings: Settings,
+        *,
+        directory: Path | None = None,
+        measured_watts: Callable[[], float | None] = lambda: None,
+    ) -> None:
         self._open_store = store
         self._settings = settings
         self._directory = directory or settings.reports.directory
@@ -32,6 +40,7 @@ class JobReports:
         self._escalates = settings.escalation.enabled
         self._ledger = Ledger(settings.store)
         self._beyond = beyond_machine(settings)
+        self._measured_watts = measured_watts
 
     def first_pass(self, job: str, *, now_ms: int, backlog: int | None = None) -> tuple[JobEvent, bool] | None:
         """The word that a job's first pass is over, and whether that rests on silence; None when it is not, or was said."""
@@ -63,10 +72,12 @@ class JobReports:
             missing, unreadable = [], ()
         as_of = {str(partition): offset for partition, offset in store.positions(EXPLANATIONS).items()}
         sent = self._ledger.sent(job)
-        return report_of(
+        report = report_of(
             state, status=status, expected=expected, expected_source=source, missing=missing, unreadable=unreadable, as_of=as_of, now_ms=now_ms,
             sent_to_cloud=sent, beyond_machine=self._beyond,
         )  # fmt: skip
+        used = Used(features=report.explained, seconds=report.wall_s, tokens_in=report.tokens_in, tokens_out=report.tokens_out)
+        return report.model_copy(update={"cost_analysis": analysed(used, circumstances(self._settings, self._measured_watts()))})
 
     def add(self, outcomes: Iterable[FeatureOutcome], *, now_ms: int) -> None:
         """Take outcomes that somebody else read from the topic, when the aggregator will not come to them any more."""

@@ -187,6 +187,37 @@ class SentToCloud(Record):
     usd: float = Field(ge=0, description="US dollars: what finished calls cost, and the most that the others can have cost.")
 
 
+class CloudPrice(Record):
+    """What a provider charges for one of its models."""
+
+    model: str = Field(description="The model.")
+    input: float = Field(ge=0, description="US dollars per million prompt tokens.")
+    output: float = Field(ge=0, description="US dollars per million answer tokens.")
+    as_of: str = Field(description="The day on which this was the price, YYYY-MM-DD.")
+    source: str = Field(description="Who says so.")
+
+
+class CostAnalysis(Record):
+    """What the job cost on its own machine, and what the same tokens would cost in clouds; a figure that cannot be known is absent."""
+
+    local_cost: float | None = Field(default=None, description="Electricity of the job's time, US dollars.")
+    openai_cost: float | None = Field(default=None, description="What OpenAI would charge for the same tokens, US dollars.")
+    anthropic_cost: float | None = Field(default=None, description="What Anthropic would charge for the same tokens, US dollars.")
+    savings_vs_openai: float | None = Field(default=None, description="openai_cost less local_cost.")
+    savings_vs_anthropic: float | None = Field(default=None, description="anthropic_cost less local_cost.")
+    roi_break_even_features: int | None = Field(default=None, description="Features after which the hardware has paid for itself against OpenAI.")
+    payback_months: float | None = Field(default=None, description="Months until then.")
+    unavailable: dict[str, str] = Field(default={}, description="Why a figure is absent.")
+    seconds: float | None = Field(default=None, description="First admission to last outcome, seconds.")
+    watts: float | None = Field(default=None, description="Power, watts.")
+    watts_source: str | None = Field(default=None, description="Where the power comes from: GPUs (measured) or settings.")
+    electricity_usd_per_kwh: float | None = Field(default=None, description="Price of electricity, US dollars per kilowatt-hour.")
+    hardware_usd: float | None = Field(default=None, description="Price of the hardware, US dollars.")
+    features_per_month: float | None = Field(default=None, description="Features that are explained in a month.")
+    openai: CloudPrice | None = Field(default=None, description="The price compared with.")
+    anthropic: CloudPrice | None = Field(default=None, description="The price compared with.")
+
+
 class SecondPass(Record):
     """What became of the second pass."""
 
@@ -268,6 +299,7 @@ class JobReport(Event):
     cost_usd: float = Field(default=0.0, description="What the calls cost, US dollars.")
     second_pass: SecondPass | None = Field(default=None, description="The second pass over the worst outcomes; absent when none was made.")
     sent_to_cloud: list[SentToCloud] = Field(default=[], description="Prompts of this job that went to a cloud; empty when none did.")
+    cost_analysis: CostAnalysis | None = Field(default=None, description="Its own machine against clouds; absent in reports of earlier versions.")
     beyond_machine: list[str] = Field(
         default=[], description="What the aggregator is configured with on other machines, which features pass through: Kafka, the store, model endpoints."
     )

@@ -12,7 +12,15 @@ DURATION = Histogram(
 )  # fmt: skip
 QUALITY = Histogram("mistudio_explain_quality_score", "Quality score of explained features.", ["model_name"], buckets=tuple(i / 20 for i in range(1, 21)))
 
+GPU_MEMORY = Gauge(
+    "mistudio_explain_gpu_memory_bytes",
+    "Memory in use on a GPU, by all models that endpoints of this process serve on its machine.",
+    ["gpu_device", "model_name"],
+)
+
 # Ours.
+GPU_UTILISATION = Gauge("mistudio_explain_gpu_utilisation", "Share of the time in which a GPU worked, 0 to 1, as its driver samples it.", ["gpu_device"])
+GPU_POWER = Gauge("mistudio_explain_gpu_power_watts", "Power that a GPU draws.", ["gpu_device"])
 EVENTS_IN = Counter("mistudio_explain_events_in", "Records that a service has taken from Kafka. Flat while lag grows: the service hangs or holds.", ["service"])
 EVENTS_OUT = Counter("mistudio_explain_events_out", "Records that were published and confirmed.", ["topic"])
 IN_FLIGHT = Gauge("mistudio_explain_in_flight", "Records being worked on now.", ["service"])

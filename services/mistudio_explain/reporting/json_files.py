@@ -109,6 +109,7 @@ def _job_metadata(report: JobReport, figures: Survey) -> dict[str, Any]:
         "tokens_in": report.tokens_in,
         "tokens_out": report.tokens_out,
         "cost_usd": report.cost_usd,
+        "cost_analysis": report.cost_analysis.model_dump() if report.cost_analysis else None,
         "second_pass": report.second_pass.model_dump() if report.second_pass else None,
         "left_the_machine": {
             "statement": departure(report, figures),
