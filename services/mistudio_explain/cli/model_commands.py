@@ -9,7 +9,6 @@ from mistudio_explain.cli.options import AsJson, Config, Profile
 models = typer.Typer(
     invoke_without_command=True,
     rich_markup_mode=None,
-    help="The models of the LLM endpoints: which there are, which are loaded, and what they take; fetch, load and unload them.",
     epilog="Examples: mistudio-explain models; mistudio-explain models --json; mistudio-explain models pull llama3.1:8b --endpoint gpu0",
 )
 
