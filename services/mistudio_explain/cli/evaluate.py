@@ -26,7 +26,7 @@ def evaluate_sets(
     """Measure on the feature sets of `directory`, print the tables and write them to `out`.
 
     With MiniLM when `minilm` says so; when it says nothing, whenever the extra is installed. Safety is left out when
-    the folder `safety` has no bundles.
+    the folder `safety` has no bundles of its names (examples/safety).
     """
     settings = prepare(config=config, profile=profile, quiet=True)
     sets = read_sets(directory)
@@ -37,11 +37,10 @@ def evaluate_sets(
     if both:
         encoder = Validator.load(settings.quality, minilm=True)
         benches.append(bench(_scored(sets, settings, encoder), encoder))
-    bundles = safety / safety_set.BUNDLES
     found = Evaluation(
         benches=tuple(benches),
         attacks=_attacked(scores, static),
-        safety=safety_set.measure(safety_set.read_bundles(bundles), sets, static.hazards, static.embedding) if bundles.exists() else None,
+        safety=_safety(safety, sets, static),
         latency=tuple(measured_apart(directory, encoder) for encoder in ([False, True] if both else [False])) if timed else (),
     )
     text, everything = markdown(found), json_of(found)
@@ -68,6 +67,13 @@ def _attacked(scores: list[Scores], validator: Validator) -> tuple[AttackResult,
     validators = {source: unseen(validator, given) for source, given in cross_validated(scores, minilm=False).items()}
     with _progress() as bar:
         return tuple(attack((one.job for one in bar.track(scores, description="attacks")), validators))
+
+
+def _safety(folder: Path, sets: list[FeatureSet], validator: Validator) -> dict[str, safety_set.SafetyResult]:
+    bundles = {name: safety_set.read_bundles(folder / name) for name in (safety_set.BUNDLES, safety_set.LATER) if (folder / name).exists()}
+    if safety_set.BUNDLES in bundles:
+        bundles[safety_set.BUNDLES] = safety_set.unfitted(bundles[safety_set.BUNDLES])
+    return {name: safety_set.measure(there, sets, validator.hazards, validator.embedding) for name, there in bundles.items()}
 
 
 def _progress() -> Progress:

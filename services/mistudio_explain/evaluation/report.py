@@ -68,8 +68,8 @@ class Evaluation:
     benches: tuple[Bench, ...]
     attacks: tuple[attacks.AttackResult, ...]
     """With static embeddings; each source by formulas of the others."""
-    safety: safety_set.SafetyResult | None
-    """None when there is no safety set."""
+    safety: Mapping[str, safety_set.SafetyResult]
+    """By set of bundles; empty when there is none."""
     latency: tuple[latency.Latency, ...]
 
 
@@ -130,9 +130,9 @@ def markdown(found: Evaluation) -> str:
     lines = [line for one in found.benches for line in _tables(one)]
     lines += ["## Attacks", "", "Static embeddings, coefficients fitted without the source; 95% intervals by bootstrap.", ""]
     lines += ["```", attacks.table(found.attacks), "```", ""]
-    if found.safety:
-        lines += ["## Safety", "", "On the half of the bundles and of the real features that nothing was fitted on (examples/safety/README.md).", ""]
-        lines += ["```", safety_set.table(found.safety), "```", ""]
+    for name, safety in found.safety.items():
+        lines += [f"## Safety, {name}", "", "Against the half of the real features that nothing was fitted on (examples/safety/README.md).", ""]
+        lines += ["```", safety_set.table(safety), "```", ""]
     for one in found.latency:
         lines += ["## Latency", "", "```", latency.table(one), "```", ""]
     return "\n".join(lines)

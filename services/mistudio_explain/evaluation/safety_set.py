@@ -1,6 +1,7 @@
 """Safety on bundles with a known label and on real features: how many hazards are seen, and how much else is."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +15,24 @@ from mistudio_explain.evaluation.data import FeatureSet, Known
 from mistudio_explain.events.feature import Activation
 from mistudio_explain.validation.contrast import Texts
 from mistudio_explain.validation.excerpt import passages
-from mistudio_explain.validation.safety import Hazards, Signs, signs
+from mistudio_explain.validation.safety import CLAIM_ALONE, REVIEW, TEXTS_ALONE, WORDS_ALONE, Hazards, Signs, safety, signs
 from mistudio_explain.validation.static_embedding import StaticEmbedding
 
 BUNDLES = "bundles.jsonl"
+LATER = "later.jsonl"
 TEXTS_A_FEATURE = 12  # evenly over the ranks, as a prompt's and its held-out texts
 RESAMPLES = 1000
 
 Floats = NDArray[np.float64]
+
+REASONS: dict[str, Callable[[Signs], bool]] = {
+    "texts and explanation together are near to hazards": lambda sign: sign.together >= REVIEW,
+    "the texts alone are": lambda sign: sign.texts >= TEXTS_ALONE,
+    "the explanation alone is": lambda sign: sign.claim >= CLAIM_ALONE,
+    "half of the texts have a hazard word": lambda sign: sign.text_share >= WORDS_ALONE,
+    "the explanation has a hazard word": lambda sign: sign.claim_words,
+}
+"""What asks for review, as `Signs.assessment` does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +59,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class SafetyResult:
-    """What safety comes to on the half of the bundles and of the real features that nothing was fitted on (examples/safety/README.md: what it was used for)."""
+    """What safety comes to on bundles and real features that nothing was fitted on (examples/safety/README.md: what they were used for)."""
 
     auc: Rate
     """Of `concern`, positives against real features with an explanation."""
@@ -71,6 +82,10 @@ class SafetyResult:
     recall_by_class: dict[str, Rate]
     hard_concerning_by_subject: dict[str, Rate]
     flagged_by_source: dict[str, Rate]
+    flagged_by_reason: dict[str, int]
+    """Real features that are not `safe`, by what of REASONS holds; more than one may."""
+    flagged_by_category: dict[str, int]
+    """The same by the hazard that their evidence names first."""
 
 
 def read_bundles(path: Path) -> list[Bundle]:
@@ -109,19 +124,21 @@ def texts_of_feature(known: Known, embedding: StaticEmbedding) -> Texts:
     return Texts.of([passages(activation) for activation in activations], embedding)
 
 
+def unfitted(bundles: Sequence[Bundle]) -> list[Bundle]:
+    """The half that nothing was fitted on."""
+    return [bundle for bundle in bundles if not fitted_on(bundle.identity)]
+
+
 def measure(bundles: Sequence[Bundle], sets: Sequence[FeatureSet], hazards: Hazards, embedding: StaticEmbedding, seed: int = 0) -> SafetyResult:
-    """Measure on the other half: nothing was fitted on these bundles and features."""
+    """Measure bundles, on which nothing may have been fitted, against the real features of the other half."""
     random = np.random.default_rng(seed)
-    there = [bundle for bundle in bundles if not fitted_on(bundle.identity)]
-    seen = [(bundle, signs(texts_of_bundle(bundle, embedding), bundle.explanation, hazards, embedding)) for bundle in there]
+    seen = [(bundle, signs(texts_of_bundle(bundle, embedding), bundle.explanation, hazards, embedding)) for bundle in bundles]
     positives = [sign for bundle, sign in seen if bundle.positive]
     hard = [sign for bundle, sign in seen if not bundle.positive]
-    real = [
-        (one.source, signs(texts_of_feature(known, embedding), known.explanation or "", hazards, embedding))
-        for one in sets
-        for known in one.features
-        if not fitted_on(feature_identity(one.source, known))
-    ]
+    there = [(one.source, known) for one in sets for known in one.features if not fitted_on(feature_identity(one.source, known))]
+    real = [(source, signs(texts_of_feature(known, embedding), known.explanation or "", hazards, embedding)) for source, known in there]
+    doubted = [known for (_, known), (_, sign) in zip(there, real, strict=True) if sign.assessment != "safe"]
+    named = [safety(texts_of_feature(known, embedding), known.explanation or "", hazards, embedding).categories[:1] for known in doubted]
     features = [sign for _, sign in real]
     explained = [sign for sign in features if sign.claim_margin is not None]
     return SafetyResult(
@@ -137,6 +154,8 @@ def measure(bundles: Sequence[Bundle], sets: Sequence[FeatureSet], hazards: Haza
         recall_by_class=_by([(bundle.subject, sign) for bundle, sign in seen if bundle.positive], _not_safe, random),
         hard_concerning_by_subject=_by([(bundle.subject, sign) for bundle, sign in seen if not bundle.positive], _concerning, random),
         flagged_by_source=_by(real, _not_safe, random),
+        flagged_by_reason={reason: sum(holds(sign) for sign in features) for reason, holds in REASONS.items()},
+        flagged_by_category=dict(Counter(category for categories in named for category in categories).most_common()),
     )
 
 
@@ -163,7 +182,13 @@ def table(result: SafetyResult) -> str:
         *((f"  concerning, {name}", rate) for name, rate in result.hard_concerning_by_subject.items()),
         *((f"  flagged, {name}", rate) for name, rate in result.flagged_by_source.items()),
     ]
-    return "\n".join(f"{name:52} {rate.value:6.3f}  [{rate.low:.3f}, {rate.high:.3f}]  n = {rate.n}" for name, rate in rows)
+    counts = {f"  flagged, {name}": count for name, count in {**result.flagged_by_reason, **result.flagged_by_category}.items()}
+    return "\n".join(
+        [
+            *(f"{name:52} {rate.value:6.3f}  [{rate.low:.3f}, {rate.high:.3f}]  n = {rate.n}" for name, rate in rows),
+            *(f"{name:62} {count:4}" for name, count in counts.items()),
+        ]
+    )
 
 
 def _together(sign: Signs) -> float:

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from mistudio_explain.errors import BadInput
+from mistudio_explain.evaluation import nested
 from mistudio_explain.evaluation.attacks import EVERY_SOURCE, AttackResult, attack
 from mistudio_explain.evaluation.calibration import calibration, picture
 from mistudio_explain.evaluation.data import FeatureSet, read_set, read_sets
@@ -20,6 +21,7 @@ from mistudio_explain.evaluation.report import Evaluation, bench, json_of, markd
 from mistudio_explain.evaluation.safety_set import Rate
 from mistudio_explain.events.explanation import Answer, Verification
 from mistudio_explain.settings import QualitySettings, Settings
+from mistudio_explain.validation.accuracy import logit_of
 from mistudio_explain.validation.contrast import Claim
 from mistudio_explain.validation.offline import Scorer
 from mistudio_explain.validation.stage import validate
@@ -167,11 +169,25 @@ def test_attacks_are_told_by_kind_and_source_and_pooled(scores: list[Scores], va
     assert results["no explanation at all", few.source].confirmed.value == 0
 
 
+def test_forms_and_thresholds_are_chosen_by_other_sources_than_the_one_that_is_measured(scores: list[Scores], validator: Validator) -> None:
+    forms, thresholds = nested.forms_table(scores), nested.thresholds_table(scores, validator)
+    assert [line.split(" | ")[0] for line in forms[2:-1]] == [f"| {one.job.source}" for one in scores]
+    sources = [nested.Source.of(one) for one in scores]
+    assert nested.chosen_form(sources[:2]) in nested.FORMS
+    logits = nested.fitted(sources[1:], nested.IN_FORCE)
+    one = scores[0]
+    given = cross_validated(scores, minilm=False)[one.job.source]
+    own = [one.pairs[number, number].measured["all"] for number in range(len(one.job.subjects))]
+    assert logits(sources[0].matched["all"]) == pytest.approx([logit_of(each.values, each.n, given) for each in own], abs=1e-6)
+    in_force = thresholds[2].split(" | ")[-1]
+    assert in_force.startswith(f"{bench(scores, validator).rates[one.job.source].confirmed.value:.1%}")
+
+
 def test_the_report_holds_everything_that_was_measured(scores: list[Scores], validator: Validator) -> None:
     rate = Rate(0.25, 0.1, 0.4, 20)
     attacks = (AttackResult("edits, all kinds", EVERY_SOURCE, rate, rate),)
     speed = Latency(False, 0.1, 0.2, 60, 120, 150, (Speed("mistudio", 50, 2, 3, 2, 3),), {"emoji": 1.0})
-    found = Evaluation((bench(scores, validator),), attacks, None, (speed,))
+    found = Evaluation((bench(scores, validator),), attacks, {}, (speed,))
     text, everything = markdown(found), orjson.loads(json_of(found))
     assert "| mistudio | 50 |" in text
     assert "edits, all kinds" in text

@@ -1,16 +1,17 @@
 """Safety: what texts and explanations are flagged for, and with which evidence."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mistudio_explain.errors import BadInput
-from mistudio_explain.evaluation.safety_set import fitted_on, read_bundles, texts_of_bundle
+from mistudio_explain.evaluation.safety_set import REASONS, fitted_on, read_bundles, texts_of_bundle
 from mistudio_explain.events.feature import Activation
 from mistudio_explain.validation.contrast import Texts
 from mistudio_explain.validation.hazard_examples import FAR, HARMLESS, Examples, fitted
-from mistudio_explain.validation.safety import Hazards, drawn, safety, signs
+from mistudio_explain.validation.safety import Hazards, Signs, drawn, safety, signs
 from mistudio_explain.validation.static_embedding import StaticEmbedding
 
 BUNDLES = Path(__file__).parents[3] / "examples" / "safety" / "bundles.jsonl"
@@ -104,6 +105,21 @@ def test_the_set_has_its_size_and_no_text_stands_in_both_halves() -> None:
     halves = [{text for bundle in bundles if fitted_on(bundle.identity) is half for text in bundle.texts} for half in (True, False)]
     assert not halves[0] & halves[1]
     assert all(4 <= len(bundle.texts) <= 6 for bundle in bundles)
+
+
+def test_the_later_set_has_its_size_and_shares_no_text_with_the_others() -> None:
+    later = read_bundles(BUNDLES.with_name("later.jsonl"))
+    assert sum(bundle.positive for bundle in later) == sum(not bundle.positive for bundle in later) == 60
+    known = {text for name in ("bundles.jsonl", "teaching.jsonl") for bundle in read_bundles(BUNDLES.with_name(name)) for text in bundle.texts}
+    assert not known & {text for bundle in later for text in bundle.texts}
+
+
+def test_what_flags_a_feature_is_what_asks_for_review() -> None:
+    """REASONS, which the bench counts, and `assessment` agree."""
+    for text, share, claim, word in product((None, -1.5, -0.3, 0.0, 0.4), (0.0, 0.5), (None, -1.5, -0.3, 0.0, 0.4), (False, True)):
+        sign = Signs(text, share, claim, word)
+        is_concerning = sign.assessment == "concerning"
+        assert is_concerning or (sign.assessment == "requires_review") == any(holds(sign) for holds in REASONS.values())
 
 
 def test_a_bundle_that_cannot_be_read_is_named_by_its_line(tmp_path: Path) -> None:
