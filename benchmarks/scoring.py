@@ -1,7 +1,6 @@
 """`score` on many lines: processor time, and the memory of the largest process.
 
-    python -m benchmarks scoring          10,000 and 100,000 lines
-    python -m benchmarks.scoring LINES    so many
+    python -m benchmarks.scoring [LINES...]    LINES absent: 10,000 and 100,000
 
 The lines are the explained features of examples/features over and over, under other ids, in jobs of 318. Each run is a process
 of its own, with a worker for each core; processor time is that of all of them.

@@ -115,7 +115,8 @@ Logits = Callable[[Pairs], Floats]
 def fitted(sources: Sequence[Source], form: Form) -> Logits:
     """The logits that a form gives pairs, with coefficients from these sources: fitted as in fit.py."""
     plain = tuple(name for name in form.signals if name != ACTIVE)
-    betas = [(names, _beta(tuple(sources), names, (form.low, form.high, form.half))) for names in dict.fromkeys((plain, form.signals))]
+    fits = {names: _beta(tuple(sources), names, (form.low, form.high, form.half)) for names in (plain, form.signals)}
+    betas = [(names, beta) for names, beta in fits.items() if beta is not None]
 
     def logits(pairs: Pairs) -> Floats:
         found = np.zeros(len(pairs.n))
@@ -243,8 +244,8 @@ def _design(pairs: Pairs, names: Sequence[str], low: float, high: float, half: f
 
 
 @cache
-def _beta(sources: tuple[Source, ...], names: tuple[str, ...], shape: tuple[float, float, float]) -> Floats:
-    """Coefficients; remembered, for each set of four sources and each set of signals is met more than once."""
+def _beta(sources: tuple[Source, ...], names: tuple[str, ...], shape: tuple[float, float, float]) -> Floats | None:
+    """Coefficients, None when no source has the signals; remembered, for each set of four sources and each set of signals is met more than once."""
     x, y, weight = [], [], []
     for one in sources:
         for part in PARTS:
@@ -254,6 +255,8 @@ def _beta(sources: tuple[Source, ...], names: tuple[str, ...], shape: tuple[floa
                 x += both
                 y += [np.ones(len(both[0])), np.zeros(len(both[1]))]
                 weight += [np.full(len(rows), np.sqrt(one.size) / len(rows)) for rows in both]
+    if not weight:
+        return None
     scale = np.concatenate(weight)
     return logistic(np.concatenate(x), np.concatenate(y), 400 * scale / scale.sum())
 

@@ -15,7 +15,7 @@ from mistudio_explain.evaluation.calibration import calibration, picture
 from mistudio_explain.evaluation.data import FeatureSet, read_set, read_sets
 from mistudio_explain.evaluation.discrimination import auc, rank_correlation
 from mistudio_explain.evaluation.fit import Scores, cross_validated, formulas, logistic
-from mistudio_explain.evaluation.jobs import job_of, score, score_pairs
+from mistudio_explain.evaluation.jobs import job_of, score, score_pairs, unseen
 from mistudio_explain.evaluation.latency import Latency, Speed
 from mistudio_explain.evaluation.report import Evaluation, bench, json_of, markdown
 from mistudio_explain.evaluation.safety_set import Rate
@@ -169,18 +169,40 @@ def test_attacks_are_told_by_kind_and_source_and_pooled(scores: list[Scores], va
     assert results["no explanation at all", few.source].confirmed.value == 0
 
 
-def test_forms_and_thresholds_are_chosen_by_other_sources_than_the_one_that_is_measured(scores: list[Scores], validator: Validator) -> None:
-    forms, thresholds = nested.forms_table(scores), nested.thresholds_table(scores, validator)
-    assert [line.split(" | ")[0] for line in forms[2:-1]] == [f"| {one.job.source}" for one in scores]
-    sources = [nested.Source.of(one) for one in scores]
-    assert nested.chosen_form(sources[:2]) in nested.FORMS
-    logits = nested.fitted(sources[1:], nested.IN_FORCE)
-    one = scores[0]
+def test_forms_and_thresholds_are_chosen_by_other_sources_than_the_one_that_is_measured(validator: Validator, monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = Scorer.of(validator, Settings())
+    read = [read_set(SETS / f"{name}.jsonl.gz") for name in ("axbench_sae", "eleuther_gpt2_128k", "mistudio", "openai_puzzles_fewshot")]
+    prepared = [job_of(FeatureSet(one.source, one.features[:16]), scorer) for one in read]
+    scores = [Scores(job, score_pairs(job, validator)) for job in prepared if job]
+    one, *rest = scores
     given = cross_validated(scores, minilm=False)[one.job.source]
+
+    logits = nested.fitted([nested.Source.of(other) for other in rest], nested.IN_FORCE)
     own = [one.pairs[number, number].measured["all"] for number in range(len(one.job.subjects))]
-    assert logits(sources[0].matched["all"]) == pytest.approx([logit_of(each.values, each.n, given) for each in own], abs=1e-6)
-    in_force = thresholds[2].split(" | ")[-1]
-    assert in_force.startswith(f"{bench(scores, validator).rates[one.job.source].confirmed.value:.1%}")
+    assert logits(nested.Source.of(one).matched["all"]) == pytest.approx([logit_of(each.values, each.n, given) for each in own], abs=1e-6)
+
+    asked: list[set[str]] = []
+    monkeypatch.setattr(nested, "chosen_form", lambda sources: asked.append({each.name for each in sources}) or nested.FORMS[0])
+    monkeypatch.setattr(nested, "MACRO_FROM", 1)
+    forms = nested.forms_table(scores)
+    assert asked == [{other.job.source for other in scores if other is not each} for each in scores]
+    assert len(forms) == 2 + len(scores) + 1
+
+    in_force = nested.thresholds_table(scores, validator)[2].split(" | ")[-1]
+    confirmed = [one.pairs[n, n].ruling(unseen(validator, given)).verification is Verification.CONFIRMED for n in range(len(own))]
+    assert in_force.startswith(f"{np.mean(confirmed):.1%}")
+
+
+def test_the_best_form_of_few_is_chosen_and_thresholds_keep_wrong_verdicts_rare(scores: list[Scores], validator: Validator) -> None:
+    sources = [nested.Source.of(one) for one in scores]
+    assert nested.chosen_form(sources).signals[:2] == ("bm25_z", "static_z")
+    tables = [nested.Verdicts.of(one, validator) for one in scores]
+    confirmed_from, contradicted_below = nested.chosen_thresholds(tables)
+    assert 0.3 <= contradicted_below + 0.25 <= confirmed_from <= 0.79
+    weight = np.sqrt([len(one.true) for one in tables])
+    _, contradicted, false = np.average([one.shares(confirmed_from, contradicted_below) for one in tables], axis=0, weights=weight)
+    assert contradicted <= nested.TRUE_CONTRADICTED
+    assert false <= nested.FALSE_CONFIRMED
 
 
 def test_the_report_holds_everything_that_was_measured(scores: list[Scores], validator: Validator) -> None:
