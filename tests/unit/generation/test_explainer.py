@@ -477,6 +477,14 @@ async def test_answers_of_a_shared_call_are_kept_one_by_one() -> None:
     assert again["violin"].answer.pattern == "Mentions of violin."
 
 
+async def test_an_answer_of_a_shared_call_is_not_taken_for_one_that_was_asked_for_singly() -> None:
+    world = World(model := Knowing(), features_per_call=5)
+    await shared_drafts(world)
+    world.explainer = replace(world.explainer, generation=GenerationSettings())
+    assert not (await shared_drafts(world, ("violin",)))["violin"].generation.cached
+    assert len(model.calls) == 2
+
+
 async def test_what_is_missing_in_a_shared_answer_is_asked_for_singly_and_the_others_are_not() -> None:
     world = World(model := Knowing(leaves_out=(2,)), features_per_call=5)
     drafts = await shared_drafts(world)

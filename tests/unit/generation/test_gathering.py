@@ -73,12 +73,13 @@ async def test_those_that_are_on_their_way_are_waited_for_so_that_the_first_slot
     slots, together = Slots(2), gathering()
     slots.let.set()
 
-    async def late(request: str) -> str | None:
+    async def arriving_after(turns: int, request: str) -> str | None:
         with together.arriving():
-            await asyncio.sleep(0)
+            for _ in range(turns):
+                await asyncio.sleep(0)
         return await together.answer("k", request, slots.lead)
 
-    assert await asyncio.gather(*map(late, "abc")) == ["A", "B", "C"]
+    assert await asyncio.gather(*(arriving_after(10 * turns, request) for turns, request in enumerate("abc"))) == ["A", "B", "C"]
     assert slots.calls == [["a", "b", "c"]]
 
 
