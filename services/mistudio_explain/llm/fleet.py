@@ -18,7 +18,7 @@ from mistudio_explain.errors import ExplainError, Unreachable
 from mistudio_explain.llm.discovery import LookupFailed, Server, servers
 from mistudio_explain.llm.endpoints import Endpoints
 from mistudio_explain.llm.kubernetes import is_in_cluster
-from mistudio_explain.llm.opening import configured
+from mistudio_explain.llm.opening import check_names, configured
 from mistudio_explain.settings import EndpointSettings, LlmSettings
 
 log = structlog.get_logger(__name__)
@@ -241,6 +241,7 @@ async def driven(settings: LlmSettings, leases: Leases, *, rng: random.Random, w
     With `waits`, an endpoint that is away is waited for; else all that are named must answer, and of a discovery one
     server. Raises Unreachable and BadSettings as `opened` does.
     """
+    check_names(settings.endpoints)
     pools = [endpoint for endpoint in settings.endpoints if endpoint.discover is not None]
     if not settings.endpoints and is_in_cluster() and (waits or await _exists(IN_CLUSTER)):
         pools = [IN_CLUSTER]

@@ -42,7 +42,7 @@ async def opened_though_away(settings: LlmSettings, *, local_ollama: str = LOCAL
     """
     if not settings.endpoints:
         return [await _default(local_ollama)], {}
-    _check_names(settings.endpoints)
+    check_names(settings.endpoints)
     results = await asyncio.gather(*(configured(endpoint) for endpoint in settings.endpoints), return_exceptions=True)
     made = [result for result in results if not isinstance(result, BaseException)]
     if failed := [result for result in results if isinstance(result, BaseException)]:
@@ -55,7 +55,8 @@ async def _close(endpoints: Sequence[Endpoint]) -> None:
     await asyncio.gather(*(endpoint.provider.close() for endpoint in endpoints))
 
 
-def _check_names(endpoints: Sequence[EndpointSettings]) -> None:
+def check_names(endpoints: Sequence[EndpointSettings]) -> None:
+    """Make sure that no two endpoints of the settings have one name. Raises BadSettings."""
     names = [endpoint.name for endpoint in endpoints]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

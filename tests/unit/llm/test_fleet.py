@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mistudio_explain.errors import Unreachable
+from mistudio_explain.errors import BadSettings, Unreachable
 from mistudio_explain.llm import fleet as fleet_module
 from mistudio_explain.llm.discovery import LookupFailed, Server
 from mistudio_explain.llm.endpoints import Endpoints
@@ -236,6 +236,13 @@ async def test_a_command_that_cannot_wait_says_why_there_is_no_server(monkeypatc
     with pytest.raises(Unreachable, match=r"no LLM server to drive: ollama .*: there is none"):
         async with driven(LlmSettings(endpoints=(POOL,)), Alone(), rng=random.Random(1), waits=False):
             pass
+
+
+async def test_a_discovery_with_the_name_of_another_endpoint_is_a_wrong_setting(fakes: Fakes) -> None:
+    for other in (POOL, EndpointSettings(name="ollama", provider="ollama", url=fakes.url(2))):
+        with pytest.raises(BadSettings, match="'ollama' is used 2 times"):
+            async with driven(LlmSettings(endpoints=(POOL, other)), Alone(), rng=random.Random(1), waits=True):
+                pass
 
 
 async def test_discovered_servers_stand_beside_configured_ones(monkeypatch: pytest.MonkeyPatch, fakes: Fakes) -> None:
