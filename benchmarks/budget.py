@@ -14,15 +14,21 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from integration.real_postgres import RealPostgres, postgres_programs
+from mistudio_explain.errors import Unreachable
 from mistudio_explain.escalation.stage import CLOUD_SHARE, allowance
 from mistudio_explain.settings import StoreSettings
+from mistudio_explain.store.database import StoreLost
 from mistudio_explain.store.ledger import Caps, Destination, Ledger
+
+T = TypeVar("T")
 
 FEATURES = 400
 MOST_MICRO = 1000
@@ -55,20 +61,30 @@ def serve(log: Path, feature: str, micro: int) -> None:
         out.write(json.dumps([feature, micro]).encode() + b"\n")
 
 
+async def patiently(step: Callable[[], Awaitable[T]]) -> T:
+    """A step of the ledger, tried again while its file is locked, as services do."""
+    while True:
+        try:
+            return await step()
+        except (Unreachable, StoreLost):
+            await asyncio.sleep(0.05)
+
+
 async def with_ledger(settings: StoreSettings, caps: Caps, log: Path, rng: random.Random) -> None:
     ledger = Ledger(settings)
     for number in rng.sample(range(FEATURES), SEEN):
         feature = str(number)
-        if await ledger.reserve(_JOB, feature, revision=1, call_micro=MOST_MICRO, calls=CALLS, caps=caps) is not None:
+        reserve = partial(ledger.reserve, _JOB, feature, revision=1, call_micro=MOST_MICRO, calls=CALLS, caps=caps)
+        if await patiently(reserve) is not None:
             continue
         for _ in range(rng.randint(1, CALLS)):
-            if not await ledger.begin(_JOB, feature, _TO, most_micro=MOST_MICRO):
+            if not await patiently(partial(ledger.begin, _JOB, feature, _TO, most_micro=MOST_MICRO)):
                 break
             micro = rng.randint(1, MOST_MICRO)
             serve(log, feature, micro)
             await asyncio.sleep(rng.uniform(0, 0.004))
-            await ledger.finish(_JOB, feature, _TO, micro=micro)
-        await ledger.settle(_JOB, feature)
+            await patiently(partial(ledger.finish, _JOB, feature, _TO, micro=micro))
+        await patiently(partial(ledger.settle, _JOB, feature))
     ledger.close()
 
 

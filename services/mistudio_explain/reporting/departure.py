@@ -3,7 +3,7 @@
 from mistudio_explain.events.job import JobReport
 from mistudio_explain.reporting.survey import Survey
 
-WHAT_IS_SENT = "each prompt holds up to the texts that the explainer saw, the feature's keywords and promoted tokens, and texts of similar features"
+WHAT_IS_SENT = "each prompt holds the texts that the explainer saw, the feature's keywords and promoted tokens, and texts of similar features"
 
 
 def departure(report: JobReport, figures: Survey) -> str:
