@@ -12,6 +12,7 @@ from benchmarks.requests import take
 from benchmarks.table import print_table
 from mistudio_explain.aggregation.stage import counters_of
 from mistudio_explain.context.background import empty, include
+from mistudio_explain.context.explainers import Routing
 from mistudio_explain.context.policy import ContextPolicy
 from mistudio_explain.context.prompt import Templates
 from mistudio_explain.context.stage import admission, build
@@ -38,7 +39,7 @@ def timed(taken: dict[str, list[float]], stage: str, work: Callable[[Any], Any],
 
 def one_run(size: int, validator: Validator, taken: dict[str, list[float]]) -> None:
     settings = Settings()
-    policy = ContextPolicy.of(settings.context, QualitySettings(explain_poor=True), "")
+    policy = ContextPolicy.of(settings.context, QualitySettings(explain_poor=True), Routing())
     templates = Templates.load()
     features = take(FEATURES, size)
     made = Generation(model="fake", endpoint="fake", provider="openai", latency_s=1.0, finish_reason="stop")

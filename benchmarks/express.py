@@ -63,7 +63,7 @@ async def measure(bootstrap: str) -> list[float]:
     provider = Watching()
     app = StreamApp(settings, clients)
     controls = JobControls(app)
-    context.register(app, controls, family="")
+    context.register(app, controls)
     generation.register(app, controls, await fake_endpoints(provider, SLOTS), MemoryAnswers(), random.Random(1))
     waited = []
     async with app.running():

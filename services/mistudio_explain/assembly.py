@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from mistudio_explain.aggregation.reports import JobReports
-from mistudio_explain.context.policy import DEMONSTRATION
 from mistudio_explain.errors import BadSettings
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.client import KafkaClients
@@ -22,7 +21,6 @@ from mistudio_explain.kafka.controls import JobControls
 from mistudio_explain.kafka.lag_refresh import refresh_lag
 from mistudio_explain.llm.endpoints import Endpoints
 from mistudio_explain.llm.fleet import Leases, driven
-from mistudio_explain.llm.reach import reach_of
 from mistudio_explain.llm.usage import UseNotes
 from mistudio_explain.observability.gpu import Gpus
 from mistudio_explain.settings import Settings
@@ -73,8 +71,9 @@ async def assembled(settings: Settings, clients: KafkaClients, services: Sequenc
         controls = JobControls(app) if _CONTROLLED & set(services) else None
         if "context" in services and controls is not None:
             from mistudio_explain.context import service as context
+            from mistudio_explain.context.serving import routing_by
 
-            context.register(app, controls, family=prompt_family(settings, endpoints))
+            context.register(app, controls, routing_by(settings, endpoints))
         if "generation" in services and endpoints is not None and endpoints.all and all(endpoint.is_cloud for endpoint in endpoints.all):
             raise BadSettings(
                 "every endpoint under [[llm.endpoints]] is in a cloud, where only a second pass may go; add one of your own, or say with `cloud = false` that "
@@ -161,11 +160,3 @@ async def opened_endpoints(settings: Settings, rng: random.Random) -> AsyncItera
 def _leases(settings: Settings) -> Leases:
     """Who drives discovered servers: a matter of the store, under a name that no other process has."""
     return StoredLeases(settings.store, f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
-
-
-def prompt_family(settings: Settings, endpoints: Endpoints | None) -> str:
-    """What prompts are written for: the demonstration model, or the first model that is named."""
-    configured = settings.llm.endpoints
-    if endpoints.is_demonstration if endpoints else configured and all(endpoint.provider == DEMONSTRATION for endpoint in configured):
-        return DEMONSTRATION
-    return next((model for endpoint in configured if reach_of(endpoint) != "cloud" for model in endpoint.models or ()), "")

@@ -10,11 +10,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mistudio_explain.context.policy import DEMONSTRATION
+from mistudio_explain.context.serving import routing_by
 from mistudio_explain.context.stage import build
 from mistudio_explain.errors import BadInput, ExplainError
 from mistudio_explain.events.explanation import ExplanationRequested, FeatureOutcome, OutcomeKind, Subject
 from mistudio_explain.events.feature import FeatureFound
+from mistudio_explain.generation.adapting import shortening
 from mistudio_explain.generation.explainer import Explainer
 from mistudio_explain.intake.document import Document, Flawed
 from mistudio_explain.intake.feature import Origin, Reader
@@ -23,9 +24,8 @@ from mistudio_explain.intake.pairs import LINE_BYTES, UNNAMED_MODEL
 from mistudio_explain.intake.stage import read
 from mistudio_explain.library_table import Table
 from mistudio_explain.llm.answers_cache import MemoryAnswers
-from mistudio_explain.llm.endpoints import Endpoints
 from mistudio_explain.llm.fleet import Alone, driven
-from mistudio_explain.settings import EndpointSettings, LlmSettings, QualitySettings, Settings, load
+from mistudio_explain.settings import EndpointSettings, QualitySettings, Settings, load
 from mistudio_explain.validation.offline import Scorer, background_of
 from mistudio_explain.validation.offline import score as score_one
 from mistudio_explain.validation.stage import validate
@@ -179,8 +179,9 @@ async def _explained(
     rng = random.Random()  # noqa: S311  (spreads retries in time)
     async with driven(settings.llm, Alone(), rng=rng, waits=False) as fleet:
         endpoints = fleet.endpoints
-        explainer = Explainer(endpoints, MemoryAnswers(), settings.llm, settings.generation, rng)
-        ask = _Asking(explainer, _for_family(scorer, settings.llm, endpoints, explain_poor))
+        explainer = Explainer(endpoints, MemoryAnswers(), settings.llm, settings.generation, rng, shorten=shortening(settings.context))
+        policy = replace(scorer.policy, routing=routing_by(settings, endpoints)(), explain_poor=explain_poor)
+        ask = _Asking(explainer, replace(scorer, policy=policy))
         done: dict[int, FeatureOutcome] = {}
         waiting = enumerate(features)
 
@@ -214,13 +215,6 @@ class _Asking:
         except ExplainError as error:
             return FeatureOutcome(outcome=OutcomeKind.FAILED, reason=str(error), subject=Subject.of(feature, None))
         return validate(draft, backgrounds[feature.find_job_id], self.scorer.validator)
-
-
-def _for_family(scorer: Scorer, llm: LlmSettings, endpoints: Endpoints, explain_poor: bool) -> Scorer:
-    """Prompts are written for what the explainer is: the demonstration model, or the first model that is named."""
-    named = next((name for endpoint in llm.endpoints for name in endpoint.models or ()), "")
-    family = DEMONSTRATION if endpoints.is_demonstration else named
-    return replace(scorer, policy=replace(scorer.policy, family=family, explain_poor=explain_poor))
 
 
 def _finished(work: Coroutine[Any, Any, T]) -> T:

@@ -137,9 +137,16 @@ class ContextSettings(_Group):
     max_texts: int = Field(default=12, ge=1, le=100, description="Texts kept as evidence, seen and held out together.")
     held_out_share: float = Field(default=0.3, ge=0, le=0.9, description="Share of the texts kept from the prompt.")
     held_out_from: int = Field(default=8, ge=2, description="Hold texts out only when there are at least this many.")
-    prompt_tokens: int = Field(default=1500, ge=128, description="Budget of the prompt, tokens (estimated at 3.5 characters each).")
+    prompt_tokens: int = Field(default=1500, ge=128, description="Budget of the prompt, estimated tokens; less where a model is known to take less.")
     template: str | None = Field(default=None, description="Prompt template as name@version; absent: chosen by model and category.")
     templates: Path | None = Field(default=None, description="Directory with further templates.")
+    audience: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="For whom explanations are written, such as `an engineer` or `an executive`; absent: as each template says.",
+    )
+    routing: Path | None = Field(default=None, description="TOML of the routing policy: which models a feature asks for; absent: the built-in one.")
 
 
 class GenerationSettings(_Group):

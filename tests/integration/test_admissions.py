@@ -32,7 +32,7 @@ def given() -> dict[str, FeatureFound]:
 async def test_what_is_skipped_or_fails_in_context_is_admitted_like_what_is_explained(make_app: MakeApp) -> None:
     app = make_app()
     app.settings = app.settings.model_copy(update={"limits": app.settings.limits.model_copy(update={"internal_bytes": 16_384})})
-    context_service.register(app, JobControls(app), family="")
+    context_service.register(app, JobControls(app))
     async with app.running():
         await app.publish(outgoing(each) for each in given().values())
         outcomes = [decode(FeatureOutcome, record.value) for record in await records_of(app, topics.EXPLANATIONS, 3)]
@@ -48,7 +48,7 @@ async def test_a_replay_finds_what_failed_in_context_by_its_admission(settings: 
     features = [each for name, each in given().items() if name != "too large for its lane"]
     places: list[Coordinates] = await send(settings, features)
     app = StreamApp(settings, KafkaClients(settings.kafka, settings.limits))
-    context_service.register(app, JobControls(app), family="")
+    context_service.register(app, JobControls(app))
     async with app.running():
         admissions = [decode(Admission, record.value) for record in await records_of(app, topics.ADMISSIONS, 3)]
     read = await ends(settings, topics.ADMISSIONS, topics.EXPLANATIONS)

@@ -93,7 +93,7 @@ async def services(app: StreamApp, speaker: Speaker) -> AsyncIterator[None]:
     endpoint = Endpoint("fake", "openai", "", 2, speaker)
     await endpoint.refresh()
     controls = JobControls(app)
-    context_service.register(app, controls, family="")
+    context_service.register(app, controls)
     generation_service.register(app, controls, Endpoints([endpoint], rng=Random(0)), MemoryAnswers(), Random(0))
     validation_service.register(app, controls, Validator.load(QualitySettings()))
     async with app.running():

@@ -194,7 +194,7 @@ async def test_a_flood_of_dead_letters_pauses_its_partition_alone_until_a_person
 async def test_a_full_lane_gets_no_new_prompts_until_generation_has_caught_up(clean_kafka: RealKafka, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lane_backlog, "_EVERY_S", 0.3)
     app = new_app(clean_kafka, limits=LimitSettings(max_lane_backlog=10, batch_records=5), quality=QualitySettings(explain_poor=True))
-    context_service.register(app, JobControls(app), family="")
+    context_service.register(app, JobControls(app))
     lane = topics.PROMPTS_PREFIX + "m"
     async with app.running():
         await app.publish([outgoing(feature(number)) for number in range(20)])
@@ -227,7 +227,7 @@ async def test_a_model_that_shares_a_partition_with_that_of_a_full_lane_waits_wi
 ) -> None:
     monkeypatch.setattr(lane_backlog, "_EVERY_S", 0.3)
     app = new_app(clean_kafka, limits=LimitSettings(max_lane_backlog=10, batch_records=5), quality=QualitySettings(explain_poor=True))
-    context_service.register(app, JobControls(app), family="")
+    context_service.register(app, JobControls(app))
     names = [f"model{number}" for number in range(100)]
     beside = next(name for name in names if partition_of(name) == partition_of("m"))
     elsewhere = next(name for name in names if partition_of(name) != partition_of("m"))
@@ -263,7 +263,7 @@ async def order(app: StreamApp, action: str, revision: int = 0) -> None:
 async def test_a_cancelled_job_ends_as_skipped_its_running_calls_are_closed_and_others_go_on(clean_kafka: RealKafka) -> None:
     app = new_app(clean_kafka, quality=QualitySettings(explain_poor=True))
     explainer, controls = Explainer(), JobControls(app)
-    context_service.register(app, controls, family="")
+    context_service.register(app, controls)
     generation_service.register(app, controls, await endpoints_of(explainer, 4), MemoryAnswers(), Random(0))
     async with app.running():
         await app.publish([outgoing(feature(number)) for number in range(400)])
@@ -302,7 +302,7 @@ def retried(number: int) -> Outgoing:
 async def test_retries_in_flight_end_with_their_cancelled_job_and_what_is_sent_to_the_reopened_job_goes_on(clean_kafka: RealKafka) -> None:
     app = new_app(clean_kafka, quality=QualitySettings(explain_poor=True))
     explainer, controls = Explainer(), JobControls(app)
-    context_service.register(app, controls, family="")
+    context_service.register(app, controls)
     generation_service.register(app, controls, await endpoints_of(explainer, 4), MemoryAnswers(), Random(0))
     async with app.running():
         await app.publish(retried(number) for number in range(40))
@@ -327,7 +327,7 @@ async def test_retries_in_flight_end_with_their_cancelled_job_and_what_is_sent_t
 async def test_drafts_in_flight_of_a_deleted_job_resurrect_nothing(clean_kafka: RealKafka) -> None:
     app = new_app(clean_kafka, quality=QualitySettings(explain_poor=True))
     explainer, controls = Explainer(), JobControls(app)
-    context_service.register(app, controls, family="")
+    context_service.register(app, controls)
     generation_service.register(app, controls, await endpoints_of(explainer, 4), MemoryAnswers(), Random(0))
     async with app.running():
         await app.publish([outgoing(feature(number)) for number in range(3)])

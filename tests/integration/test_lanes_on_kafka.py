@@ -349,7 +349,7 @@ async def test_two_hundred_target_models_share_what_lanes_there_may_be_and_lanes
     settings = settings_of(clean_kafka, limits=limits, partitions=1).model_copy(update={"quality": QualitySettings(explain_poor=True)})
     app = StreamApp(settings, KafkaClients(settings.kafka, settings.limits))
     handled: list[tuple[str, str]] = []
-    context_service.register(app, JobControls(app), family="")
+    context_service.register(app, JobControls(app))
 
     @app.lanes(LANES, service="generation", read=partial(received, ExplanationRequested), in_flight=16)
     async def generation(each: Received[ExplanationRequested]) -> list[FeatureOutcome]:

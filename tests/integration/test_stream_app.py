@@ -178,7 +178,7 @@ async def test_what_cannot_be_read_in_a_topic_that_context_reads_anew_at_each_st
     for number in (1, 2):
         app = StreamApp(settings, KafkaClients(settings.kafka, settings.limits))
         controls = JobControls(app)
-        context_service.register(app, controls, family="")
+        context_service.register(app, controls)
         async with app.running():
             if number == 1:
                 await app.publish([Outgoing(topics.JOBS, "explain_1|request", b"garbage")])
@@ -357,7 +357,7 @@ async def test_one_event_that_its_whole_batch_fails_for_and_no_repetition_helps_
 async def test_a_prompt_too_large_for_its_lane_fails_alone_and_its_neighbours_are_not_copied_over_and_over(clean_kafka: RealKafka) -> None:
     settings = Settings(kafka=KafkaSettings(bootstrap_servers=clean_kafka.bootstrap), quality=QualitySettings(explain_poor=True))
     app = StreamApp(settings, KafkaClients(settings.kafka, settings.limits))
-    context_service.register(app, JobControls(app), family="")
+    context_service.register(app, JobControls(app))
     async with app.clients.admin() as admin:
         await create_topics(admin, [replace(lane_spec(LANE, settings), max_bytes=12_000 - ENVELOPE_BYTES)], 1)
         assert [(each.topic, each.what, each.found) for each in await compare_topics(admin, await wanted_topics(admin, settings)) if each.what != "topic"] == [

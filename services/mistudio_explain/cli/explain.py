@@ -13,19 +13,21 @@ from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
 
-from mistudio_explain.assembly import opened_endpoints, prompt_family
+from mistudio_explain.assembly import opened_endpoints
 from mistudio_explain.cli.answer import Answering
 from mistudio_explain.cli.configured import reached, writing
 from mistudio_explain.cli.show import error_line
 from mistudio_explain.cli.start import prepare
 from mistudio_explain.context.policy import ContextPolicy
 from mistudio_explain.context.prompt import Templates
+from mistudio_explain.context.serving import routing_by
 from mistudio_explain.context.stage import build, event_id
 from mistudio_explain.errors import Unreachable
 from mistudio_explain.events.explanation import ExplanationRequested, FeatureOutcome, OutcomeKind, Subject, TokenChunk
 from mistudio_explain.events.feature import FeatureFound, JobRequest
 from mistudio_explain.events.identity import default_explain_job_id
 from mistudio_explain.events.job import ControlPart, JobEvent
+from mistudio_explain.generation.adapting import shortening
 from mistudio_explain.generation.explainer import Explainer, GivenUp
 from mistudio_explain.intake.service import publish_single
 from mistudio_explain.intake.single import Single, read_single
@@ -103,14 +105,14 @@ async def explained_here(settings: Settings, feature: FeatureFound, job: tuple[F
     rng = random.Random()  # noqa: S311  (spreads retries in time)
     async with AsyncExitStack() as stack:
         endpoints = await stack.enter_async_context(opened_endpoints(settings, rng))
-        policy = ContextPolicy.of(settings.context, settings.quality, prompt_family(settings, endpoints))
+        policy = ContextPolicy.of(settings.context, settings.quality, routing_by(settings, endpoints)())
         made = build(feature, policy, Templates.load(settings.context.templates, default=settings.context.template), None)
         if not isinstance(made, ExplanationRequested):
             return made
         choice = endpoints.preferred(made.route)
         shown.asked(choice.model.name if choice else "a model", choice.endpoint.name if choice else "an endpoint", endpoints.is_demonstration)
         loading = asyncio.create_task(asyncio.to_thread(Validator.load, settings.quality))
-        explainer = Explainer(endpoints, MemoryAnswers(), settings.llm, settings.generation, rng)
+        explainer = Explainer(endpoints, MemoryAnswers(), settings.llm, settings.generation, rng, shorten=shortening(settings.context))
         try:
             draft = await explainer.draft(made, is_urgent=True, on_piece=shown.piece)
         except GivenUp as given_up:

@@ -11,7 +11,8 @@ from mistudio_explain.events.explanation import Evidence
 NO_HELDOUT = "no_heldout"
 NO_HELDOUT_CAVEAT = "There were too few different texts to keep some from the explainer, so the explanation is tested on the very texts it was made from."
 NEAR_DUPLICATES = "near_duplicates"
-OVER_BUDGET = "texts_over_budget"
+TRIMMED = "evidence_trimmed:"  # and how many texts had no room in the prompt
+OVER_BUDGET = "texts_over_budget"  # flags a prompt that is too long with one text
 
 
 @dataclass(frozen=True, slots=True)

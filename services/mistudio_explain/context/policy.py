@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 
+from mistudio_explain.context.explainers import Route, Routing
 from mistudio_explain.settings import ContextSettings, QualitySettings
-
-DEMONSTRATION = "demonstration"
 
 
 @dataclass(frozen=True, slots=True)
 class ContextPolicy:
-    """Which features are explained, how much evidence is kept, and for which family of models prompts are written."""
+    """Which features are explained, how much evidence is kept, and which explainers are asked, with which prompts."""
 
     threshold: float
     """Coherence from which a feature is explained."""
@@ -22,15 +21,17 @@ class ContextPolicy:
     held_out_from: int
     """Fewer texts than this are all shown."""
     prompt_tokens: int
-    """Budget of a prompt, in tokens of 3.5 characters."""
+    """Budget of a prompt, in tokens as they are estimated."""
     template: str | None
     """Template for all features, as name@version; None: chosen by family and category."""
-    family: str
-    """What the explainer is: `demonstration`, or a model's name such as `llama3.1:8b`; templates say which they are for."""
+    audience: str | None
+    """For whom explanations are written; None: as each template says."""
+    routing: Routing
+    """Which explainers a feature asks for."""
 
     @classmethod
-    def of(cls, context: ContextSettings, quality: QualitySettings, family: str) -> "ContextPolicy":
-        """Take the choices from the settings, and the family from what is known of the explainer."""
+    def of(cls, context: ContextSettings, quality: QualitySettings, routing: Routing) -> "ContextPolicy":
+        """Take the choices from the settings."""
         return cls(
             threshold=quality.threshold,
             explain_poor=quality.explain_poor,
@@ -39,5 +40,10 @@ class ContextPolicy:
             held_out_from=context.held_out_from,
             prompt_tokens=context.prompt_tokens,
             template=context.template,
-            family=family,
+            audience=context.audience,
+            routing=routing,
         )
+
+    def budget(self, route: Route) -> int:
+        """The longest prompt for a route, estimated tokens: what is set, or less where a model of the route takes less."""
+        return min(self.prompt_tokens, self.routing.prompt_tokens(route.models) or self.prompt_tokens)

@@ -4,20 +4,21 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import orjson
 
 from mistudio_explain.context.cleaning import cleaned, neutral, one_line
-from mistudio_explain.context.evidence import OVER_BUDGET, Split, has_lower_bins
+from mistudio_explain.context.evidence import OVER_BUDGET, TRIMMED, Split, has_lower_bins
 from mistudio_explain.context.marks import shown, strongest
 from mistudio_explain.context.passages import Passage
 from mistudio_explain.context.template import Template, shipped, templates_in
+from mistudio_explain.context.tokens import estimated_tokens
 from mistudio_explain.errors import BadInput, BadSettings
-from mistudio_explain.events.explanation import Category, Message, Prompt
+from mistudio_explain.events.explanation import Category, Evidence, Message, Prompt, Subject
 from mistudio_explain.events.feature import FeatureFound, Logit
 
-CHARACTERS_PER_TOKEN = 3.5  # English under the tokenizers of Llama 3 and GPT-2 has 4 and more, code and names fewer
 SHORTEST_TEXT = 120  # characters; a text is dropped rather than cut shorter
 KEYWORDS_SHOWN = 10
 KEYWORD_CHARACTERS = 40
@@ -60,22 +61,28 @@ class Templates:
                 raise BadSettings(f"{template.origin}, line 1: {template.full_name} is also in {known[template.full_name].origin}; give it another version")
             template.messages(_TRIAL)
             known[template.full_name] = template
-        if default is not None and default not in known:
-            raise BadSettings(f"context.template: there is no template {default!r}; there are {', '.join(sorted(known))}")
-        return cls(known)
+        templates = cls(known)
+        if default is not None and not all(templates._suitable(default, "", category) for category in Category):
+            raise BadSettings(f"context.template: there is no template {default!r} that fits every feature; there are {', '.join(sorted(known))}")
+        return templates
 
     def chosen(self, asked: str | None, family: str, category: Category) -> Template:
-        """The template asked for, else the most special one for the family and category: a family's own before
-        another's, a category's own before a general one, the latest version, the last name.
+        """The template asked for, by its name@version or, for the most special one of several, a pattern such as `spec-*`.
 
-        Raises BadInput when the one that was asked for does not exist.
+        Without one the most special one of those that need not be asked for. More special is: a family's own before
+        another's, a category's own before a general one, the latest version, the last name.
+        Raises BadInput when there is none such.
         """
-        if asked is not None:
-            if asked not in self.known:
-                raise BadInput(f"the job asks for the prompt template {asked!r}, which does not exist; there are {', '.join(sorted(self.known))}")
-            return self.known[asked]
-        suitable = [template for template in self.known.values() if template.suits(family, category)]
+        suitable = self._suitable(asked, family, category)
+        if not suitable:
+            raise BadInput(f"the job asks for the prompt template {asked!r}, which does not exist; there are {', '.join(sorted(self.known))}")
         return max(suitable, key=lambda t: ("*" not in t.families, bool(t.categories), _version(t.version), t.name))
+
+    def _suitable(self, asked: str | None, family: str, category: Category) -> list[Template]:
+        if asked is not None and asked in self.known:
+            return [self.known[asked]]
+        suitable = (template for template in self.known.values() if template.suits(family, category))
+        return [template for template in suitable if (not template.only_when_asked if asked is None else fnmatchcase(template.full_name, asked))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,30 +94,45 @@ class Rendered:
     flags: list[str]
 
 
-def render(feature: FeatureFound, split: Split, template: Template, prompt_tokens: int) -> Rendered:
+def render(feature: FeatureFound, category: Category, split: Split, template: Template, prompt_tokens: int, *, audience: str | None = None) -> Rendered:
     """Render the prompt within `prompt_tokens`: first the texts get shorter, then the weakest are left out.
 
-    One text always stays; when even that is over the budget, the flag says so too.
+    Flags say how many were left out, and that the one text which always stays is over the budget. `audience` takes the
+    place of the template's own.
     """
-    budget = prompt_tokens * CHARACTERS_PER_TOKEN
     longest = template.text_characters
-    trimmed = False
+    left_out = 0
     while True:
         examples = _examples(split.seen, longest)
-        messages = template.messages(_variables(feature, examples, split.seen, template))
-        over = sum(len(message.content) for message in messages) - budget
+        messages = template.messages(_variables(feature, category, examples, split.seen) | {"audience": audience or template.audience})
+        over = sum(estimated_tokens(message.content) for message in messages) - prompt_tokens
         if over <= 0 or (len(examples) == 1 and longest <= SHORTEST_TEXT):
-            return Rendered(_prompt(template, messages), split, [OVER_BUDGET] if trimmed or over > 0 else [])
+            flags = [*([f"{TRIMMED}{left_out}"] if left_out else []), *([OVER_BUDGET] if over > 0 else [])]
+            return Rendered(_prompt(template, messages), split, flags)
         shorter = _longest_that_fits([len(passage.text) for passage in split.seen], examples, over, longest)
         if shorter >= SHORTEST_TEXT or len(examples) == 1:
             longest = max(SHORTEST_TEXT, shorter)
         else:
-            split, trimmed = split.without_weakest(), True
+            split, left_out = split.without_weakest(), left_out + 1
+
+
+def rendered_again(subject: Subject, evidence: Evidence, template: Template, prompt_tokens: int, *, audience: str | None = None) -> Rendered:
+    """The prompt of a feature whose evidence was chosen before, from what a request or an outcome tells of it."""
+    feature = FeatureFound(
+        target_model=subject.target_model or "-",
+        find_job_id=subject.find_job_id or "-",
+        feature_id=subject.feature_id or subject.feature_key,
+        coherence_score=subject.coherence_score,
+        pattern_keywords=subject.keywords,
+        top_logits=subject.logits,
+    )
+    split = Split(tuple(map(Passage.of, evidence.seen)), tuple(map(Passage.of, evidence.held_out)), evidence.trimmed)
+    return render(feature, subject.category or Category.OTHER, split, template, prompt_tokens, audience=audience)
 
 
 def _longest_that_fits(lengths: Sequence[int], examples: Sequence[Example], over: float, longest: int) -> int:
-    """The greatest limit below `longest` at which the texts are by `over` characters shorter, if marks and indents shrink alike."""
-    printed = sum(len(example.text) for example in examples)
+    """The greatest limit below `longest` at which the texts are by `over` tokens shorter, if every part of them shrinks alike."""
+    printed = sum(estimated_tokens(example.text) for example in examples)
     taken = sum(min(length, longest) for length in lengths)
     room = taken * (1 - over / printed) if printed else 0.0
     return bisect_right(range(longest), room, key=lambda limit: sum(min(length, limit) for length in lengths)) - 1
@@ -140,12 +162,14 @@ def _example(number: int, passage: Passage, longest: int, ten: float | None, gre
     )
 
 
-def _variables(feature: FeatureFound, examples: Sequence[Example], seen: Sequence[Passage], template: Template) -> dict[str, object]:
+def _variables(feature: FeatureFound, category: Category, examples: Sequence[Example], seen: Sequence[Passage]) -> dict[str, object]:
     keywords = [word for keyword in feature.pattern_keywords[:KEYWORDS_SHOWN] if (word := one_line(keyword, KEYWORD_CHARACTERS))]
     logits = sorted(feature.top_logits or (), key=lambda logit: -abs(logit.value))
     promoted, suppressed = _tokens(logit for logit in logits if logit.value > 0), _tokens(logit for logit in logits if logit.value < 0)
     return {
-        "audience": template.audience,
+        "feature_id": one_line(feature.feature_id, TOKEN_CHARACTERS),
+        "coherence": feature.coherence_score,
+        "category": category.value,
         "fence": _fence((*keywords, *promoted, *suppressed, *(example.text for example in examples), *(example.context or "" for example in examples))),
         "keywords": keywords,
         "examples": examples,
@@ -181,6 +205,9 @@ def _version(version: str) -> tuple[int, ...]:
 
 _TRIAL: Mapping[str, object] = {
     "audience": None,
+    "feature_id": "5",
+    "coherence": None,
+    "category": "other",
     "fence": "0" * _FENCE_DIGITS,
     "keywords": ["one", "two"],
     "examples": [

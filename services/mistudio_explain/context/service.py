@@ -1,11 +1,13 @@
 """The context service: features in; prompts, admissions, backgrounds and skipped outcomes out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import structlog
 from aiokafka import ConsumerRecord
 
+from mistudio_explain.context.explainers import Routing
 from mistudio_explain.context.lane import lane_for, own_lane
 from mistudio_explain.context.policy import ContextPolicy
 from mistudio_explain.context.prompt import Templates
@@ -30,10 +32,12 @@ _REQUESTS = "context-requests"
 """The group of interactive requests: of its own, so that a person never waits behind a batch or a lane's backlog."""
 
 
-def register(app: StreamApp, controls: JobControls, *, family: str) -> None:
-    """Turn features into requests for an explainer of a family (`demonstration`, or a model's name)."""
+def register(app: StreamApp, controls: JobControls, routing: Callable[[], Routing] = Routing) -> None:
+    """Turn features into requests for explainers; `routing` tells which there are, and is asked again for every batch; absent: any."""
     settings = app.settings
-    policy = ContextPolicy.of(settings.context, settings.quality, family)
+    standing = ContextPolicy.of(settings.context, settings.quality, routing())
+    if substitutes := standing.routing.substitutes():
+        log.warning("routing.substitutes", models="; ".join(substitutes))
     templates = Templates.load(settings.context.templates, default=settings.context.template)
     backgrounds = Backgrounds(app, _SERVICE)
     samples = Samples(backgrounds.of)
@@ -48,7 +52,7 @@ def register(app: StreamApp, controls: JobControls, *, family: str) -> None:
         taken.append(feature)
         return [admitted]
 
-    def about(lanes: set[str], feature: Received[FeatureFound]) -> list[Outgoing]:
+    def about(policy: ContextPolicy, lanes: set[str], feature: Received[FeatureFound]) -> list[Outgoing]:
         """What a feature becomes; a lane that it needs is added to those that exist or will be made for its batch."""
         source = feature.source
         asked = feature.event.effective_request.model_copy(update={"revision": feature.job_revision})
@@ -88,7 +92,7 @@ def register(app: StreamApp, controls: JobControls, *, family: str) -> None:
             await app.look_for_lanes()
         taken: list[Received[FeatureFound]] = []
         await app.publish(await app.each(features, partial(entered, taken), service=_SERVICE))  # also of those that fail from here on
-        made = await app.each(taken, partial(about, set(app.known_lanes)), service=_SERVICE)
+        made = await app.each(taken, partial(about, replace(standing, routing=routing()), set(app.known_lanes)), service=_SERVICE)
         for topic in {record.topic for record in made}:
             await app.ensure_lane(topic)
         await app.publish(made)

@@ -5,10 +5,11 @@ import hashlib
 from mistudio_explain.context.categories import category_of
 from mistudio_explain.context.complexity import complexity_of
 from mistudio_explain.context.evidence import NEAR_DUPLICATES, NO_HELDOUT, NO_HELDOUT_CAVEAT, split
+from mistudio_explain.context.explainers import Route
 from mistudio_explain.context.passages import TEXT_CHARACTERS, TEXT_CUT, TEXTS_READ, Passage, distinct, passages_of
 from mistudio_explain.context.policy import ContextPolicy
 from mistudio_explain.context.prompt import Templates, render
-from mistudio_explain.context.routing import route_for
+from mistudio_explain.context.routing import Case
 from mistudio_explain.context.tiers import coherence_caveats, tier_flags, tier_of
 from mistudio_explain.errors import EvidenceError
 from mistudio_explain.events.explanation import ExplanationRequested, FeatureOutcome, OutcomeKind, Subject, Tier
@@ -36,10 +37,11 @@ def build(feature: FeatureFound, policy: ContextPolicy, templates: Templates, so
         raise EvidenceError(_no_text(feature))
 
     different = distinct(read)
-    template = templates.chosen(request.prompt_version or policy.template, policy.family, category)
-    parted = split(different, template.texts, policy, trimmed=len(feature.top_activations) - len(different))
-    rendered = render(feature, parted, template, policy.prompt_tokens)
     complexity = complexity_of(feature.classification.complexity_score if feature.classification else None, category, different)
+    route = policy.routing.route(Case(category, complexity, tier)) if request.route is None else Route((request.route,))
+    template = templates.chosen(request.prompt_version or policy.template, policy.routing.family(route.models), category)
+    parted = split(different, template.texts, policy, trimmed=len(feature.top_activations) - len(different))
+    rendered = render(feature, category, parted, template, policy.budget(route), audience=policy.audience)
     unheld = [] if parted.held_out else [NO_HELDOUT]
     return ExplanationRequested(
         event_id=event_id(subject, pass_number=1),
@@ -48,7 +50,8 @@ def build(feature: FeatureFound, policy: ContextPolicy, templates: Templates, so
         complexity=complexity,
         evidence=rendered.split.evidence(),
         prompt=rendered.prompt,
-        route=route_for(feature, complexity, tier, policy),
+        route=list(route.models),
+        wanted=route.wanted,
         flags=[*tier_flags(tier), *flags, *unheld, *_alike(read, different), *_cut(feature), *rendered.flags],
         caveats=[*coherence_caveats(feature.coherence_score, tier), *([NO_HELDOUT_CAVEAT] if unheld else [])],
     )

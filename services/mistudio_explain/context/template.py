@@ -20,7 +20,10 @@ from mistudio_explain.events.explanation import Category, Message
 
 SUFFIX = ".prompt"
 VARIABLES: Mapping[str, str] = {
-    "audience": "the front matter's audience, or none",
+    "audience": "for whom to write: the setting context.audience, else the front matter's, or none",
+    "feature_id": "the feature's id, one line",
+    "coherence": "Find's coherence from 0 to 1, or none",
+    "category": "technical, conversational, behavioral, temporal or other",
     "fence": "a code that no text contains",
     "keywords": "Find's keywords, a list of one-line texts",
     "examples": "the seen texts, strongest first: each has number, text (further lines indented), line (the text on one line), context, "
@@ -36,7 +39,7 @@ _ROLES = ("system", "user", "assistant")
 _HEADER = re.compile(r"^([a-z_]+):\s*(.*?)\s*$")
 _ROLE = re.compile(r"^@(\w+)\s*$")
 _NAME = re.compile(r"^[a-z][a-z0-9_-]{0,60}$")
-_KEYS = {"name", "version", "answer", "families", "categories", "audience", "texts", "text_characters"}
+_KEYS = {"name", "version", "answer", "families", "categories", "only_when_asked", "audience", "texts", "text_characters"}
 
 # plain text, not HTML: nothing is escaped; templates are written by operators, but a template is a text file, not code to trust
 _environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
@@ -53,6 +56,8 @@ class Template:
     """Patterns of model families, `*` for any."""
     categories: frozenset[Category]
     """Categories that it is for; empty: all."""
+    only_when_asked: bool
+    """Whether it is used only where a setting or a job names it."""
     audience: str | None
     """For whom the explanation is written."""
     texts: int
@@ -96,6 +101,7 @@ def read_template(text: str, origin: str) -> Template:
         answer=cast('Literal["fields", "sentence"]', _matching(header, "answer", re.compile("^(fields|sentence)$"), "fields or sentence", origin)),
         families=tuple(_listed(header, "families", origin) or ("*",)),
         categories=frozenset(_category(header, name, origin) for name in _listed(header, "categories", origin)),
+        only_when_asked="only_when_asked" in header and _matching(header, "only_when_asked", re.compile("^(yes|no)$"), "yes or no", origin) == "yes",
         audience=header["audience"][1] if "audience" in header else None,
         texts=_whole(header, "texts", 12, TEXTS_READ, origin),
         text_characters=_whole(header, "text_characters", PASSAGE_CHARACTERS, PASSAGE_CHARACTERS, origin),

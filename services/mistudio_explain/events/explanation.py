@@ -181,6 +181,7 @@ class ExplanationRequested(Event):
     evidence: Evidence = Field(description="The texts.")
     prompt: Prompt = Field(description="The prompt.")
     route: list[str] = Field(description="Explainer models in order of preference; empty: any that an endpoint has.")
+    wanted: str | None = Field(default=None, description="Model that the routing policy would ask first, when no endpoint has it or can hold it.")
     pass_number: int = Field(default=1, ge=1, le=2, description="1, or 2 for a second pass.")
     attempt: int = Field(default=0, ge=0, description="How often this request was tried before.")
     cloud: bool = Field(default=False, description="Whether an endpoint in a cloud may answer: its cost is reserved in the ledger.")

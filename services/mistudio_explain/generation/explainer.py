@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from itertools import count
 
-from mistudio_explain.context.prompt import CHARACTERS_PER_TOKEN
+from mistudio_explain.context.tokens import estimated_tokens
 from mistudio_explain.errors import ExplainError, UnusableAnswer
 from mistudio_explain.events.explanation import Candidate, ExplanationDrafted, ExplanationRequested, Generation, Prompt
+from mistudio_explain.generation.adapting import Shorten, for_delivery, substitute_flags
 from mistudio_explain.generation.budget import Budget
 from mistudio_explain.generation.gathering import Gathering, Taken
 from mistudio_explain.generation.repair import Reading, Repair, Said, read_again
@@ -18,6 +19,7 @@ from mistudio_explain.generation.stage import Parsed, drafted
 from mistudio_explain.llm.answers_cache import AnswersCache, KeptAnswer, cache_key
 from mistudio_explain.llm.asking import NoAnswer, Sleep, ask
 from mistudio_explain.llm.endpoints import Choice, Endpoints
+from mistudio_explain.llm.failures import ContextTooLong
 from mistudio_explain.llm.provider import Call, Completion, ModelListed, OnText, Patience
 from mistudio_explain.observability.metrics import DURATION, MODEL_REQUESTS, SHARED_ANSWERS
 from mistudio_explain.settings import GenerationSettings, LlmSettings
@@ -44,6 +46,11 @@ class GivenUp(ExplainError):
         self.tries = cause.tries
         self.attempts = len(cause.tries)
         self.repeatable = cause.repeatable and request.request.priority != "interactive"  # nobody watches for minutes until it is redelivered
+
+    @property
+    def is_too_long(self) -> bool:
+        """Whether the prompt did not fit into the model's context."""
+        return self.tries[-1].kind == ContextTooLong.kind
 
 
 def call_for(prompt: Prompt, model: ModelListed, settings: LlmSettings, *, sampling: int = 0, on_text: OnText | None = None) -> Call:
@@ -86,6 +93,8 @@ class Explainer:
     sleep: Sleep = asyncio.sleep
     budget: Budget | None = None
     """Answers for calls to clouds; without one none is sent there."""
+    shorten: Shorten = lambda _: None
+    """Makes a prompt that was too long for the model shorter; None where it cannot."""
     _in_flight: dict[_Question, "asyncio.Future[_Found | None]"] = field(default_factory=dict, init=False)
     """What is being asked now; None in the end where that gave no answer."""
     _gathering: Gathering[ExplanationRequested, _Found] = field(init=False)
@@ -98,9 +107,20 @@ class Explainer:
 
         An answer that is kept is used, also while every endpoint is away, and one that is being asked for is waited for.
         While no endpoint can serve the request it is held, without limit: cancel it to stop. An urgent request takes the
-        next slot that falls free. Raises GivenUp after `generation.attempts` tries that failed by the record's own fault,
-        or at once when another try cannot help.
+        next slot that falls free. A prompt that is too long for the model is shortened and asked once more. Raises GivenUp
+        after `generation.attempts` tries that failed by the record's own fault, or at once when another try cannot help.
         """
+        asked = for_delivery(request)
+        try:
+            draft = await self._drafted(asked, is_urgent=is_urgent, on_piece=on_piece)
+        except GivenUp as given_up:
+            shorter = self.shorten(asked) if given_up.is_too_long else None
+            if shorter is None:
+                raise
+            draft = await self._drafted(shorter, is_urgent=is_urgent, on_piece=on_piece)
+        return draft.model_copy(update={"flags": list(dict.fromkeys([*draft.flags, *substitute_flags(request, draft.generation.model)]))})
+
+    async def _drafted(self, request: ExplanationRequested, *, is_urgent: bool, on_piece: OnPiece | None) -> ExplanationDrafted:
         wanted = request.request.candidates or self.generation.candidates
         watched = [on_piece, *[None] * (wanted - 1)]  # a person watches the first one come
         asked = [self._answer(request, number, is_urgent=is_urgent, on_piece=each) for number, each in enumerate(watched)]
@@ -151,9 +171,9 @@ class Explainer:
 
     def _fit_together(self, requests: Sequence[ExplanationRequested]) -> bool:
         """Whether prompt and answers of all have room in the context that models are loaded with."""
-        shown = sum(len(content) for _, content in common(requests[0].prompt)) + sum(len(request.prompt.messages[-1].content) for request in requests)
+        shown = [*(content for _, content in common(requests[0].prompt)), *(request.prompt.messages[-1].content for request in requests)]
         answers = len(requests) * min(ANSWER_TOKENS, self.llm.max_tokens)
-        return shown / CHARACTERS_PER_TOKEN + answers <= self.llm.context_tokens
+        return sum(map(estimated_tokens, shown)) + answers <= self.llm.context_tokens
 
     async def _ask(
         self,
@@ -218,7 +238,7 @@ class Explainer:
     async def _found(self, request: ExplanationRequested, candidate: int, reading: Reading, tries: int) -> _Found:
         """An answer as it is used; it is kept before anything is made of it."""
         choice, call, completion = reading.said.choice, reading.said.call, reading.said.completion
-        flags = [*choice.flags, *(["resampled"] if call.seed != self.llm.seed + candidate * CANDIDATE_STEP else []), *reading.flags]
+        flags = [*(["resampled"] if call.seed != self.llm.seed + candidate * CANDIDATE_STEP else []), *reading.flags]
         cost_usd = self.budget.cost_usd(choice, call, completion) if self.budget is not None else None
         made = _generation(choice, completion, request.attempt + tries, cost_usd).model_copy(update={"features": call.features})
         answer = KeptAnswer(text=completion.text, generation=made, flags=flags)

@@ -8,6 +8,7 @@ from functools import partial
 from mistudio_explain.events.explanation import ExplanationDrafted, ExplanationRequested, TokenChunk
 from mistudio_explain.events.model import Record
 from mistudio_explain.events.topics import EXPRESS, PROMPTS_PREFIX
+from mistudio_explain.generation.adapting import shortening
 from mistudio_explain.generation.budget import Budget
 from mistudio_explain.generation.explainer import Explainer
 from mistudio_explain.generation.pieces import chunks_of
@@ -30,7 +31,7 @@ def register(app: StreamApp, controls: JobControls, endpoints: Endpoints, answer
     """
     settings = app.settings
     app.unready_while(endpoints.unready_because)
-    explainer = Explainer(endpoints, answers, settings.llm, settings.generation, rng, budget=budget)
+    explainer = Explainer(endpoints, answers, settings.llm, settings.generation, rng, budget=budget, shorten=shortening(settings.context))
 
     def in_flight() -> int:
         return max(1, math.ceil(endpoints.places * settings.generation.in_flight_per_slot * settings.generation.features_per_call))

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import openai
 import structlog
+from openai.types import Model
 from openai.types.chat import ChatCompletionChunk
 from pydantic import SecretStr
 
@@ -56,7 +57,7 @@ class OpenAi:
         """The models that the server lists."""
         try:
             page = await self._client.models.list(timeout=PROBE_TIMEOUT_S)
-            return [ModelListed(model.id) for model in page.data]
+            return [ModelListed(model.id, context_tokens=_context_tokens(model)) for model in page.data]
         except Exception as error:
             raise _failure(error) from error
 
@@ -103,6 +104,14 @@ class OpenAi:
         if call.numbers is not None:
             return body | {"extra_body": {**self._sentence_extra, "grammar": call.numbers.grammar}} if "grammar" in self._sentence_extra else body
         return body | {"extra_body": self._sentence_extra} if self._sentence_extra else body
+
+
+def _context_tokens(model: Model) -> int | None:
+    """What vLLM (`max_model_len`) and llama.cpp (`meta.n_ctx`, of one slot) add to the API's own fields."""
+    added = model.model_extra or {}
+    meta = added.get("meta")
+    told = added.get("max_model_len") or (meta.get("n_ctx") if isinstance(meta, Mapping) else None)
+    return told if isinstance(told, int) and told > 0 else None
 
 
 def _piece(chunk: ChatCompletionChunk) -> Piece:

@@ -120,6 +120,8 @@ class ModelListed:
     name: str
     digest: str | None = None
     file_bytes: int | None = None
+    context_tokens: int | None = None
+    """The longest prompt and answer together, where the server tells."""
 
 
 class Provider(Protocol):

@@ -39,7 +39,7 @@ async def rescore(settings: Settings, job: str, wanted: Wanted, publish: Publish
     """
     templates = Templates.load(settings.context.templates)
     tally = Tally()
-    drafts = drafts_of(read_outcomes(settings.store, job), wanted, templates, settings.context.prompt_tokens, tally)
+    drafts = drafts_of(read_outcomes(settings.store, job), wanted, templates, settings.context, tally)
     while batch := await asyncio.to_thread(lambda: list(islice(drafts, _BATCH))):
         await publish(map(outgoing, batch))
     return tally

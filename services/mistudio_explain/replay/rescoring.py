@@ -4,11 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from mistudio_explain.context.evidence import Split
-from mistudio_explain.context.passages import Passage
-from mistudio_explain.context.prompt import Templates, render
-from mistudio_explain.events.explanation import Evidence, ExplanationDrafted, FeatureOutcome, OutcomeKind, Prompt
-from mistudio_explain.events.feature import FeatureFound
+from mistudio_explain.context.prompt import Templates, rendered_again
+from mistudio_explain.events.explanation import ExplanationDrafted, FeatureOutcome, OutcomeKind, Prompt
+from mistudio_explain.settings import ContextSettings
 
 PROVISIONAL = "provisional"
 _OF_VALIDATION = frozenset(
@@ -53,7 +51,7 @@ def is_outdated(outcome: FeatureOutcome, validator_version: int) -> bool:
     return outcome.outcome is OutcomeKind.EXPLAINED and (is_provisional(outcome) or outcome.validator_version < validator_version)
 
 
-def drafts_of(outcomes: Iterable[FeatureOutcome], wanted: Wanted, templates: Templates, prompt_tokens: int, tally: Tally) -> Iterator[ExplanationDrafted]:
+def drafts_of(outcomes: Iterable[FeatureOutcome], wanted: Wanted, templates: Templates, context: ContextSettings, tally: Tally) -> Iterator[ExplanationDrafted]:
     """The drafts of the explained outcomes that are wanted; `tally` counts what becomes of each explained one."""
     for outcome in outcomes:
         if outcome.outcome is not OutcomeKind.EXPLAINED:
@@ -61,7 +59,7 @@ def drafts_of(outcomes: Iterable[FeatureOutcome], wanted: Wanted, templates: Tem
         if not wanted(outcome):
             tally.current += 1
             continue
-        made = redrafted(outcome, templates, prompt_tokens)
+        made = redrafted(outcome, templates, context)
         if isinstance(made, NotRedrafted):
             tally.left[made.why] += 1
         else:
@@ -69,18 +67,18 @@ def drafts_of(outcomes: Iterable[FeatureOutcome], wanted: Wanted, templates: Tem
             yield made
 
 
-def redrafted(outcome: FeatureOutcome, templates: Templates, prompt_tokens: int) -> ExplanationDrafted | NotRedrafted:
+def redrafted(outcome: FeatureOutcome, templates: Templates, context: ContextSettings) -> ExplanationDrafted | NotRedrafted:
     """The draft that an outcome came from, under the next revision, so that its new outcome counts.
 
     All is in the outcome but the prompt's messages, of which it has the hash: they are rendered anew, and when the hash
-    tells that they are not the same (another template or budget), they are left out. What the gate found by them then
+    tells that they are not the same (another template, audience or budget), they are left out. What the gate found by them then
     could not be found again, so such an outcome is left as it is.
     """
     if outcome.outcome is not OutcomeKind.EXPLAINED:
         return NotRedrafted(f"it is {outcome.outcome.value}")
     if outcome.answer is None or outcome.evidence is None or outcome.generation is None or outcome.complexity not in ("low", "medium", "high"):
         return NotRedrafted("it does not have its answer, its texts or its origin")
-    prompt = prompt_of(outcome, templates, prompt_tokens)
+    prompt = prompt_of(outcome, templates, context)
     if not prompt.messages and _OF_THE_PROMPT & set(outcome.flags):
         return NotRedrafted("it repeats its prompt, which cannot be rendered again")
     return ExplanationDrafted(
@@ -99,30 +97,13 @@ def redrafted(outcome: FeatureOutcome, templates: Templates, prompt_tokens: int)
     )
 
 
-def prompt_of(outcome: FeatureOutcome, templates: Templates, prompt_tokens: int) -> Prompt:
+def prompt_of(outcome: FeatureOutcome, templates: Templates, context: ContextSettings) -> Prompt:
     """The prompt that an outcome names, with its messages if they can be rendered as they were."""
     name, _, version = (outcome.prompt_template or "").rpartition("@")
     template = templates.known.get(outcome.prompt_template or "")
     if template is not None and outcome.evidence is not None:
-        parted = _split(outcome.evidence)
-        rendered = render(_feature(outcome), parted, template, prompt_tokens)
-        if rendered.prompt.sha256 == outcome.prompt_sha256 and rendered.split == parted:
+        rendered = rendered_again(outcome.subject, outcome.evidence, template, context.prompt_tokens, audience=context.audience)
+        if rendered.prompt.sha256 == outcome.prompt_sha256 and len(rendered.split.seen) == len(outcome.evidence.seen):
             return rendered.prompt
     form = "fields" if outcome.answer is not None and outcome.answer.label is not None else "sentence"
     return Prompt(template=name, version=version, sha256=outcome.prompt_sha256 or "", messages=[], answer=form)
-
-
-def _split(evidence: Evidence) -> Split:
-    return Split(tuple(map(Passage.of, evidence.seen)), tuple(map(Passage.of, evidence.held_out)), evidence.trimmed)
-
-
-def _feature(outcome: FeatureOutcome) -> FeatureFound:
-    """As much of the feature as a prompt shows beside the texts."""
-    subject = outcome.subject
-    return FeatureFound(
-        target_model=subject.target_model or "-",
-        find_job_id=subject.find_job_id or "-",
-        feature_id=subject.feature_id or subject.feature_key,
-        pattern_keywords=subject.keywords,
-        top_logits=subject.logits,
-    )

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from mistudio_explain.context.background import empty, freeze, include
+from mistudio_explain.context.explainers import Routing
 from mistudio_explain.context.policy import ContextPolicy
 from mistudio_explain.context.prompt import Templates
 from mistudio_explain.context.stage import build
@@ -36,7 +37,7 @@ class Scorer:
 
         Raises BadSettings for a template that cannot be used.
         """
-        policy = ContextPolicy.of(settings.context, settings.quality, family="")
+        policy = ContextPolicy.of(settings.context, settings.quality, Routing())
         return cls(validator, replace(policy, explain_poor=True), Templates.load(settings.context.templates, default=settings.context.template))
 
     def with_room_for(self, jobs: int) -> "Scorer":

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mistudio_explain.context.explainers import DEMONSTRATION, Listed, Routing, Server
 from mistudio_explain.context.policy import ContextPolicy
 from mistudio_explain.context.prompt import Templates
 from mistudio_explain.events.feature import Activation, ActiveToken, FeatureFound, JobRequest, Logit
@@ -43,9 +44,14 @@ def found(*texts: str, feature_id: str = "5", request: JobRequest | None = None,
     return FeatureFound(target_model="gpt2", find_job_id="find_1", feature_id=feature_id, request=request, **given)
 
 
-def policy(family: str = "llama3.1:8b", *, explain_poor: bool = False, threshold: float = 0.4, **context: Any) -> ContextPolicy:
+def policy(family: str = "llama3.1:8b", *, routing: Routing | None = None, explain_poor: bool = False, threshold: float = 0.4, **context: Any) -> ContextPolicy:
     """The default policy, but for what is named."""
-    return ContextPolicy.of(ContextSettings(**context), QualitySettings(explain_poor=explain_poor, threshold=threshold), family)
+    return ContextPolicy.of(ContextSettings(**context), QualitySettings(explain_poor=explain_poor, threshold=threshold), routing or served(family))
+
+
+def served(family: str) -> Routing:
+    """One server with one model, and no policy."""
+    return Routing(servers=(Server("only", (Listed(family),), is_demonstration=family == DEMONSTRATION),))
 
 
 def real_features(example: str) -> list[FeatureFound]:

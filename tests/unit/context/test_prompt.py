@@ -10,8 +10,9 @@ from typing import Any
 import orjson
 import pytest
 
-from mistudio_explain.context.evidence import OVER_BUDGET
+from mistudio_explain.context.evidence import OVER_BUDGET, TRIMMED
 from mistudio_explain.context.stage import build
+from mistudio_explain.context.tokens import estimated_tokens
 from mistudio_explain.events.explanation import ExplanationRequested, Prompt
 from mistudio_explain.events.feature import Activation, FeatureFound, Logit
 from unit.context.finding import TEMPLATES, found, policy
@@ -46,20 +47,30 @@ WITH_TOKENS = found(
     pattern_keywords=["dog", "puppy"],
 )
 CODE = found("def f(x):\n    return {x: [x]}", 'raise TypeError(f"{name} is no list");', "while True:\n    poll(queue[0])", pattern_keywords=["return", "def"])
+UNSCORED = found(coherence_score=None, pattern_keywords=[])
 PLAIN = found("The dog ran home.", "A puppy slept.", "Two hounds barked.", pattern_keywords=["dog"])
 
-CASES = {
-    "general@1": (WITH_TOKENS, "llama3.1:8b"),
-    "general@1.plain": (PLAIN, "llama3.1:8b"),
-    "technical@1": (CODE, "codellama:13b"),
-    "demonstration@1": (WITH_TOKENS, "demonstration"),
-    "demonstration@1.plain": (PLAIN, "demonstration"),
+CASES: dict[str, tuple[FeatureFound, str, dict[str, str]]] = {
+    "general@1": (WITH_TOKENS, "llama3.1:8b", {}),
+    "general@1.plain": (PLAIN, "llama3.1:8b", {}),
+    "general@1.audience": (PLAIN, "llama3.1:8b", {"audience": "an executive who decides what is built"}),
+    "technical@1": (CODE, "codellama:13b", {}),
+    "demonstration@1": (WITH_TOKENS, "demonstration", {}),
+    "demonstration@1.plain": (PLAIN, "demonstration", {}),
+    "spec-general@1": (WITH_TOKENS, "mistral:7b", {"template": "spec-*"}),
+    "spec-general@1.audience": (UNSCORED, "mistral:7b", {"template": "spec-*", "audience": "an executive"}),
+    "spec-llama@1": (WITH_TOKENS, "llama3.1:8b", {"template": "spec-*"}),
+    "spec-codellama@1": (CODE, "codellama:13b", {"template": "spec-*"}),
 }
 
 
+def of_case(case: str) -> Prompt:
+    feature, family, context = CASES[case]
+    return prompted(feature, family, **context)
+
+
 def rendering(case: str) -> str:
-    feature, family = CASES[case]
-    return "\n".join(f"@{message.role}\n{message.content}" for message in prompted(feature, family).messages) + "\n"
+    return "\n".join(f"@{message.role}\n{message.content}" for message in of_case(case).messages) + "\n"
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -69,9 +80,12 @@ def test_each_template_renders_as_it_did(case: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_golden_rendering_is_of_the_template_in_its_name(case: str) -> None:
-    feature, family = CASES[case]
-    prompt = prompted(feature, family)
+    prompt = of_case(case)
     assert case.startswith(f"{prompt.template}@{prompt.version}")
+
+
+def test_every_shipped_template_has_a_golden_rendering() -> None:
+    assert {case.split(".")[0] for case in CASES} == set(TEMPLATES.known)
 
 
 def test_the_constant_part_comes_first_so_that_servers_can_cache_it() -> None:
@@ -101,7 +115,7 @@ def test_a_prompt_of_the_demonstration_model_stays_short() -> None:
     long = found(
         *(f"{word} {'and so on and on ' * 50}" for word in ("one", "two", "three", "four", "five", "six", "seven", "eight")), pattern_keywords=["word" * 9] * 20
     )
-    assert sum(len(message.content) for message in prompted(long, "demonstration").messages) <= 350 * 3.5
+    assert sum(estimated_tokens(message.content) for message in prompted(long, "demonstration").messages) <= 350
 
 
 def test_quarters_are_shown_only_when_the_texts_reach_into_lower_bins() -> None:
@@ -157,17 +171,17 @@ LONG = tuple(
 
 def test_long_texts_are_shortened_before_any_is_left_out() -> None:
     made = request(found(*LONG))
-    assert sum(len(message.content) for message in made.prompt.messages) <= 1500 * 3.5
+    assert sum(estimated_tokens(message.content) for message in made.prompt.messages) <= 1500
     assert (made.evidence.trimmed, made.flags) == (0, [])
 
 
 def test_texts_that_do_not_fit_are_left_out_counted_and_flagged() -> None:
     wide, narrow = request(found(*LONG)), request(found(*LONG), prompt_tokens=780)
-    assert sum(len(message.content) for message in narrow.prompt.messages) <= 780 * 3.5
+    assert sum(estimated_tokens(message.content) for message in narrow.prompt.messages) <= 780
     assert narrow.evidence.trimmed == len(wide.evidence.seen) - len(narrow.evidence.seen) > 0
     assert narrow.evidence.seen == wide.evidence.seen[: len(narrow.evidence.seen)]  # the weakest went
     assert narrow.evidence.held_out == wide.evidence.held_out
-    assert OVER_BUDGET in narrow.flags
+    assert narrow.flags == [f"{TRIMMED}{narrow.evidence.trimmed}"]
 
 
 def test_one_text_stays_even_when_the_budget_is_too_small_and_the_flag_says_so() -> None:

@@ -115,3 +115,22 @@ def test_a_peak_of_unknown_strength_is_marked_without_a_number() -> None:
         event = build(feature, policy(family), TEMPLATES, None)
         assert isinstance(event, ExplanationRequested)
         assert expected in next(message.content for message in event.prompt.messages if message.role == "user")
+
+
+def test_the_template_that_the_documentation_shows_works(tmp_path: Path) -> None:
+    shown = (Path(__file__).parents[3] / "docs" / "fleet.md").read_text(encoding="utf-8").split("```\n---\nname: short\n")[1].split("```")[0]
+    templates = Templates.load(written(tmp_path, f"---\nname: short\n{shown}"))
+    event = build(found(), policy("qwen2.5:7b"), templates, None)
+    assert isinstance(event, ExplanationRequested)
+    assert event.prompt.template == "short"
+    assert "for a busy reader" in event.prompt.messages[0].content
+
+
+def test_a_pattern_takes_the_most_special_template_of_those_that_it_fits() -> None:
+    for family, name in (("llama3.1:8b", "spec-llama@1"), ("codellama:13b", "spec-codellama@1"), ("mistral:7b", "spec-general@1"), ("", "spec-general@1")):
+        assert TEMPLATES.chosen("spec-*", family, Category.OTHER).full_name == name
+
+
+def test_a_pattern_that_leaves_some_features_without_a_template_is_found_at_the_start() -> None:
+    with pytest.raises(BadSettings, match=r"no template 'technical@\*' that fits every feature"):
+        Templates.load(default="technical@*")

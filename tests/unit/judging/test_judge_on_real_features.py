@@ -8,6 +8,7 @@ from statistics import fmean
 import pytest
 from judging_samples import Model, coin, judge, perfect
 
+from mistudio_explain.context.explainers import Routing
 from mistudio_explain.context.policy import ContextPolicy
 from mistudio_explain.context.prompt import Templates
 from mistudio_explain.context.stage import build
@@ -26,7 +27,7 @@ FEW = 60
 @cache
 def real() -> tuple[JobBackground, tuple[FeatureOutcome, ...]]:
     settings = Settings()
-    policy = replace(ContextPolicy.of(settings.context, settings.quality, family=""), explain_poor=True)
+    policy = replace(ContextPolicy.of(settings.context, settings.quality, Routing()), explain_poor=True)
     known = read_set(FEATURES).features
     outcomes = []
     for each in known[:FEW]:

@@ -19,13 +19,13 @@ from mistudio_explain.events.feature import FeatureFound
 from mistudio_explain.events.winner import rank
 from mistudio_explain.generation.stage import Parsed, drafted
 from mistudio_explain.replay.rescoring import NotRedrafted, Tally, drafts_of, is_outdated, is_provisional, redrafted
-from mistudio_explain.settings import QualitySettings, Settings
+from mistudio_explain.settings import ContextSettings, QualitySettings, Settings
 from mistudio_explain.validation.offline import background_of
 from mistudio_explain.validation.stage import validate
 from mistudio_explain.validation.validator import Validator
 from unit.context.finding import TEMPLATES, found, policy, real_features
 
-TOKENS = Settings().context.prompt_tokens
+CONTEXT = Settings().context
 MADE = Generation(model="m", endpoint="e", provider="ollama", latency_s=1.0, finish_reason="stop")
 EXAMPLES = ("gpt2-small/feature_analysis.json", "gemma-2-2b/find_gemma-2-2b_results.json")
 
@@ -41,8 +41,8 @@ def draft(feature: FeatureFound, said: Answer, family: str = "llama3.1:8b") -> E
     return drafted(request, Parsed(said, ["first_sentence"]), MADE, ["resampled"])
 
 
-def again(outcome: FeatureOutcome, prompt_tokens: int = TOKENS) -> ExplanationDrafted:
-    made = redrafted(outcome, TEMPLATES, prompt_tokens)
+def again(outcome: FeatureOutcome, context: ContextSettings = CONTEXT) -> ExplanationDrafted:
+    made = redrafted(outcome, TEMPLATES, context)
     assert isinstance(made, ExplanationDrafted), made
     return made
 
@@ -92,8 +92,8 @@ def test_re_scoring_twice_gives_the_same_scores() -> None:
 
 def test_a_prompt_that_cannot_be_rendered_again_keeps_its_name_and_hash_and_has_no_messages() -> None:
     outcome = validate(draft(found(), Answer(pattern="Animals that slept.")), None, validator())
-    for changed, tokens in ((outcome.model_copy(update={"prompt_template": "gone@9"}), TOKENS), (outcome, 150)):
-        prompt = again(changed, tokens).prompt
+    for changed, context in ((outcome.model_copy(update={"prompt_template": "gone@9"}), CONTEXT), (outcome, ContextSettings(prompt_tokens=150))):
+        prompt = again(changed, context).prompt
         assert prompt.messages == []
         assert f"{prompt.template}@{prompt.version}" == changed.prompt_template
         assert prompt.sha256 == outcome.prompt_sha256
@@ -105,7 +105,7 @@ def test_an_answer_that_repeated_its_prompt_is_not_let_through_when_the_prompt_i
     leak = validate(given.model_copy(update={"answer": Answer(pattern=instructions)}), None, validator())
     assert leak.pattern_verification is Verification.UNVERIFIABLE
     assert validate(again(leak), None, validator()).pattern_verification is Verification.UNVERIFIABLE
-    gone = redrafted(leak.model_copy(update={"prompt_template": "gone@9"}), TEMPLATES, TOKENS)
+    gone = redrafted(leak.model_copy(update={"prompt_template": "gone@9"}), TEMPLATES, CONTEXT)
     assert isinstance(gone, NotRedrafted)
     assert "repeats its prompt" in gone.why
 
@@ -119,8 +119,8 @@ def test_an_outcome_of_an_earlier_version_loses_the_flags_that_validation_gave_i
 def test_what_was_not_explained_gives_no_draft() -> None:
     outcome = validate(draft(found(), Answer(pattern="Animals that slept.")), None, validator())
     failed = FeatureOutcome(outcome=OutcomeKind.FAILED, reason="no answer", subject=outcome.subject)
-    assert redrafted(failed, TEMPLATES, TOKENS) == NotRedrafted("it is failed")
-    assert isinstance(redrafted(outcome.model_copy(update={"generation": None}), TEMPLATES, TOKENS), NotRedrafted)
+    assert redrafted(failed, TEMPLATES, CONTEXT) == NotRedrafted("it is failed")
+    assert isinstance(redrafted(outcome.model_copy(update={"generation": None}), TEMPLATES, CONTEXT), NotRedrafted)
 
 
 def test_only_wanted_explained_outcomes_are_sent_again_and_each_is_counted() -> None:
@@ -129,7 +129,7 @@ def test_only_wanted_explained_outcomes_are_sent_again_and_each_is_counted() -> 
     unsigned = outcome.model_copy(update={"generation": None})
     failed = FeatureOutcome(outcome=OutcomeKind.FAILED, reason="no answer", subject=outcome.subject)
     tally = Tally()
-    sent = list(drafts_of([outcome, settled, unsigned, failed], is_provisional, TEMPLATES, TOKENS, tally))
+    sent = list(drafts_of([outcome, settled, unsigned, failed], is_provisional, TEMPLATES, CONTEXT, tally))
     assert sent == [again(outcome)]
     assert (tally.sent, tally.current, sum(tally.left.values())) == (1, 1, 1)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mistudio_explain.context.background import empty, include
+from mistudio_explain.context.explainers import Routing
 from mistudio_explain.context.policy import ContextPolicy
 from mistudio_explain.context.prompt import Templates
 from mistudio_explain.context.stage import build
@@ -41,7 +42,7 @@ def features(path: Path) -> list[FeatureFound]:
 
 def streamed(feature: FeatureFound, explanation: str, found_before: list[FeatureFound]) -> FeatureOutcome:
     """What context, generation and validation make of a feature when the explainer answers with `explanation`."""
-    policy = ContextPolicy.of(Settings().context, QualitySettings(explain_poor=True), "llama3.1:8b")
+    policy = ContextPolicy.of(Settings().context, QualitySettings(explain_poor=True), Routing())
     request = build(feature, policy, Templates.load(), None)
     assert isinstance(request, ExplanationRequested)
     made = Generation(model="llama3.1:8b", endpoint="gpu0", provider="ollama", latency_s=1.0, finish_reason="stop")
