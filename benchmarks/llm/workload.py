@@ -3,6 +3,7 @@
 from itertools import islice
 from pathlib import Path
 
+from mistudio_explain.context.explainers import Routing
 from mistudio_explain.context.policy import ContextPolicy
 from mistudio_explain.context.prompt import Templates
 from mistudio_explain.context.stage import build
@@ -25,7 +26,7 @@ def features(source: str = GPT2) -> FeatureSet:
 def requests(count: int, source: str = GPT2, *, template: str = "general@1", prompt_tokens: int = 1500) -> list[ExplanationRequested]:
     """The first `count` features of a set, as requests with the template's prompts."""
     context = ContextSettings(prompt_tokens=prompt_tokens, template=template)
-    policy = ContextPolicy.of(context, QualitySettings(explain_poor=True), family="any")
+    policy = ContextPolicy.of(context, QualitySettings(explain_poor=True), Routing())
     templates = Templates.load()
     made = []
     for known in islice(features(source).features, count):

@@ -69,7 +69,7 @@ async def serving(make_app: MakeApp, model: Numbering, answers: AnswersCache) ->
     endpoint = Endpoint("fake", "openai", "", 2, model)
     await endpoint.refresh()
     controls = JobControls(app)
-    context_service.register(app, controls, family="")
+    context_service.register(app, controls)
     generation_service.register(app, controls, Endpoints([endpoint], rng=Random(0)), answers, Random(0))
     return app
 
