@@ -44,6 +44,9 @@ class KafkaSettings(_Group):
     start_timeout_s: float = Field(default=30.0, ge=0, description="Wait for the broker at start, seconds; 0: services wait for ever, other commands try once.")
 
 
+MOST_SLOTS = 32
+
+
 class EndpointSettings(_Group):
     """One LLM server, the unit of placement; with `discover`, as many as there are behind its address."""
 
@@ -57,7 +60,10 @@ class EndpointSettings(_Group):
         description="Each server behind the url's host name is an endpoint, also while it runs: by DNS, or by Kubernetes' EndpointSlices of that service.",
     )
     models: tuple[str, ...] | None = Field(default=None, description="Models to use, best first; absent: whatever it lists.")
-    slots: int | None = Field(default=None, ge=1, le=256, description="Calls in flight at once; absent: what the server tells (llama.cpp), else 2.")
+    slots: int | None = Field(
+        default=None, ge=1, le=256, description="Calls in flight at once; absent: what the server tells (llama.cpp), else found while it works, from 2 up."
+    )
+    max_slots: int = Field(default=MOST_SLOTS, ge=1, le=256, description="Most calls in flight at once where that is found while it works.")
     memory_gb: float | None = Field(default=None, gt=0, description="Memory for models, 10^9 bytes; larger ones are refused. Absent: unknown, none is refused.")
     pinned: tuple[str, ...] = Field(default=(), description="Models that are never unloaded for others, where memory_gb tells that they would be.")
     api_key_file: Path | None = Field(default=None, description="File whose first line is the API key.")

@@ -6,7 +6,9 @@ from typing import Literal
 from pydantic import SecretStr
 
 from mistudio_explain.events.explanation import Reach
-from mistudio_explain.llm.failures import ModelUnknown
+from mistudio_explain.llm.concurrency import AdaptiveLimit
+from mistudio_explain.llm.failures import CallFailure, ModelUnknown, Overloaded, RateLimited
+from mistudio_explain.llm.pacing import Pace
 from mistudio_explain.llm.provider import Completion, ModelListed, Provider, TellsLoaded
 from mistudio_explain.llm.residency import Residency
 
@@ -46,6 +48,9 @@ class Endpoint:
     """What whoever asks it something beside calls has to show."""
 
     residency: Residency = field(default_factory=Residency)
+    limit: AdaptiveLimit | None = None
+    """Finds how many slots are best; None where that is known."""
+    pace: Pace = field(default_factory=Pace)
     _started: dict[Token, float] = field(default_factory=dict)
     """When each call in flight started, in that order."""
     _trial: Token | None = None
@@ -81,9 +86,10 @@ class Endpoint:
         """Whether a call may start now."""
         return self.free > 0 and not (self.on_trial and self._trial is not None) and self.opens_at(now) is None
 
-    def opens_at(self, now: float) -> float | None:  # noqa: ARG002
+    def opens_at(self, now: float) -> float | None:
         """When the next call may start, where its pace forbids one now."""
-        return None
+        at = self.pace.free_at()
+        return at if at > now else None
 
     def expected_s(self, model: str, now: float) -> float:
         """How long an answer is expected to take: as the last ones, or as long as the oldest call takes already. 0 when nothing is known."""
@@ -103,6 +109,7 @@ class Endpoint:
         """Give a slot to a call, `waiting` others of whose model wait; returns whether it makes the endpoint switch models."""
         self.in_flight += 1
         self._started[token] = now
+        self.pace.sent(now)
         if self.on_trial:
             self._trial = token
         return self.residency.start(model, now, waiting)
@@ -111,10 +118,27 @@ class Endpoint:
         """Note an answer: the endpoint is healthy, and so quick."""
         self.failures_in_a_row = 0
         self.on_trial = False
+        self.pace.accepted()
         if self.residency.answered(model, started_at, now, completion.first_text_s):
+            if self.limit is not None:
+                self.limit.answered(now, completion.tokens_out or 1, self.in_flight)
+                self.slots = self.limit.limit
             known = self._answer_s.get(model, completion.latency_s)
             self._answer_s[model] = known + _WEIGHT * (completion.latency_s - known)
         self._measured_at = now
+
+    def takes_less(self, failure: CallFailure, started_at: float, now: float) -> bool:
+        """Whether a refusal only means that calls come too fast, or are too many at once; it gets fewer from then on."""
+        if isinstance(failure, Overloaded):
+            if self.limit is None or self.in_flight <= 1 or failure.retry_after_s is not None:
+                return False
+            self.limit.overloaded(self.in_flight)
+            self.slots = self.limit.limit
+            return True
+        if isinstance(failure, RateLimited):
+            self.pace.refused(now, started_at, failure.retry_after_s)
+            return True
+        return False
 
     def end(self, token: Token, model: str, now: float) -> None:
         """Take the slot of a call back."""

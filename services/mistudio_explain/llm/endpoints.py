@@ -23,7 +23,7 @@ from mistudio_explain.llm.opening import LOCAL_OLLAMA, opened, opened_though_awa
 from mistudio_explain.llm.placement import Choice as Choice
 from mistudio_explain.llm.placement import options
 from mistudio_explain.llm.provider import Call, Completion
-from mistudio_explain.observability.metrics import FIRST_TOKEN, QUEUE_WAIT, SWITCHES, TOKENS
+from mistudio_explain.observability.metrics import BREAKER, FIRST_TOKEN, QUEUE_WAIT, SLOTS, SLOTS_BUSY, SWITCHES, TOKENS
 from mistudio_explain.settings import LlmSettings
 
 log = structlog.get_logger(__name__)
@@ -33,9 +33,12 @@ LONGEST_PROBE_S = 30.0
 MAX_WAIT_S = 120.0
 PARKED_PER_SLOT = 16
 """So many calls for each slot may wait for a switch of models besides those that keep the slots busy: as many are answered between two switches."""
+LONG_REST_S = 10.0
+"""An endpoint that asks for a longer rest counts as away."""
 LONGEST_RETRY_AFTER_S = 600.0  # a server that asks for more is asked again all the same
 _SMALLEST = (Message(role="user", content="Say yes."),)
 _SMALLEST_TOKENS = 8
+_BREAKER_STATES = {"closed": 0, "half-open": 1, "open": 2}
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -106,7 +109,8 @@ class Endpoints:
     @property
     def outages(self) -> dict[str, str]:
         """Endpoints that are not healthy, and why."""
-        return {endpoint.name: endpoint.down for endpoint in self.all if endpoint.down is not None}
+        now = self._clock()
+        return {endpoint.name: why for endpoint in self.all if (why := endpoint.down or _rest(endpoint, now)) is not None}
 
     def unready_because(self) -> str | None:
         """Why no call can be sent to anyone now; None while an endpoint is healthy."""
@@ -114,7 +118,9 @@ class Endpoints:
             return None
         if not self.all:
             return "no LLM endpoint is known"
-        return "no LLM endpoint serves: " + "; ".join(f"{endpoint.name} ({endpoint.url or endpoint.kind}), {endpoint.down}" for endpoint in self.all)
+        return "no LLM endpoint serves: " + "; ".join(
+            f"{endpoint.name} ({endpoint.url or endpoint.kind}), {self.outages[endpoint.name]}" for endpoint in self.all
+        )
 
     def preferred(self, route: Sequence[str], *, cloud: bool = False) -> Choice | None:
         """What a route comes to when slots and health do not matter: where a kept answer would be found."""
@@ -165,7 +171,7 @@ class Endpoints:
         return completion
 
     async def blames_endpoint(self, choice: Choice, call: Call, failure: CallFailure) -> bool:
-        """Whether a failure is the endpoint's, which is then out of use until a probe succeeds.
+        """Whether a failure is the endpoint's, which then gets fewer calls, or none until a probe succeeds.
 
         Where the failure does not tell, the endpoint gets the smallest call to the same model: one that cannot answer
         that either is to blame.
@@ -174,6 +180,8 @@ class Endpoints:
         if failure.blame is Blame.RECORD:
             self._serves(endpoint)
             return False
+        if endpoint.takes_less(failure, choice.since, self._clock()):
+            return True
         if failure.blame is Blame.PROBE_DECIDES:
             fault = await self._fault_of(endpoint, call)
             if fault is None:
@@ -205,6 +213,9 @@ class Endpoints:
             raise KeyError(name)
         self.all = tuple(endpoint for endpoint in self.all if endpoint is not gone)
         self._leaving.append(gone)
+        for gauge in (SLOTS, SLOTS_BUSY, BREAKER):
+            with suppress(KeyError):
+                gauge.remove(name)
         await self._stop_probing([name])
         self._wake()
         while gone.in_flight:
@@ -225,6 +236,7 @@ class Endpoints:
         for ticket in self._dispatch.starts(self.all, now):
             assert ticket.start is not None
             _count_start(ticket, ticket.start, now)
+            _show(ticket.start.endpoint)
             self._waiting.pop(ticket).set_result(ticket.start)
         if self._alarm is not None:
             self._alarm.cancel()
@@ -234,6 +246,8 @@ class Endpoints:
 
     def _end(self, ticket: Ticket, choice: Choice) -> None:
         choice.endpoint.end(ticket, choice.model.name, self._clock())
+        if choice.endpoint in self.all:
+            _show(choice.endpoint)
         self._wake()
 
     def _serves(self, endpoint: Endpoint) -> None:
@@ -268,7 +282,10 @@ class Endpoints:
 
     def _take_down(self, endpoint: Endpoint, failure: CallFailure) -> None:
         endpoint.down = f"{failure.kind}: {failure}"
-        if endpoint in self.all and endpoint.name not in self._probes:
+        if endpoint not in self.all:
+            return
+        _show(endpoint)
+        if endpoint.name not in self._probes:
             _say_away(endpoint)
             endpoint.failures_in_a_row += 1
             self._probes[endpoint.name] = asyncio.create_task(self._probe(endpoint, failure), name=f"probe {endpoint.name}")
@@ -286,6 +303,7 @@ class Endpoints:
                     _say_away(endpoint)
                 else:
                     endpoint.down, endpoint.on_trial = None, True
+                    _show(endpoint)
                     log.info("llm.serves", endpoint=endpoint.name, models=[model.name for model in endpoint.models])
                     return
         finally:
@@ -313,6 +331,18 @@ def _count_start(ticket: Ticket, choice: Choice, now: float) -> None:
     if ticket.why is not None:
         SWITCHES.labels(endpoint=choice.endpoint.name, why=ticket.why).inc()
         log.info("llm.switches", endpoint=choice.endpoint.name, model=choice.model.name, why=ticket.why, loaded=list(choice.endpoint.residency.resident))
+
+
+def _show(endpoint: Endpoint) -> None:
+    SLOTS.labels(endpoint=endpoint.name).set(endpoint.slots)
+    SLOTS_BUSY.labels(endpoint=endpoint.name).set(endpoint.in_flight)
+    BREAKER.labels(endpoint=endpoint.name).set(_BREAKER_STATES[endpoint.breaker])
+
+
+def _rest(endpoint: Endpoint, now: float) -> str | None:
+    """That an endpoint asked for a rest too long to be part of its pace; None when it did not."""
+    rest_s = (endpoint.opens_at(now) or now) - now
+    return f"rate limit: it takes no call for {rest_s:.0f} s" if rest_s > LONG_REST_S else None
 
 
 def _say_away(endpoint: Endpoint) -> None:

@@ -7,16 +7,17 @@ from collections.abc import Mapping, Sequence
 from pydantic import SecretStr
 
 from mistudio_explain.errors import BadSettings, Unreachable
+from mistudio_explain.llm.concurrency import AdaptiveLimit
 from mistudio_explain.llm.endpoint import Endpoint
 from mistudio_explain.llm.failures import CallFailure, ModelUnknown, TlsFailed, is_outage
 from mistudio_explain.llm.provider import ModelListed, Provider
 from mistudio_explain.llm.reach import reach_of
-from mistudio_explain.settings import EndpointSettings, LlmSettings, read_secret
+from mistudio_explain.settings import MOST_SLOTS, EndpointSettings, LlmSettings, read_secret
 
 LOCAL_OLLAMA = "http://127.0.0.1:11434"
 LOCAL_PROBE_TIMEOUT_S = 1.0
 DEFAULT_SLOTS = 2
-"""Where neither settings nor server tell: Ollama does not, and lets calls above its OLLAMA_NUM_PARALLEL wait."""
+"""What is begun with where neither settings nor server tell: Ollama does not, and lets calls above its OLLAMA_NUM_PARALLEL wait."""
 _ANTHROPIC_KEY = "ANTHROPIC_API_KEY"
 _TRIED = {"ollama": "/api/tags", "openai": "/models", "anthropic": "/v1/models", "demonstration": "its own process"}
 
@@ -71,15 +72,17 @@ async def configured(settings: EndpointSettings) -> tuple[Endpoint, CallFailure 
     provider, url = await _provider(settings)
     slots = settings.slots or DEFAULT_SLOTS
     endpoint = Endpoint(settings.name, settings.provider, url, slots, provider, settings.models, reach=reach_of(settings))
+    if settings.slots is None:
+        endpoint.limit = AdaptiveLimit(settings.max_slots, slots)
     endpoint.residency.memory = None if settings.memory_gb is None else int(settings.memory_gb * 1e9)
     endpoint.residency.pinned = frozenset(settings.pinned)
     if settings.provider == "demonstration":
-        endpoint.slots = min(endpoint.slots, _demonstration_slots())
+        endpoint.slots, endpoint.limit = min(endpoint.slots, _demonstration_slots()), None
     endpoint.key = key_of(settings) if settings.url is not None else None
     try:
         await endpoint.refresh()
-        if settings.slots is None and settings.provider == "openai":
-            endpoint.slots = await _slots(settings)
+        if settings.slots is None and settings.provider == "openai" and (told := await _slots(settings)) is not None:
+            endpoint.slots, endpoint.limit = told, None
     except ModelUnknown as failure:
         await provider.close()
         raise BadSettings(f"LLM endpoint {settings.name!r} ({settings.url or settings.provider}): {failure}") from failure
@@ -105,7 +108,7 @@ def _does_not_serve(endpoint: Endpoint, failure: CallFailure) -> str:
 
 async def _default(local_ollama: str) -> Endpoint:
     provider, url = await _provider(EndpointSettings(name="local", provider="ollama", url=local_ollama))
-    endpoint = Endpoint("local", "ollama", url, DEFAULT_SLOTS, provider)
+    endpoint = Endpoint("local", "ollama", url, DEFAULT_SLOTS, provider, limit=AdaptiveLimit(MOST_SLOTS, DEFAULT_SLOTS))
     try:
         async with asyncio.timeout(LOCAL_PROBE_TIMEOUT_S):
             await endpoint.refresh()
@@ -165,12 +168,12 @@ def key_of(settings: EndpointSettings) -> SecretStr | None:
     return SecretStr(key)
 
 
-async def _slots(settings: EndpointSettings) -> int:
-    """The slots that a server tells, else the default."""
+async def _slots(settings: EndpointSettings) -> int | None:
+    """The slots that a server tells."""
     from mistudio_explain.llm.inspection import inspecting  # here, as the clients above
 
     async with inspecting(settings.provider, settings.url or "", key_of(settings)) as server:
-        return await server.slots() or DEFAULT_SLOTS
+        return await server.slots()
 
 
 def _demonstration_slots() -> int:

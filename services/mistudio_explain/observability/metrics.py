@@ -45,6 +45,13 @@ FIRST_TOKEN = Histogram(
     ["endpoint", "model_name"], buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120),
 )  # fmt: skip
 FAILED_CALLS = Counter("mistudio_explain_failed_calls", "Calls of a model without a usable answer, by what was wrong.", ["endpoint", "model_name", "kind"])
+SLOTS = Gauge("mistudio_explain_slots", "Calls that an endpoint may have in flight; it moves where they are not set.", ["endpoint"])
+SLOTS_BUSY = Gauge(
+    "mistudio_explain_slots_busy", "Calls in flight at an endpoint. Below its slots while records wait: look at queue wait and breaker.", ["endpoint"]
+)
+BREAKER = Gauge(
+    "mistudio_explain_breaker_state", "0 closed: calls go to an endpoint; 1 half open: one at a time, until one is answered; 2 open: none.", ["endpoint"]
+)
 QUEUE_WAIT = Histogram(
     "mistudio_explain_queue_wait_seconds", "Time that a call waited for a slot of an endpoint. Long with slots to spare: it waited for a switch of models.",
     ["endpoint", "model_name"], buckets=(0.01, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300),

@@ -2,14 +2,17 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
+from mistudio_explain.llm.concurrency import AdaptiveLimit
 from mistudio_explain.llm.endpoint import Endpoint
-from mistudio_explain.llm.endpoints import LONGEST_PROBE_S, LONGEST_RETRY_AFTER_S, Choice, Endpoints
+from mistudio_explain.llm.endpoints import LONGEST_PROBE_S, Choice, Endpoints
 from mistudio_explain.llm.failures import BadRequest, CallFailure, EndpointUnreachable, ModelUnknown, Overloaded, RateLimited, ServerFailed
 from mistudio_explain.llm.provider import Call, Completion, ModelListed
 from unit.llm.fake_llm import call
@@ -67,8 +70,8 @@ def endpoint(name: str, *models: str, slots: int = 1) -> Endpoint:
     return made
 
 
-def fleet(*endpoints: Endpoint, sleep: Callable[[float], object] | None = None) -> Endpoints:
-    return Endpoints(endpoints, rng=random.Random(1), **({"sleep": sleep} if sleep else {}))
+def fleet(*endpoints: Endpoint, sleep: Any = asyncio.sleep, clock: Callable[[], float] = time.monotonic) -> Endpoints:
+    return Endpoints(endpoints, rng=random.Random(1), sleep=sleep, clock=clock)
 
 
 def script(endpoint: Endpoint) -> Scripted:
@@ -213,14 +216,81 @@ async def test_probes_grow_further_apart_up_to_a_limit() -> None:
     await endpoints.close()
 
 
-@pytest.mark.parametrize(("asked", "waited"), [(7.0, 7.0), (1e9, LONGEST_RETRY_AFTER_S)])
-async def test_a_rate_limit_rests_the_endpoint_for_as_long_as_it_asked(asked: float, waited: float) -> None:
+async def test_a_rate_limit_rests_the_endpoint_for_as_long_as_it_asked() -> None:
+    now = 100.0
+    endpoints = fleet(endpoint("a", "m", slots=4), clock=lambda: now)
+    choice = await chosen(endpoints, "m")
+    assert await endpoints.blames_endpoint(choice, call(), RateLimited("slow down", 700.0))
+    assert endpoints.outages == {"a": "rate limit: it takes no call for 600 s"}  # a server that asks for more is asked again all the same
+    waiting = asyncio.create_task(chosen(endpoints, "m"))
+    await settled()
+    assert not waiting.done()
+    now = 700.0
+    next_one = asyncio.create_task(chosen(endpoints, "m"))  # whoever comes lets those that wait look again
+    async with asyncio.timeout(10):
+        await waiting
+    assert not next_one.done()  # a pace is known from then on
+    next_one.cancel()
+    assert endpoints.outages == {}
+    await endpoints.close()
+
+
+async def test_an_endpoint_without_fixed_slots_gets_fewer_when_it_is_overloaded_and_stays_in_use() -> None:
+    busy = endpoint("a", "m", slots=8)
+    busy.limit = AdaptiveLimit(32, 8)
+    endpoints = fleet(busy, sleep=Nap())
+    async with endpoints.slot(["m"]) as choice, endpoints.slot(["m"]):
+        assert await endpoints.blames_endpoint(choice, call(), Overloaded("too many"))
+        assert (busy.slots, endpoints.outages) == (1, {})
+    async with endpoints.slot(["m"]) as choice:
+        assert await endpoints.blames_endpoint(choice, call(), Overloaded("loading"))
+    assert endpoints.outages == {"a": "overload: loading"}  # with one call it is not the calls
+    await endpoints.close()
+
+
+async def test_an_endpoint_that_is_back_gets_one_call_until_one_was_answered() -> None:
+    nap = Nap()
+    endpoints = fleet(endpoint("a", "m", slots=3), sleep=nap)
+    await endpoints.blames_endpoint(await chosen(endpoints, "m"), call(), EndpointUnreachable("gone"))
+    assert endpoints.all[0].breaker == "open"
+    await settled()
+    await nap.over()
+    async with endpoints.slot(["m"]) as first:
+        second, third = (asyncio.create_task(chosen(endpoints, "m")) for _ in range(2))
+        await settled()
+        assert (first.endpoint.breaker, first.endpoint.in_flight) == ("half-open", 1)
+        await endpoints.complete(first, call())
+        assert first.endpoint.breaker == "closed"
+        async with asyncio.timeout(10):
+            await asyncio.gather(second, third)
+    await endpoints.close()
+
+
+async def test_a_trial_that_fails_opens_the_breaker_again_for_longer() -> None:
     nap = Nap()
     endpoints = fleet(endpoint("a", "m"), sleep=nap)
-    choice = await chosen(endpoints, "m")
-    assert await endpoints.blames_endpoint(choice, call(), RateLimited("slow down", asked))
+    for _ in range(3):
+        choice = await chosen(endpoints, "m")
+        script(choice.endpoint).answers = [ServerFailed("no")]  # the probe lists models, but no call is answered
+        assert await endpoints.blames_endpoint(choice, call(), ServerFailed("no"))
+        await settled()
+        await nap.over()
+    assert nap.asked[0] < nap.asked[2]
+    assert endpoints.all[0].breaker == "half-open"
+    await endpoints.close()
+
+
+@pytest.mark.parametrize("ends_well", [True, False])
+async def test_a_trial_that_says_nothing_of_the_endpoint_lets_another_call_try(ends_well: bool) -> None:
+    nap = Nap()
+    endpoints = fleet(endpoint("a", "m"), sleep=nap)
+    await endpoints.blames_endpoint(await chosen(endpoints, "m"), call(), EndpointUnreachable("gone"))
     await settled()
-    assert nap.asked == [waited]
+    await nap.over()
+    choice = await chosen(endpoints, "m")  # as if it had been cancelled
+    if ends_well:
+        assert not await endpoints.blames_endpoint(choice, call(), BadRequest("no"))
+    assert (await chosen(endpoints, "m")).endpoint.breaker == ("closed" if ends_well else "half-open")
     await endpoints.close()
 
 
