@@ -13,6 +13,7 @@ class Simulated:
     """A load-model server that runs while the context does; `scale` is how long a second of the model takes, seconds."""
 
     def __init__(self, profile: str, *, scale: float = 1.0, seed: int = 1) -> None:
+        self.scale = scale
         self._command = [sys.executable, "-m", "benchmarks.llm.load_server", profile, "--scale", str(scale), "--seed", str(seed)]
         self.url = ""
 

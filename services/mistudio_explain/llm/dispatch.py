@@ -3,9 +3,9 @@
 Calls wait in one queue for each route; so a call is bound to an endpoint only when it starts. Urgent calls go first, then
 those that came first, each at the endpoint that is expected to answer it soonest. What an endpoint can start without
 unloading a model goes before what it cannot. It switches when nothing is left to start without, or when a call has waited
-for half of the longest wait: then the models that have to go get no more calls, and the new one is loaded when theirs have
-ended. The other half of the longest wait is for these, the switch, and the calls of the same model that came before. An
-urgent call makes it switch at once.
+for half of the longest wait, or when the queue behind it has grown so long that its last would wait too long: then the
+models that have to go get no more calls, and the new one is loaded when theirs have ended. The other half of the longest
+wait is for these, the switch, and the calls of the same model that came before. An urgent call makes it switch at once.
 """
 
 from collections import deque
@@ -48,6 +48,8 @@ class _Head:
     ticket: Ticket
     options: list[Choice]
     waiting: int
+    last_since: float
+    """Since when the last of the queue waits."""
 
     def is_served(self) -> bool:
         """Whether an endpoint serves it without a switch, now or when a slot falls free."""
@@ -120,9 +122,9 @@ class Dispatch:
         is_served = head.is_served()
         if head.ticket.is_urgent and is_served:
             return  # it takes the next slot that falls free
-        patience = self.max_wait_s if is_served else 0.0 if head.ticket.is_urgent else self.max_wait_s / 2
-        if now < head.ticket.since + patience:
-            self._look_at(head.ticket.since + patience)
+        due_at = head.ticket.since + self.max_wait_s if is_served else self._due_at(head)
+        if now < due_at:
+            self._look_at(due_at)
             return
         if any(choice.endpoint.residency.target == choice.model.name for choice in head.options):
             return
@@ -137,6 +139,13 @@ class Dispatch:
             return
         chosen.endpoint.residency.target = chosen.model.name
         self._whys[chosen.endpoint.name, chosen.model.name] = "urgent" if head.ticket.is_urgent else "waited"
+
+    def _due_at(self, head: _Head) -> float:
+        """When a switch has to begin so that neither the first of a queue nor the last waits for too long."""
+        if head.ticket.is_urgent:
+            return head.ticket.since
+        needed_s = min(2 * choice.endpoint.residency.switch_s + head.waiting * choice.endpoint.slot_every_s(choice.model.name) for choice in head.options)
+        return min(head.ticket.since + self.max_wait_s / 2, max(head.ticket.since, head.last_since + self.max_wait_s - needed_s))
 
     def _place(self, head: _Head, now: float) -> Choice | None:
         """Where a call starts without a switch, or with one that was ordered."""
@@ -186,7 +195,7 @@ def _head(queue: deque[Ticket], endpoints: Sequence[Endpoint], usable: Sequence[
     first = queue[0]
     if not first.cloud:
         endpoints, usable = _near(endpoints), _near(usable)
-    return _Head(first, options(first.route, usable, endpoints), len(queue))
+    return _Head(first, options(first.route, usable, endpoints), len(queue), queue[-1].since)
 
 
 def _near(endpoints: Sequence[Endpoint]) -> list[Endpoint]:

@@ -96,6 +96,10 @@ class Endpoint:
         oldest = next(iter(self._started.values()), now)
         return max(self._answer_s.get(model, 0.0), now - oldest if self.residency.is_loaded(model) else 0.0)
 
+    def slot_every_s(self, model: str) -> float:
+        """How often a slot falls free while it answers calls of a model, seconds; where it has not, as with the slowest of the others."""
+        return self._answer_s.get(model, max(self._answer_s.values(), default=0.0)) / self.slots
+
     @property
     def due_for_measuring_at(self) -> float:
         """When an endpoint that is passed over for being slow gets a call all the same."""
