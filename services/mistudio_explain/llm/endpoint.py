@@ -161,7 +161,7 @@ class Endpoint:
         if self.residency.memory is not None and isinstance(self.provider, TellsLoaded):
             loaded = await self.provider.loaded()
             self._measured_bytes |= {model: size for model, size in loaded.items() if size}
-            self.residency.observed(frozenset(loaded))
+            self.residency.observed(loaded)
 
     def model_named(self, name: str) -> ModelListed | None:
         """The model that a route's entry means here, if its memory holds it; `llama3` means `llama3:latest`."""

@@ -6,7 +6,7 @@ long enough; in between, a model stays until the calls that waited for it have h
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 FIRST_SWITCH_S = 10.0  # what a switch is taken to last until one was measured
@@ -123,7 +123,7 @@ class Residency:
             self._loaded_at[model] = now if first_text_s is None else loading_since + first_text_s
         return started_at >= self._loaded_at.get(model, float("-inf"))
 
-    def observed(self, loaded: frozenset[str]) -> None:
+    def observed(self, loaded: Collection[str]) -> None:
         """Correct what is taken for loaded by what the server says; models with calls in flight are left as they are."""
         for model in [model for model in self.resident if model not in loaded and not self.running[model]]:
             del self.resident[model]

@@ -459,3 +459,36 @@ async def test_an_endpoint_may_come_back_under_its_name_while_its_old_self_still
     await leaving
     assert not script(endpoints.all[0]).closed
     await endpoints.close()
+
+
+async def test_calls_that_wait_for_a_switch_of_models_take_no_place_from_others() -> None:
+    small = endpoint("a", "big", "small", slots=1)
+    small.residency.memory, small.residency.pinned = 10, frozenset()
+    endpoints = fleet(small)
+    async with endpoints.slot(["big"]):
+        assert endpoints.places == 1
+        waiting = [asyncio.create_task(chosen(endpoints, "small")) for _ in range(20)]
+        await settled()
+        assert endpoints.places == 1 + 16  # no more, however many wait
+        assert endpoints.held == 0
+    async with asyncio.timeout(10):
+        await asyncio.gather(*waiting)
+    assert (endpoints.places, small.residency.switches) == (1, 1)
+
+
+async def test_what_the_server_says_of_its_memory_corrects_what_is_taken_for_loaded() -> None:
+    class Telling(Scripted):
+        async def loaded(self) -> dict[str, int]:
+            return {"m": 7, "other": 2}
+
+    told = Endpoint("a", "ollama", "", 1, Telling("m", "n"))
+    told.residency.memory = 10
+    endpoints = fleet(told)
+    await told.refresh()
+    assert list(told.residency.resident) == ["m", "other"]
+    assert (told.memory_of("m"), told.memory_of("n")) == (7, None)
+    async with endpoints.slot(["n"]) as choice:  # of unknown size, it takes all there is
+        assert list(told.residency.resident) == ["n"]
+        await endpoints.complete(choice, call())
+    assert "m" in told.residency.resident
+    await endpoints.close()

@@ -131,3 +131,12 @@ async def test_the_same_seed_gives_the_same_answers() -> None:
 
     assert await tokens(3) == await tokens(3)
     assert await tokens(3) != await tokens(4)
+
+
+async def test_our_client_sees_what_it_has_loaded() -> None:
+    with Simulated("two-models", scale=FAST) as server:
+        provider = Ollama(server.url)
+        assert await provider.loaded() == {}
+        await provider.complete(replace(call(), model="beta"))
+        assert await provider.loaded() == {"beta": 5_000_000_000}
+        await provider.close()

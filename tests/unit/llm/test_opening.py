@@ -202,3 +202,14 @@ async def test_a_wrong_anthropic_key_is_said_at_the_start(tmp_path: Path) -> Non
         with pytest.raises(Unreachable, match="/v1/models, auth: HTTP 401: invalid x-api-key"):
             await opened(anthropic(url=server.url, api_key_file=key))
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(("slots", "is_found"), [(None, True), (5, False)])
+async def test_slots_that_are_not_set_and_not_told_are_found(slots: int | None, is_found: bool) -> None:
+    async with lists(OllamaWire(), "m") as server:
+        given = EndpointSettings(name="x", provider="ollama", url=server.url, slots=slots, max_slots=8, memory_gb=24, pinned=("m",))
+        (endpoint,) = await opened(settings(given))
+        await endpoint.provider.close()
+    assert (endpoint.limit is not None, endpoint.slots) == (is_found, slots or 2)
+    assert endpoint.limit is None or endpoint.limit.most == 8
+    assert (endpoint.residency.memory, endpoint.residency.pinned) == (24 * 10**9, {"m"})
