@@ -29,7 +29,7 @@ from mistudio_explain.settings import QualitySettings
 from mistudio_explain.validation.general import general_background
 from mistudio_explain.validation.quality import WEIGHTS
 from mistudio_explain.validation.stage import validate
-from mistudio_explain.validation.validator import Validator
+from mistudio_explain.validation.validator import VALIDATOR_VERSION, Validator
 
 KEY = "eleuther_gpt2_128k/own"
 PIANO = [
@@ -112,7 +112,7 @@ def test_the_outcome_keeps_what_the_draft_brought(validator: Validator, backgrou
     assert outcome.caveats == ["few texts"]
     assert "poor_coherence" in outcome.flags
     assert (outcome.prompt_template, outcome.prompt_sha256, outcome.complexity) == ("plain@1", "00", "low")
-    assert (outcome.validator_version, outcome.background_version, outcome.background_features) == (2, background.version, 64)
+    assert (outcome.validator_version, outcome.background_version, outcome.background_features) == (VALIDATOR_VERSION, background.version, 64)
 
 
 def test_held_out_texts_decide_and_both_figures_are_kept(validator: Validator, background: JobBackground) -> None:
@@ -292,7 +292,7 @@ def test_loading_reaches_for_no_network_and_leaves_logging_alone() -> None:
         "def refuse(*a, **k): raise AssertionError('network')\n"
         "socket.socket.connect = refuse; socket.getaddrinfo = refuse\n"
         "from mistudio_explain.settings import QualitySettings\n"
-        "from mistudio_explain.validation.validator import Validator\n"
+        "from mistudio_explain.validation.validator import VALIDATOR_VERSION, Validator\n"
         "Validator.load(QualitySettings())\n"
         "print(logging.getLogger().handlers, [name for name in ('requests', 'huggingface_hub', 'wordllama') if name in sys.modules])"
     )
