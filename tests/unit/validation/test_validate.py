@@ -292,7 +292,7 @@ def test_loading_reaches_for_no_network_and_leaves_logging_alone() -> None:
         "def refuse(*a, **k): raise AssertionError('network')\n"
         "socket.socket.connect = refuse; socket.getaddrinfo = refuse\n"
         "from mistudio_explain.settings import QualitySettings\n"
-        "from mistudio_explain.validation.validator import VALIDATOR_VERSION, Validator\n"
+        "from mistudio_explain.validation.validator import Validator\n"
         "Validator.load(QualitySettings())\n"
         "print(logging.getLogger().handlers, [name for name in ('requests', 'huggingface_hub', 'wordllama') if name in sys.modules])"
     )
