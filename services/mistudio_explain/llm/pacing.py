@@ -5,7 +5,8 @@ changes with the account. Between two refusals exactly as many calls were accept
 reserve for bursts was: the first refusal found that reserve empty, and so did the second.
 """
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 
 BELOW = 0.97
 """Share of what was accepted at which calls go on after a refusal."""
@@ -21,6 +22,8 @@ GUESS_RISE = 1.05
 """By so much the pace rises with every call until a refusal has told a rate: refusals before that came too early to tell one."""
 LONGEST_WAIT_S = 600.0
 """A server that asks for more is asked again all the same."""
+_RECENT = 20
+"""The first refusal comes after a beginning that may have been slow: the rate that was too high is that of so many calls before it."""
 _FEWEST = 5
 """So many accepted calls between refusals tell a rate; fewer only say that it is lower than thought."""
 _SLOWER = 0.7
@@ -35,6 +38,8 @@ class Pace:
     _free_at: float = 0.0
     _began: float | None = None
     """When counting began: at the first call, then at the refusal that the rate was last told by."""
+    _sent_at: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
+    """When the last calls were sent, until a rate is known."""
     _accepted: int = 0
     _told: bool = False
     """Whether counting began at a refusal, with an empty reserve."""
@@ -56,6 +61,7 @@ class Pace:
         if self._began is None:
             self._began = now
         if self.rate is None:
+            self._sent_at.append(now)
             return
         was_held_up = now - self._free_at < 0.5 / self.rate  # else nobody waited for this moment
         self._sent += 1
@@ -85,10 +91,14 @@ class Pace:
         elif self._told:  # what the rate was too low for is lost to the first figure, not to the second
             self.rate = BELOW * max(self._accepted / elapsed, self._proven)
         else:
-            self.rate = FIRST_BELOW * (self._accepted / elapsed if self.rate is None else self.rate)
+            self.rate = FIRST_BELOW * (max(self._accepted / elapsed, self._lately(now)) if self.rate is None else self.rate)
         if self._accepted >= _FEWEST:
             self._accepted, self._began, self._told = 0, now, True
         self._proven = 0.0
         self._free_at = max(self._free_at, now + 1 / self.rate)
         self._lowered_at = self._raised_at = now
         self._raises = self._sent = self._held_up = 0
+
+    def _lately(self, now: float) -> float:
+        """Calls a second that were sent just before."""
+        return len(self._sent_at) / (now - self._sent_at[0]) if len(self._sent_at) == _RECENT and now > self._sent_at[0] else 0.0

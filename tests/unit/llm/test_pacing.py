@@ -111,3 +111,16 @@ def test_a_limit_that_was_raised_is_found() -> None:
     run(bucket, pace, 1_000, demand=40, reply_s=0.2, measured_from=0)
     assert pace.rate is not None
     assert pace.rate > 3.7
+
+
+def test_a_slow_beginning_does_not_make_the_first_pace_too_low() -> None:
+    pace = Pace()
+    for second in range(60):  # one call a second at first
+        pace.sent(float(second))
+        pace.accepted()
+    for tenth in range(100):  # then ten, until the reserve is used up
+        pace.sent(60.0 + tenth / 10)
+        pace.accepted()
+    pace.refused(70.0, 69.9)
+    assert pace.rate is not None
+    assert 8.0 <= pace.rate <= 10.0
