@@ -139,12 +139,32 @@ def test_an_urgent_call_goes_before_all_that_wait() -> None:
 
 
 def test_a_pinned_model_is_never_unloaded() -> None:
-    place = endpoint("x", "acd", slots=1, memory=8, pinned="c")
+    place = endpoint("x", "abcd", slots=1, memory=8, pinned="c")
     world = World([place], 1.0, lambda _: 1.0, Dispatch(10.0))
-    world.run([(float(i), "ac"[i % 2], False) for i in range(40)])
-    assert set(place.residency.resident) == {"a", "c"}
-    assert place.residency.switches == 0
-    assert [model.name for model in place.usable] == ["a", "c"]  # d never fits beside it
+    world.run([(0.0, "c", False), *((1.0 + 5 * i, "ab"[i % 2], False) for i in range(8))])
+    assert set(place.residency.resident) == {"b", "c"}
+    assert place.residency.switches == 7
+    assert [model.name for model in place.usable] == ["a", "b", "c"]  # d never fits beside it
+
+
+def test_a_model_that_always_has_calls_makes_room_for_one_that_waited() -> None:
+    world = World([endpoint("x", "ab", slots=2)], 1.0, lambda _: 2.0, Dispatch(20.0))
+    world.run([*((i * 0.9, "a", False) for i in range(100)), (10.0, "b", False)])
+    (wait,) = [wait for ticket, wait in world.waits if ticket.route == ("b",)]
+    assert wait <= 10.0 + 2.0  # half of the bound, and the calls that were running
+
+
+def test_more_load_than_can_be_answered_makes_no_storm_of_switches() -> None:
+    place = endpoint("x", "ab", slots=1)
+    world = World([place], 5.0, lambda _: 1.0, Dispatch(40.0))
+    world.run([(i * 0.5, "ab"[i % 2], False) for i in range(400)])
+    assert place.residency.switches <= world.now / 20 + 1  # a model stays for half of the longest wait
+
+
+def test_a_switch_to_a_long_queue_begins_early_for_its_last() -> None:
+    world = World([endpoint("x", "ab", slots=1)], 5.0, lambda _: 1.0, Dispatch(60.0))
+    world.run([*((i * 0.9, "a", False) for i in range(60)), *((20.0, "b", False) for _ in range(40))])
+    assert min(wait for ticket, wait in world.waits if ticket.route == ("b",)) <= 10.0  # one alone would wait for 30 s
 
 
 def test_two_endpoints_share_two_models_instead_of_switching() -> None:
@@ -157,7 +177,7 @@ def test_two_endpoints_share_two_models_instead_of_switching() -> None:
 def test_an_endpoint_that_became_ten_times_slower_does_not_hold_calls_up() -> None:
     places = [endpoint("slow", "a", slots=2), endpoint("fast", "a", slots=2)]
     world = World(places, 0.0, lambda place: 10.0 if place.name == "slow" else 1.0, Dispatch(60.0))
-    world.run([(i * 0.6, "a", False) for i in range(200)])
+    world.run([(3.5 * i, "a", False) for i in range(40) for _ in range(6)])  # more at once than the fast one has slots
     slow = [ticket for ticket, _ in world.waits if ticket.start is not None and ticket.start.endpoint.name == "slow"]
     assert 2 <= len(slow) <= 8  # at first, and now and then to see whether it still is
     assert sorted(wait for _, wait in world.waits)[-10] < 5.0

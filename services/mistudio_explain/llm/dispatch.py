@@ -124,7 +124,7 @@ class Dispatch:
             return  # it takes the next slot that falls free
         due_at = head.ticket.since + self.max_wait_s if is_served else self._due_at(head)
         if now < due_at:
-            self._look_at(due_at)
+            self._look_at(due_at, now)
             return
         if any(choice.endpoint.residency.target == choice.model.name for choice in head.options):
             return
@@ -135,7 +135,7 @@ class Dispatch:
         stays = 0.0 if head.ticket.is_urgent else self.max_wait_s / 2
         chosen = min(free, key=lambda choice: (max(now, choice.endpoint.residency.stays_until(stays)), choice.endpoint.in_flight))
         if (until := chosen.endpoint.residency.stays_until(stays)) > now:
-            self._look_at(until)
+            self._look_at(until, now)
             return
         chosen.endpoint.residency.target = chosen.model.name
         self._whys[chosen.endpoint.name, chosen.model.name] = "urgent" if head.ticket.is_urgent else "waited"
@@ -152,7 +152,7 @@ class Dispatch:
         taking = [choice for choice in head.options if choice.endpoint.residency.takes(choice.model.name)]
         free = [choice for choice in taking if choice.endpoint.is_free(now)]
         for choice in taking:
-            self._look_at(choice.endpoint.opens_at(now))
+            self._look_at(choice.endpoint.opens_at(now), now)
         if not free:
             return None
         best = min(free, key=lambda choice: (choice.endpoint.expected_s(choice.model.name, now), -choice.endpoint.free / choice.endpoint.slots))
@@ -160,7 +160,7 @@ class Dispatch:
         busy = [choice.endpoint for choice in taking if choice not in free]
         elsewhere = min((endpoint.expected_s(best.model.name, now) * (1 + 1 / endpoint.slots) for endpoint in busy if not endpoint.on_trial), default=None)
         if elsewhere and expected > SLOW * elsewhere and not best.endpoint.is_due_for_measuring(now):
-            self._look_at(best.endpoint.due_for_measuring_at)
+            self._look_at(best.endpoint.due_for_measuring_at, now)
             return None
         return best
 
@@ -174,7 +174,7 @@ class Dispatch:
             ready_at = max(residency.idle_since + LINGER_S, head.ticket.since + (residency.switch_s if is_served else 0.0))
             if now >= ready_at:
                 return choice
-            self._look_at(ready_at)
+            self._look_at(ready_at, now)
         return None
 
     def _start(self, head: _Head, choice: Choice, now: float) -> Ticket:
@@ -186,8 +186,8 @@ class Dispatch:
         ticket.start = replace(choice, since=now)
         return ticket
 
-    def _look_at(self, moment: float | None) -> None:
-        if moment is not None:
+    def _look_at(self, moment: float | None, now: float) -> None:
+        if moment is not None and moment > now:
             self.look_again_at = moment if self.look_again_at is None else min(moment, self.look_again_at)
 
 
