@@ -4,6 +4,7 @@ import asyncio
 import math
 import random
 import time
+from collections.abc import Sequence
 from functools import partial
 from itertools import islice
 
@@ -122,9 +123,9 @@ async def _limited(server: Simulated, model: str, warm_s: float, seconds: float,
         return feeding.rate(began, time.monotonic()) * server.scale, endpoints.slots
 
 
-def limits() -> None:
+def limits(profiles: Sequence[str] = ("saturating", "collapsing", "batching")) -> None:
     rows = []
-    for profile in ("saturating", "collapsing", "batching"):
+    for profile in profiles:
         fixed: dict[int, float] = {}
         for slots in FIXED:
             with Simulated(profile, scale=LIMIT_SCALE) as server:
