@@ -7,7 +7,7 @@ from mistudio_explain.generation.language import FUNCTION_WORDS, unquoted
 from mistudio_explain.validation.words import words
 
 FEWEST_FOUND = 10  # function words of one language; fewer do not tell what the texts are written in
-FOUND_SHARE = 0.15  # of the texts' words: prose has 25% to 45% of its own language, code and lists hardly any
+FOUND_SHARE = 0.15  # of the texts' words, by judgement: so that code and lists are of no language
 AT_HOME = 0.5  # of the texts' language's function words that another has in them too: related languages share as many
 FEWEST_SAID = 2  # function words of a claim that is not English: one alone stands in English claims too ("pro", "die")
 
@@ -21,8 +21,8 @@ def foreign_to(claim: str, texts: Iterable[Iterable[str]]) -> str | None:
     """The language of the texts, given as their words, when the claim is in another; None where that cannot be told.
 
     Told by function words: a claim without any ("capital cities") is of no language, and what it quotes is what it speaks
-    of. Texts are of the language that has most function words in them. Neighbours such as Danish and Swedish, or Spanish and
-    Catalan, are not told apart: texts in the one hold half as many function words of the other.
+    of. Texts are of the language that has most function words in them. Neighbours that share half of
+    their function words, as Danish and Swedish may, are not told apart.
     """
     spoken = _counted(words(unquoted(claim)))
     if not spoken:
