@@ -281,7 +281,7 @@ async def test_a_cancelled_job_ends_as_skipped_its_running_calls_are_closed_and_
     assert {outcome.outcome for outcome in found.values()} == {OutcomeKind.SKIPPED}
     assert all((outcome.reason or "").startswith("cancelled") for outcome in found.values())
     assert sorted(drafts) == ["1000", "1001"]
-    assert explainer.started <= 4 + 2  # the last two have the same prompt
+    assert explainer.started <= 4 + 2
 
 
 def retried(number: int) -> Outgoing:

@@ -56,7 +56,7 @@ async def make_app(request: pytest.FixtureRequest) -> AsyncIterator[MakeApp]:
 
 
 def feature(number: int, **changes: Any) -> FeatureFound:
-    return FeatureFound(target_model="m", find_job_id="find_1", feature_id=str(number), top_activations=[Activation(text="some text")], **changes)
+    return FeatureFound(target_model="m", find_job_id="find_1", feature_id=str(number), top_activations=[Activation(text=f"some text {number}")], **changes)
 
 
 async def records_of(app: StreamApp, topic: str, count: int) -> list[ConsumerRecord]:

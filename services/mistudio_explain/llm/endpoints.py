@@ -237,7 +237,9 @@ class Endpoints:
             assert ticket.start is not None
             _count_start(ticket, ticket.start, now)
             _show(ticket.start.endpoint)
-            self._waiting.pop(ticket).set_result(ticket.start)
+            start = self._waiting.pop(ticket)
+            if not start.done():  # else it was cancelled a moment ago, and gives its slot back when it runs
+                start.set_result(ticket.start)
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None

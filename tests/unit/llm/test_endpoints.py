@@ -494,3 +494,30 @@ async def test_what_the_server_says_of_its_memory_corrects_what_is_taken_for_loa
         await endpoints.complete(choice, call())
     assert "m" in told.residency.resident
     await endpoints.close()
+
+
+async def test_a_call_that_is_cancelled_at_the_moment_that_a_slot_falls_free_keeps_neither_the_slot_nor_its_last_holder() -> None:
+    one = fleet(endpoint("e", "m"))
+    release = asyncio.Event()
+
+    async def holds() -> str:
+        async with one.slot(["m"]):
+            await release.wait()
+        return "held"
+
+    async def waits() -> None:
+        async with one.slot(["m"]):
+            raise AssertionError("it was cancelled before")
+
+    holder = asyncio.create_task(holds())
+    await settled()
+    waiter = asyncio.create_task(waits())
+    await settled()
+    release.set()
+    waiter.cancel()  # the holder runs before it
+    assert await holder == "held"
+    with pytest.raises(asyncio.CancelledError):
+        await waiter
+    async with asyncio.timeout(5), one.slot(["m"]):
+        pass
+    assert one.all[0].in_flight == 0
