@@ -236,6 +236,7 @@ REQUESTED = ExplanationRequested(
     evidence=EVIDENCE,
     prompt=PROMPT,
     route=["llama3.1:8b", "mistral:7b"],
+    wanted="llama3.1:70b",
     pass_number=2,
     attempt=1,
     flags=["poor_coherence"],

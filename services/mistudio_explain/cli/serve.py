@@ -81,8 +81,13 @@ async def _up(settings: Settings) -> None:
 async def _until_stopped(running: Coroutine[Any, Any, None]) -> None:
     """Run until SIGINT or SIGTERM, at whatever point that comes; what is entered is left gracefully."""
     task = asyncio.create_task(running)
+
+    def stop() -> None:
+        if not task.cancelling():  # a further signal, as uvicorn raises it again when it has ended, would cut off what is being left
+            task.cancel()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        asyncio.get_running_loop().add_signal_handler(number, stop)
     try:
         await task
     except asyncio.CancelledError:
