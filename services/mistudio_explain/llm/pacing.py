@@ -27,6 +27,9 @@ _RECENT = 20
 _FEWEST = 5
 """So many accepted calls between refusals tell a rate; fewer only say that it is lower than thought."""
 _SLOWER = 0.7
+SLOWEST = 1 / 60
+"""Calls a second at the least: an endpoint that refuses everything, as when a quota is used up, is asked once a minute."""
+_FALLEN = 4  # a rate that sank by so many times without a call accepted tells of a time in which nothing was, not of a rate
 
 
 @dataclass(slots=True)
@@ -45,6 +48,8 @@ class Pace:
     """Whether counting began at a refusal, with an empty reserve."""
     _proven: float = 0.0
     """The rate that held until the last rise, while calls waited for their moment and none was refused."""
+    _fell_from: float | None = None
+    """The rate before refusals between which no call was accepted."""
     _lowered_at: float = 0.0
     """Refusals of calls that were sent before this time are no news."""
     _raised_at: float = 0.0
@@ -79,6 +84,9 @@ class Pace:
     def accepted(self) -> None:
         """Note that a call was answered, or refused for another reason than the rate."""
         self._accepted += 1
+        if self.rate is not None and self._fell_from is not None and self.rate * _FALLEN < self._fell_from:
+            self.rate = self._fell_from / 2
+        self._fell_from = None
 
     def refused(self, now: float, sent_at: float, retry_after_s: float | None = None) -> None:
         """Note that a call which was sent at `sent_at` came too soon; `retry_after_s` is the server's own word."""
@@ -87,7 +95,8 @@ class Pace:
             return
         elapsed = 0.0 if self._began is None else now - self._began
         if self._accepted < _FEWEST or not elapsed:
-            self.rate = max(1, self._accepted) / max(1.0, elapsed) if self.rate is None else self.rate * _SLOWER
+            self._fell_from = self._fell_from or self.rate
+            self.rate = max(1, self._accepted) / max(1.0, elapsed) if self.rate is None else max(SLOWEST, self.rate * _SLOWER)
         elif self._told:  # what the rate was too low for is lost to the first figure, not to the second
             self.rate = BELOW * max(self._accepted / elapsed, self._proven)
         else:

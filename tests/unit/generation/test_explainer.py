@@ -17,7 +17,16 @@ from mistudio_explain.llm.answers_cache import MemoryAnswers
 from mistudio_explain.llm.asking import MAX_DROPS
 from mistudio_explain.llm.endpoint import Endpoint
 from mistudio_explain.llm.endpoints import Endpoints
-from mistudio_explain.llm.failures import AccessDenied, BadRequest, ConnectionDropped, ContextTooLong, EndpointUnreachable, RateLimited, ServerFailed
+from mistudio_explain.llm.failures import (
+    AccessDenied,
+    BadRequest,
+    ConnectionDropped,
+    ContextTooLong,
+    EndpointUnreachable,
+    Overloaded,
+    RateLimited,
+    ServerFailed,
+)
 from mistudio_explain.llm.provider import Call, Completion, ModelListed
 from mistudio_explain.settings import GenerationSettings, LlmSettings
 from unit.generation.asking import requested
@@ -133,13 +142,20 @@ async def test_what_cannot_succeed_is_not_tried_again(failure: Exception) -> Non
     assert len(world.model.calls) == 1
 
 
-@pytest.mark.parametrize("outage", [EndpointUnreachable("away"), RateLimited("slow down", 3.0), AccessDenied("key withdrawn")])
+@pytest.mark.parametrize("outage", [EndpointUnreachable("away"), Overloaded("loading", 3.0), AccessDenied("key withdrawn")])
 async def test_an_outage_of_any_length_counts_no_try(outage: Exception) -> None:
     world = World(Model(*[outage] * 50, "Dogs are named."), attempts=1)
     draft = await world.explain(requested())
     assert draft.generation.attempt == 0
     assert len(world.model.calls) == 51
     await world.endpoints.close()
+
+
+async def test_a_rate_limit_counts_no_try() -> None:
+    world = World(Model(RateLimited("slow down"), RateLimited("slow down", 0.1), "Dogs are named."), attempts=1)
+    draft = await world.explain(requested())
+    assert draft.generation.attempt == 0
+    assert len(world.model.calls) == 3
 
 
 async def test_a_sick_server_that_lists_its_models_counts_no_try_either() -> None:

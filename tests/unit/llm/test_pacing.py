@@ -124,3 +124,16 @@ def test_a_slow_beginning_does_not_make_the_first_pace_too_low() -> None:
     pace.refused(70.0, 69.9)
     assert pace.rate is not None
     assert 8.0 <= pace.rate <= 10.0
+
+
+def test_an_endpoint_that_refuses_everything_for_an_hour_is_asked_once_a_minute_and_as_fast_as_before_soon_after() -> None:
+    pace, now = Pace(rate=8.0), 0.0
+    for _ in range(100):
+        now = max(now, pace.free_at())
+        pace.sent(now)
+        pace.refused(now, now)
+    assert 60 <= pace.free_at() - now <= 61
+    pace.sent(pace.free_at())
+    pace.accepted()
+    assert pace.rate is not None
+    assert pace.rate >= 3.9
