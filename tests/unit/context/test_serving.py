@@ -12,7 +12,7 @@ from mistudio_explain.llm.endpoint import Endpoint
 from mistudio_explain.llm.endpoints import Endpoints
 from mistudio_explain.llm.provider import ModelListed
 from mistudio_explain.settings import ContextSettings, EndpointSettings, LlmSettings, Settings
-from unit.generation.test_explainer import Model
+from unit.generation.scripted import Model
 
 
 def opened(*endpoints: Endpoint) -> Endpoints:

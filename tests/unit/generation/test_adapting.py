@@ -12,7 +12,7 @@ from mistudio_explain.llm.failures import ContextTooLong
 from mistudio_explain.settings import ContextSettings
 from unit.context.finding import ANIMALS, TEMPLATES, found, policy
 from unit.generation.asking import requested
-from unit.generation.test_explainer import Model, World
+from unit.generation.scripted import Model, World
 
 LONG = tuple(" ".join(f"{animal}{place}" for place in range(60)) for animal in ANIMALS[:12])
 BURMESE = "လူတိုင်းသည် တူညီ လွတ်လပ်သော ဂုဏ်သိက္ခာဖြင့် လည်းကောင်း၊ တူညီလွတ်လပ်သော အခွင့်အရေးများဖြင့် လည်းကောင်း "
