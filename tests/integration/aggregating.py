@@ -174,7 +174,7 @@ class Aggregating:
     async def roll(self, names: Iterable[str]) -> None:
         """Close the segments of topics: what is behind the last record can be compacted then."""
         wanted = {spec.name: spec.partitions for spec in topic_specs(self.settings)}
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.3)  # a segment has to be `segment.ms` old before a record closes it; Kafka tells nobody when it is
         async with self.clients.producer(set(names)) as producer:
             for topic in names:
                 for partition in range(wanted[topic]):

@@ -28,12 +28,14 @@ from mistudio_explain.kafka import lane_backlog
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.kafka.controls import JobControls
+from mistudio_explain.kafka.lag import LagReader
 from mistudio_explain.kafka.letters import redelivered, revision_of
 from mistudio_explain.kafka.records import HEADER_ATTEMPT, HEADER_NOT_BEFORE, HEADER_REVISION, Outgoing, Received, outgoing, received, received_feature
 from mistudio_explain.llm.answers_cache import MemoryAnswers
 from mistudio_explain.llm.endpoint import Endpoint
 from mistudio_explain.llm.endpoints import Endpoints
 from mistudio_explain.llm.provider import Call, Completion, ModelListed
+from mistudio_explain.observability.lag_figures import LagReading
 from mistudio_explain.redelivery import service as redelivery
 from mistudio_explain.settings import KafkaSettings, LimitSettings, QualitySettings, RetrySettings, Settings
 from mistudio_explain.validation import service as validation_service
@@ -191,15 +193,30 @@ async def test_a_flood_of_dead_letters_pauses_its_partition_alone_until_a_person
         assert len(await letters_in(app)) == 7
 
 
+def counted_readings(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """Grows by one whenever a reading of lag begins."""
+    begun: list[None] = []
+    offsets = lane_backlog.LagReader.offsets
+
+    async def counting(reader: LagReader) -> LagReading:
+        begun.append(None)
+        return await offsets(reader)
+
+    monkeypatch.setattr(lane_backlog.LagReader, "offsets", counting)
+    return begun
+
+
 async def test_a_full_lane_gets_no_new_prompts_until_generation_has_caught_up(clean_kafka: RealKafka, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lane_backlog, "_EVERY_S", 0.3)
+    readings = counted_readings(monkeypatch)
     app = new_app(clean_kafka, limits=LimitSettings(max_lane_backlog=10, batch_records=5), quality=QualitySettings(explain_poor=True))
     context_service.register(app, JobControls(app))
     lane = topics.PROMPTS_PREFIX + "m"
     async with app.running():
         await app.publish([outgoing(feature(number)) for number in range(20)])
         await records_of(app, lane, 11)
-        await asyncio.sleep(1)  # the lane's backlog was read at least once since
+        begun = len(readings)
+        await until(lambda: len(readings) > begun + 1)  # the first of these ended after the records were there, and was acted upon
         await app.publish([outgoing(feature(number)) for number in range(20, 50)])
         await app.publish([outgoing(feature(100).model_copy(update={"target_model": "other"}))])
         await until(lambda: topics.PROMPTS_PREFIX + "other" in app.known_lanes)

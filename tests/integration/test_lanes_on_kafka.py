@@ -322,7 +322,7 @@ async def test_what_a_dead_worker_had_in_flight_goes_before_what_waits_at_the_on
 
     async def handle(number: str) -> None:
         started.setdefault(int(number), loop.time())
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(1.0)  # the model's time for an answer
 
     for partition in range(6):
         await put(filler, range(partition * 100, partition * 100 + 40), partition=partition)
