@@ -14,20 +14,30 @@ from mistudio_explain.store.database import Database, Sqlite, StoreLost, Table
 
 T = TypeVar("T")
 
-_BUSY_S = 5.0
-
 
 class Beside:
     """One such database: opened when it is first used, and anew after it failed. Its methods block and may be called from any thread.
 
-    `indexes` are columns that rows are sought by, of each table.
+    `indexes` are columns that rows are sought by, of each table. `busy_s` is how long a writer of a file waits for others; what is
+    `durable` survives a power cut, at the cost of a sync for each step.
     """
 
-    def __init__(self, settings: StoreSettings, name: str, tables: Sequence[Table], *, indexes: Mapping[Table, Sequence[str]] | None = None) -> None:
+    def __init__(
+        self,
+        settings: StoreSettings,
+        name: str,
+        tables: Sequence[Table],
+        *,
+        indexes: Mapping[Table, Sequence[str]] | None = None,
+        busy_s: float = 5.0,
+        durable: bool = False,
+    ) -> None:
         self._settings = settings
         self._name = name
         self._tables = tables
         self._indexes = indexes or {}
+        self._busy_s = busy_s
+        self._synchronous = "full" if durable else "normal"
         self._held = ExitStack()
         self._open: Database | None = None
         self._turn = threading.RLock()
@@ -47,6 +57,18 @@ class Beside:
                 where = file_beside(self._settings, self._name) if files.is_file(self._settings) else self._settings.url
                 raise Unreachable(f"{where}: cannot be used ({error}); check store.url, its disk and its permissions, or move a damaged file away") from error
 
+    def exists(self) -> bool:
+        """Whether it was ever made; asking does not make it. Raises as `call` does."""
+        if self._open is not None:
+            return True
+        if files.is_file(self._settings):
+            return file_beside(self._settings, self._name).is_file()
+        from mistudio_explain.store import postgres  # here, because a file needs no client of a server
+
+        with postgres.session(self._settings) as connection:
+            found = postgres.Postgres(connection).one("select to_regnamespace(?)", (schema_beside(self._name),))
+        return found is not None and found[0] is not None
+
     def close(self) -> None:
         """Close the connection; the next call opens another one."""
         with self._turn:
@@ -58,9 +80,9 @@ class Beside:
         if files.is_file(self._settings):
             path = file_beside(self._settings, self._name)
             path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_S)
+            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=self._busy_s)
             self._held.callback(connection.close)
-            connection.executescript("pragma journal_mode=wal; pragma synchronous=normal; pragma secure_delete=on")
+            connection.executescript(f"pragma journal_mode=wal; pragma synchronous={self._synchronous}; pragma secure_delete=on")
             database: Database = Sqlite(connection)
         else:
             from mistudio_explain.store import postgres  # here, because a file needs no client of a server

@@ -7,25 +7,21 @@ whoever is killed at whatever moment, the caps hold. Every step is one transacti
 """
 
 import asyncio
-import sqlite3
-import threading
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from mistudio_explain.errors import Unreachable
 from mistudio_explain.events.job import SentToCloud
+from mistudio_explain.llm.pricing import MICRO
 from mistudio_explain.settings import StoreSettings
-from mistudio_explain.store import files
-from mistudio_explain.store.database import Database, Sqlite, StoreLost, Table
+from mistudio_explain.store.beside import Beside
+from mistudio_explain.store.database import Database, StoreLost, Table
 
 T = TypeVar("T")
 
-SCHEMA = "mistudio_explain_ledger"
+NAME = "ledger"
 _BUSY_S = 30.0
-_MICRO = 1_000_000
 
 _RESERVATION = Table("reservation", key=("job", "feature"), texts=("job", "feature"), numbers=("revision", "call_micro", "micro", "settled"))
 """What a feature may cost: each call at most `call_micro`, all of them `micro`. `settled` is 1 once no call will follow."""
@@ -66,10 +62,8 @@ class Ledger:
     """The ledger behind one connection; every method raises Unreachable or StoreLost while its place is away, and then nothing may be sent."""
 
     def __init__(self, settings: StoreSettings) -> None:
-        self._settings = settings
-        self._held = ExitStack()
-        self._open: Database | None = None
-        self._turn = threading.RLock()
+        # durable, for a call that was paid for must not be forgotten by a power cut
+        self._beside = Beside(settings, NAME, (_RESERVATION, _SENT), busy_s=_BUSY_S, durable=True)
 
     async def reserve(self, job: str, feature: str, *, revision: int, call_micro: int, calls: int, caps: Caps) -> str | None:
         """Reserve what `calls` calls of a feature can cost; returns the cap that forbids it, None when it is reserved.
@@ -131,27 +125,17 @@ class Ledger:
 
     def counted(self, job: str) -> dict[str, int]:
         """What each reserved feature of a job counts as, micro-dollars; blocks."""
-        return {feature: int(amount) for feature, amount in self._stepped(lambda database: database.all(_COUNTED, (job,)))}
+        return {feature: int(amount) for feature, amount in self._beside.call(lambda database: database.all(_COUNTED, (job,)))}
 
     def sent(self, job: str) -> list[SentToCloud]:
         """What of a job went where; blocks. A store without a ledger has sent nothing, and gets none by being asked. Raises Unreachable."""
         try:
-            return self._sent(job) if self._is_there() else []
+            return self._sent(job) if self._beside.exists() else []
         except StoreLost as error:
             raise Unreachable(str(error)) from error
 
-    def _is_there(self) -> bool:
-        if self._open is not None:
-            return True
-        if files.is_file(self._settings):
-            return ledger_file(self._settings).is_file()
-        with self._turn:
-            found = self._connect().one("select to_regclass(?)", (f"{SCHEMA}.sent",))
-            self.close()
-        return found is not None and found[0] is not None
-
     def _sent(self, job: str) -> list[SentToCloud]:
-        rows = self._stepped(
+        rows = self._beside.call(
             lambda database: database.all(
                 "select s.endpoint, s.url, s.model, count(*), sum(s.begun), sum(s.known_micro + (s.begun - s.finished) * r.call_micro) "
                 "from sent s join reservation r on r.job = s.job and r.feature = s.feature where s.job = ? "
@@ -160,63 +144,17 @@ class Ledger:
             )
         )
         return [
-            SentToCloud(endpoint=endpoint, url=url, model=model, features=int(features), calls=int(calls), usd=int(micro) / _MICRO)
+            SentToCloud(endpoint=endpoint, url=url, model=model, features=int(features), calls=int(calls), usd=int(micro) / MICRO)
             for endpoint, url, model, features, calls, micro in rows
         ]
 
     def close(self) -> None:
         """Close the connection; the next call opens another one."""
-        with self._turn:
-            self._open = None
-            self._held.close()
+        self._beside.close()
 
     async def _step(self, step: Callable[[Database], T]) -> T:
-        return await asyncio.to_thread(self._stepped, step)
-
-    def _stepped(self, step: Callable[[Database], T]) -> T:
-        with self._turn:
-            try:
-                database = self._database()
-                with database.undisturbed():
-                    return step(database)
-            except (StoreLost, Unreachable):
-                self.close()
-                raise
-            except sqlite3.Error as error:
-                self.close()
-                where = ledger_file(self._settings)
-                raise Unreachable(f"{where}: the ledger cannot be read or written ({error}); no call goes to a cloud until it can") from error
-
-    def _database(self) -> Database:
-        if self._open is None:
-            database = self._connect()
+        def undisturbed(database: Database) -> T:
             with database.undisturbed():
-                if not files.is_file(self._settings):
-                    database.run(f'create schema if not exists "{SCHEMA}"')
-                for table in (_RESERVATION, _SENT):
-                    database.make(table)
-            self._open = database
-        return self._open
+                return step(database)
 
-    def _connect(self) -> Database:
-        if files.is_file(self._settings):
-            path = ledger_file(self._settings)
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise Unreachable(f"{path}: the ledger's folder cannot be made ({error})") from error
-            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_S)
-            self._held.callback(connection.close)
-            connection.executescript("pragma journal_mode=wal; pragma synchronous=full")  # a call that was paid for must not be forgotten by a power cut
-            return Sqlite(connection)
-        from mistudio_explain.store import postgres  # here, because a file needs no client of a server
-
-        server = postgres.Postgres(self._held.enter_context(postgres.session(self._settings)))
-        server.run(f'set search_path to "{SCHEMA}"')
-        return server
-
-
-def ledger_file(settings: StoreSettings) -> Path:
-    """Where the ledger of a SQLite store is."""
-    path = files.file_of(settings)
-    return path.with_name(f"{path.stem}-ledger.db")
+        return await asyncio.to_thread(self._beside.call, undisturbed)
