@@ -194,3 +194,33 @@ def test_nothing_left_to_do_makes_it_switch_after_a_moment() -> None:
     world = World([endpoint("x", "ab", slots=1)], 0.0, lambda _: 1.0, Dispatch(60.0))
     world.run([(0.0, "a", False), (0.5, "b", False)])
     assert [wait for _, wait in world.waits] == [0.0, 0.5 + LINGER_S]
+
+
+def waiting(dispatch: Dispatch, model: str, since: float) -> Ticket:
+    ticket = Ticket((model,), False, since)
+    dispatch.add(ticket)
+    return ticket
+
+
+def test_a_switch_is_called_off_when_the_call_that_it_was_for_is_cancelled() -> None:
+    place, dispatch = endpoint("x", "ab", slots=1), Dispatch(10.0)
+    running = waiting(dispatch, "a", 0.0)
+    assert dispatch.starts([place], 0.0) == [running]
+    behind, other = waiting(dispatch, "a", 0.1), waiting(dispatch, "b", 0.1)
+    assert dispatch.starts([place], 9.0) == []
+    assert place.residency.target == "b"
+    dispatch.remove(other)
+    place.end(running, "a", 9.5)
+    assert dispatch.starts([place], 9.5) == [behind]
+
+
+def test_a_switch_is_called_off_when_the_call_that_it_was_for_starts_elsewhere() -> None:
+    place, elsewhere, dispatch = endpoint("x", "ab", slots=1), endpoint("y", "b", slots=1), Dispatch(10.0)
+    running = waiting(dispatch, "a", 0.0)
+    assert dispatch.starts([place], 0.0) == [running]
+    other = waiting(dispatch, "b", 0.1)
+    assert dispatch.starts([place], 9.0) == []
+    assert dispatch.starts([place, elsewhere], 9.1) == [other]
+    place.end(running, "a", 9.5)
+    again = waiting(dispatch, "a", 9.5)
+    assert dispatch.starts([place, elsewhere], 9.5) == [again]

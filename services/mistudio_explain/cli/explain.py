@@ -126,8 +126,8 @@ async def explained_by_services(clients: KafkaClients, producer: AIOKafkaProduce
     job = feature.effective_request.explain_job_id
     event = event_id(Subject.of(feature, None), pass_number=1)
     async with answering(clients, event, job) as events:
-        await publish_single(producer, feature, event, _now_ms())
         try:
+            await publish_single(producer, feature, event, _now_ms())
             return await _outcome_of(events, shown)
         except asyncio.CancelledError:
             await give_order(producer, JobEvent(explain_job_id=job, at_ms=_now_ms(), control=ControlPart(action="cancel", why="nobody waits for it any more")))

@@ -96,6 +96,7 @@ class LaneSubscriber(Raw, DefaultSubscriber):
         last_poll = time.monotonic()
         while self.running:
             self._subscription.turn()
+            self._changed.set()  # there may be more places than a moment ago
             try:
                 self._leave_paused(consumer)
                 if self._unresolved:
@@ -129,11 +130,8 @@ class LaneSubscriber(Raw, DefaultSubscriber):
             for tp in held - set(self._offsets):
                 self._offsets[tp] = PartitionOffsets()
         is_full = self._queue.queued_bytes >= self._bounds.queued_bytes
-        return [
-            tp
-            for tp, offsets in self._offsets.items()
-            if tp in held and offsets.waiting < self._bounds.window and (not is_full or tp.topic == self._bounds.express)
-        ]
+        window = self._bounds.window
+        return [tp for tp, offsets in self._offsets.items() if tp in held and offsets.waiting < window and (not is_full or tp.topic == self._bounds.express)]
 
     def _take(self, tp: TopicPartition, records: Sequence[ConsumerRecord], consumer: AIOKafkaConsumer) -> tuple[int, int] | None:
         """Queue what is new; returns the gap before the first record, if there is one."""

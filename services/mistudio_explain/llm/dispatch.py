@@ -101,6 +101,7 @@ class Dispatch:
 
     def _started(self, endpoints: Sequence[Endpoint], now: float) -> Ticket | None:
         heads = [head for head in self._heads(endpoints) if head.options]
+        self._call_off_switches(endpoints, heads)
         for head in heads:
             self._order_switch(head, now)
         for head in heads:
@@ -108,7 +109,6 @@ class Dispatch:
                 return self._start(head, choice, now)
         for head in heads:
             if (choice := self._idle_place(head, now)) is not None:
-                self._whys.setdefault((choice.endpoint.name, choice.model.name), "drained")
                 return self._start(head, choice, now)
         return None
 
@@ -116,6 +116,15 @@ class Dispatch:
         usable = [endpoint for endpoint in endpoints if endpoint.down is None]
         queues = sorted(self._queues.values(), key=lambda queue: (not queue[0].is_urgent, queue[0].since))
         return [_head(queue, endpoints, usable) for queue in queues]
+
+    def _call_off_switches(self, endpoints: Sequence[Endpoint], heads: Sequence[_Head]) -> None:
+        """Have no endpoint go on waiting to switch to a model that nobody waits for any more: cancelled, or started elsewhere."""
+        wanted = {(choice.endpoint.name, choice.model.name) for head in heads for choice in head.options}
+        for endpoint in endpoints:
+            target = endpoint.residency.target
+            if target is not None and (endpoint.name, target) not in wanted:
+                endpoint.residency.target = None
+                self._whys.pop((endpoint.name, target), None)
 
     def _order_switch(self, head: _Head, now: float) -> None:
         """Have an endpoint switch for a call that is urgent or has waited for long enough."""

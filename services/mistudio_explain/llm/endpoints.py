@@ -225,9 +225,9 @@ class Endpoints:
 
     async def close(self) -> None:
         """Stop probing and close every provider."""
+        await self._stop_probing(list(self._probes))
         if self._alarm is not None:
             self._alarm.cancel()
-        await self._stop_probing(list(self._probes))
         await asyncio.gather(*(endpoint.provider.close() for endpoint in (*self.all, *self._leaving)))
 
     def _look(self) -> None:
@@ -255,6 +255,7 @@ class Endpoints:
     def _serves(self, endpoint: Endpoint) -> None:
         """Close the breaker of an endpoint that has answered, if only to refuse."""
         endpoint.on_trial = False
+        endpoint.pace.accepted()
         self._wake()
 
     async def _stop_probing(self, names: Sequence[str]) -> None:
@@ -262,6 +263,8 @@ class Endpoints:
         for probe in probes:
             probe.cancel()
         await asyncio.gather(*probes, return_exceptions=True)
+        for name in names:  # one that was cancelled before it began could not forget itself
+            self._probes.pop(name, None)
 
     def _wake(self) -> None:
         """Let everyone who waits look again."""
@@ -309,7 +312,7 @@ class Endpoints:
                     log.info("llm.serves", endpoint=endpoint.name, models=[model.name for model in endpoint.models])
                     return
         finally:
-            del self._probes[endpoint.name]
+            self._probes.pop(endpoint.name, None)
             self._wake()
 
     def _pause(self, endpoint: Endpoint, failure: CallFailure) -> float:

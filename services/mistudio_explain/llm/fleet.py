@@ -188,6 +188,10 @@ class Fleet:
         except ExplainError as error:
             complaints[server.name] = str(error)
             return
+        except Exception as error:  # whatever it is, the other servers' leases are to be renewed
+            log.exception("fleet.join_failed", endpoint=server.name, url=server.url)
+            complaints[server.name] = f"{server.name} ({server.url}): {error!r}"
+            return
         if failure is not None:
             await endpoint.provider.close()
             complaints[server.name] = f"{server.name} ({server.url}), {failure.kind}: {failure}"

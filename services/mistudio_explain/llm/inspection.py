@@ -138,7 +138,7 @@ def taken_by(models: Iterable[ServerModel]) -> dict[str, int]:
 def _classified(path: str) -> Iterator[None]:
     try:
         yield
-    except httpx.TransportError as error:
+    except httpx.RequestError as error:
         raise broken_connection(error) from error
     except (ValueError, RecursionError) as error:
         raise GarbledReply(f"the reply of {path} is no JSON: {error}") from error

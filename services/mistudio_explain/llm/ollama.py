@@ -137,7 +137,7 @@ def _failure(error: Exception) -> Exception:
             return ServerFailed(f"error inside the stream: {error.error}")
         case ConnectionError():  # the client's own, in which it hides what happened
             return broken_connection(error.__context__ if isinstance(error.__context__, httpx.TransportError) else error)
-        case httpx.TransportError():
+        case httpx.RequestError():
             return broken_connection(error)
         case json.JSONDecodeError() | ValidationError() | UnicodeDecodeError() | TypeError() | AttributeError():
             return GarbledReply(f"the reply is not Ollama's: {str(error).splitlines()[0]}")

@@ -70,7 +70,7 @@ async def configured(settings: EndpointSettings) -> tuple[Endpoint, CallFailure 
     Raises Unreachable and BadSettings for what waiting does not mend.
     """
     provider, url = await _provider(settings)
-    slots = settings.slots or DEFAULT_SLOTS
+    slots = settings.slots or min(DEFAULT_SLOTS, settings.max_slots)
     endpoint = Endpoint(settings.name, settings.provider, url, slots, provider, settings.models, reach=reach_of(settings))
     if settings.slots is None:
         endpoint.limit = AdaptiveLimit(settings.max_slots, slots)

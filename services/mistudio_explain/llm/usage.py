@@ -61,12 +61,12 @@ class UseNotes:
         uses = [Use(*key, answered[key], key in loaded) for key in sorted(standing | answered.keys())]
         if not uses:
             return
+        self._endpoints.answered -= answered  # before: a note that is cut off is written all the same
         try:
             await self._usage.note(uses)
         except ExplainError as error:
+            self._endpoints.answered += answered
             log.warning("llm.use_not_noted", error=str(error))
-        else:
-            self._endpoints.answered -= answered
 
 
 async def _loaded(endpoint: Endpoint) -> set[tuple[str, str]]:

@@ -205,6 +205,26 @@ async def test_what_is_held_is_left_in_time_whatever_fails(fleet: Fleet, fakes: 
     assert names(fleet) == (["ollama@0"] if step == "find" else [])  # a lookup that fails takes nothing away, and leases were renewed
 
 
+async def test_a_server_whose_opening_fails_unexpectedly_keeps_no_other_from_joining_and_being_renewed(
+    fleet: Fleet, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = fleet_module.configured
+
+    async def broken(settings: EndpointSettings) -> object:
+        if settings.name == "ollama@1":
+            raise RuntimeError("nobody expected this")
+        return await opened(settings)
+
+    monkeypatch.setattr(fleet_module, "configured", broken)
+    fakes.found = [0, 1]
+    await fleet.look()
+    fakes.now += LASTS_S - 1
+    await fleet.look()
+    fakes.now += LASTS_S - 1
+    await fleet.look()
+    assert names(fleet) == ["ollama@0"]
+
+
 async def test_a_surplus_server_that_never_served_is_given_back(fleet: Fleet, fakes: Fakes) -> None:
     fakes.found, fakes.servers[0].script = [0], failing
     await fleet.look()

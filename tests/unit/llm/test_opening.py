@@ -213,3 +213,20 @@ async def test_slots_that_are_not_set_and_not_told_are_found(slots: int | None, 
     assert (endpoint.limit is not None, endpoint.slots) == (is_found, slots or 2)
     assert endpoint.limit is None or endpoint.limit.most == 8
     assert (endpoint.residency.memory, endpoint.residency.pinned) == (24 * 10**9, {"m"})
+
+
+async def test_slots_are_found_within_their_bound_from_the_first_call_on() -> None:
+    async with lists(OllamaWire(), "m") as server:
+        (endpoint,) = await opened(settings(EndpointSettings(name="x", provider="ollama", url=server.url, max_slots=1)))
+        await endpoint.provider.close()
+    assert endpoint.slots == 1
+
+
+async def compressed_wrongly(reply: Reply) -> None:
+    await reply.whole(200, b"no gzip at all", **{"content-encoding": "gzip"})
+
+
+async def test_a_reply_that_cannot_be_unpacked_is_an_outage_and_ends_no_probe() -> None:
+    async with FakeLlm(compressed_wrongly) as server:
+        with pytest.raises(Unreachable):
+            await opened(settings(EndpointSettings(name="x", provider="ollama", url=server.url)))

@@ -1,5 +1,7 @@
 """What models are used for is said in full, also when it could not be said at once."""
 
+import asyncio
+import contextlib
 import random
 from collections.abc import Sequence
 
@@ -46,3 +48,25 @@ async def test_calls_are_noted_once_with_what_is_loaded_and_later_when_the_store
         await notes.note()
         assert [use.calls for use in notebook.noted[2:]] == [0, 0]
         await endpoints.close()
+
+
+class CutOff(Notebook):
+    """Writes, and never says so."""
+
+    async def note(self, uses: Sequence[Use]) -> None:
+        self.noted += uses
+        if len(self.noted) == 1:
+            await asyncio.Event().wait()
+
+
+async def test_calls_whose_note_was_cut_off_after_it_was_written_are_not_noted_again() -> None:
+    endpoint = Endpoint("gpu0", "openai", "", 2, OllamaWire().client("http://127.0.0.1:1"), models=(ModelListed("m"),))
+    endpoints = Endpoints([endpoint], rng=random.Random(1))
+    endpoints.answered["gpu0", "m"] = 3
+    notebook = CutOff()
+    notes = UseNotes(endpoints, notebook)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(notes.note(), 0.1)
+    await notes.note()
+    assert [use.calls for use in notebook.noted] == [3, 0]
+    await endpoints.close()
