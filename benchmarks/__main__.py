@@ -3,9 +3,6 @@
 import importlib
 import logging
 import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))  # the real Kafka that the tests start
 
 NAMES = ("mechanics", "cores", "slots", "intake", "complexity", "lanes", "express", "rebalance", "replay", "aggregator", "answers", "swap_check")
 LONG = ("llm.throughput", "llm.repeatability", "llm.batching", "llm.delphi", "llm.spec_hardware", "llm.dispatch", "prompts")  # minutes: only by name

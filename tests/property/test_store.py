@@ -14,7 +14,7 @@ from mistudio_explain.aggregation.stage import Counters
 from mistudio_explain.errors import BadSettings, Unreachable
 from mistudio_explain.events.codec import encode
 from mistudio_explain.events.explanation import Accuracy, Answer, Category, FeatureOutcome, FeatureReviewed, OutcomeKind, Subject, Tier, Verification
-from mistudio_explain.events.job import Admission, ControlPart, JobEvent, ReplayPart, RequestPart, SealedPart
+from mistudio_explain.events.job import Admission, ControlPart, JobEvent, ReplayPart, RequestPart, SealedPart, SecondPassPart
 from mistudio_explain.events.topics import EXPLANATIONS, JOBS, REVIEWS
 from mistudio_explain.settings import StoreSettings
 from mistudio_explain.store import files
@@ -326,3 +326,21 @@ def test_a_second_aggregator_on_the_same_file_refuses_to_start(at: StoreSettings
         pass
     with open_store(at) as store:
         assert store.due() == []
+
+
+def test_second_passes_of_before_a_reopening_settle_none_of_those_after_it(store: JobStore) -> None:
+    def second(feature: int, revision: int) -> Change:
+        return change(outcome(feature, OutcomeKind.EXPLAINED, revision, 0.9).model_copy(update={"pass_number": 2}))
+
+    def made(revision: int, sent: int) -> Change:
+        return change(JobEvent(explain_job_id=JOB, revision=revision, at_ms=1, second_pass=SecondPassPart(sent=sent, refused=0)))
+
+    store.apply([*(second(feature, 1) for feature in range(5)), made(0, 5)], {("t", 0): 1})
+    state = store.state(JOB)
+    assert state is not None
+    assert state.second_settled == 5
+    reopened = change(JobEvent(explain_job_id=JOB, revision=1, at_ms=2, control=ControlPart(action="reopen")))
+    store.apply([reopened, made(1, 3), second(7, 2)], {("t", 0): 2})
+    state = store.state(JOB)
+    assert state is not None
+    assert state.second_settled == 1

@@ -170,7 +170,7 @@ def _variables(feature: FeatureFound, category: Category, examples: Sequence[Exa
         "feature_id": one_line(feature.feature_id, TOKEN_CHARACTERS),
         "coherence": feature.coherence_score,
         "category": category.value,
-        "fence": _fence((*keywords, *promoted, *suppressed, *(example.text for example in examples), *(example.context or "" for example in examples))),
+        "fence": fence_of((*keywords, *promoted, *suppressed, *(example.text for example in examples), *(example.context or "" for example in examples))),
         "keywords": keywords,
         "examples": examples,
         "has_marks": any("<<" in example.text for example in examples),
@@ -185,7 +185,7 @@ def _tokens(logits: Iterable[Logit]) -> list[str]:
     return [orjson.dumps(neutral(cleaned(logit.token))[:TOKEN_CHARACTERS]).decode() for logit, _ in zip(logits, range(LOGITS_SHOWN), strict=False)]
 
 
-def _fence(untrusted: Sequence[str]) -> str:
+def fence_of(untrusted: Sequence[str]) -> str:
     """A code that stands in none of the texts: it is made of their hash, so nobody can write it into one of them."""
     joined = "\x1f".join(untrusted)
     digest = hashlib.sha256(joined.encode("utf-8", "replace")).hexdigest()
@@ -195,8 +195,12 @@ def _fence(untrusted: Sequence[str]) -> str:
 
 
 def _prompt(template: Template, messages: list[Message]) -> Prompt:
-    said = orjson.dumps([template.answer, [[message.role, message.content] for message in messages]])
-    return Prompt(template=template.name, version=template.version, sha256=hashlib.sha256(said).hexdigest(), messages=messages, answer=template.answer)
+    return Prompt(template=template.name, version=template.version, sha256=sha256_of(template.answer, messages), messages=messages, answer=template.answer)
+
+
+def sha256_of(answer: str, messages: Sequence[Message]) -> str:
+    """The prompt's identity: hash of the messages and the answer's form, hex."""
+    return hashlib.sha256(orjson.dumps([answer, [[message.role, message.content] for message in messages]])).hexdigest()
 
 
 def _version(version: str) -> tuple[int, ...]:

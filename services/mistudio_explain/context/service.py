@@ -16,13 +16,13 @@ from mistudio_explain.context.stage import admission, build
 from mistudio_explain.errors import MalformedEvent
 from mistudio_explain.events.explanation import ExplanationRequested, Subject
 from mistudio_explain.events.feature import FeatureFound
-from mistudio_explain.events.job import JobBackground, JobEvent
+from mistudio_explain.events.job import JobBackground
 from mistudio_explain.events.topics import FEATURES, JOBS, REPLAYS, REQUESTS
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.backgrounds import Backgrounds
-from mistudio_explain.kafka.controls import JobControls, cancelled
+from mistudio_explain.kafka.controls import JobControls, cancelled, job_part
 from mistudio_explain.kafka.lane_backlog import LaneBacklogs
-from mistudio_explain.kafka.records import Outgoing, Received, outgoing, received, received_feature
+from mistudio_explain.kafka.records import Outgoing, Received, outgoing, received_feature
 from mistudio_explain.observability.metrics import OUTCOMES, PASSED_OVER
 
 log = structlog.get_logger(__name__)
@@ -78,7 +78,7 @@ def register(app: StreamApp, controls: JobControls, routing: Callable[[], Routin
 
     @app.whole(JOBS, service=_SERVICE)
     async def seals(records: Sequence[ConsumerRecord]) -> None:
-        for part in filter(None, map(_part_in, records)):
+        for part in (found.event for found in map(job_part, records) if found is not None):
             if part.request is not None:
                 samples.requested(part.explain_job_id, part.tenant, part.request.find_job_id)
             if part.replay is not None or (part.request is not None and part.request.priority == "interactive"):
@@ -107,14 +107,3 @@ def register(app: StreamApp, controls: JobControls, routing: Callable[[], Routin
     @app.batches(REQUESTS, service=_SERVICE, group=_REQUESTS, read=received_feature)
     async def requests(features: list[Received[FeatureFound]]) -> None:
         await forward(features)
-
-
-def _part_in(record: ConsumerRecord) -> JobEvent | None:
-    """The part of a job that a record tells of. Of one that cannot be read the aggregator writes the dead letter: this reader meets it at every start."""
-    if record.value is None:
-        return None
-    try:
-        return received(JobEvent, record).event
-    except MalformedEvent as error:
-        log.error("job.unreadable", key=record.key, offset=record.offset, error=str(error))
-        return None

@@ -15,7 +15,7 @@ from mistudio_explain.events.job import JobEvent, SecondPassPart
 from mistudio_explain.events.topics import ESCALATIONS, JOBS
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.backgrounds import Backgrounds
-from mistudio_explain.kafka.controls import JobControls
+from mistudio_explain.kafka.controls import JobControls, job_part
 from mistudio_explain.kafka.records import Outgoing, Received, outgoing
 from mistudio_explain.kafka.snapshot import standing
 from mistudio_explain.observability.metrics import ESCALATIONS as ESCALATED
@@ -36,11 +36,11 @@ def register(app: StreamApp, controls: JobControls, ledger: Ledger) -> None:
     @app.whole(JOBS, service=_SERVICE)
     async def made(records: Sequence[ConsumerRecord]) -> None:
         for record in records:
-            event = _part_in(record)
+            event = job_part(record)
             if event is not None and event.event.second_pass is not None:
                 escalation.note_made(event.event)
 
-    @app.batches(JOBS, service=_SERVICE, read=_part_in)
+    @app.batches(JOBS, service=_SERVICE, read=job_part)
     async def second_passes(parts: list[Received[JobEvent]]) -> None:
         await controls.complete()
         await made.caught_up.wait()
@@ -114,14 +114,3 @@ class Escalation:
                     continue
                 if candidate.outcome.subject.ordered_as == event.revision and (candidate.draft or candidate.request):
                     yield (record.partition, record.offset), candidate
-
-
-def _part_in(record: ConsumerRecord) -> Received[JobEvent] | None:
-    """The part of a job that a record tells of. Of one that cannot be read the aggregator writes the dead letter."""
-    if record.value is None:
-        return None
-    try:
-        return Received(decode(JobEvent, record.value), record)
-    except MalformedEvent as error:
-        log.error("job.unreadable", key=record.key, offset=record.offset, error=str(error))
-        return None

@@ -1,21 +1,20 @@
 """Escalation: what is asked of a feature that is explained once more."""
 
-import hashlib
 import math
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import orjson
-
 from mistudio_explain.context.cleaning import one_line
+from mistudio_explain.context.prompt import fence_of, sha256_of
 from mistudio_explain.context.stage import event_id
 from mistudio_explain.escalation.candidates import Badness, badness
 from mistudio_explain.events.explanation import (
     EarlierDraft,
     EscalationCandidate,
     Evidence,
+    ExplanationDrafted,
     ExplanationRequested,
     FeatureOutcome,
     Message,
@@ -28,7 +27,6 @@ CLOUD_SHARE = 0.05
 """Never more than this share of a job's features goes to clouds, whatever the settings say."""
 _TEXTS_OF_SIBLING = 2
 _TEXT_CHARACTERS = 120
-_FENCE_DIGITS = 12
 _REPAIR_BYTES = 4096  # an answer of 300 tokens and what is wrong with it; one that is longer is not covered, and repaired by rule
 _WORD = re.compile(r"\w{3,}")
 _HEADING = "The feature does NOT fire on these texts, which belong to similar features. Your answer must not fit them."
@@ -41,16 +39,18 @@ def allowance(features: int, share: float) -> int:
 
 def prompt_of(candidate: EscalationCandidate) -> Prompt:
     """The prompt of a candidate's first pass."""
-    made = candidate.draft or candidate.request
-    assert made is not None, "a candidate has a draft or a request"
-    return made.prompt
+    return _made(candidate).prompt
 
 
 def evidence_of(candidate: EscalationCandidate) -> Evidence:
     """The texts of a candidate, split as they were."""
+    return _made(candidate).evidence
+
+
+def _made(candidate: EscalationCandidate) -> ExplanationDrafted | ExplanationRequested:
     made = candidate.draft or candidate.request
     assert made is not None, "a candidate has a draft or a request"
-    return made.evidence
+    return made
 
 
 def second_request(candidate: EscalationCandidate, siblings: Sequence[BackgroundFeature], route: Sequence[str], *, cloud: bool) -> ExplanationRequested:
@@ -58,8 +58,7 @@ def second_request(candidate: EscalationCandidate, siblings: Sequence[Background
     draft, subject = candidate.draft, candidate.outcome.subject
     again = subject.retried_as(subject.revision + 1)
     outcome = candidate.outcome
-    made = draft or candidate.request
-    assert made is not None, "a candidate has a draft or a request"
+    made = _made(candidate)
     first_pass = None
     if draft is not None and outcome.answer is not None and outcome.generation is not None:  # of several answers the one that was chosen
         flags = draft.flags if outcome.draft_flags is None else outcome.draft_flags
@@ -94,14 +93,13 @@ def with_siblings(prompt: Prompt, siblings: Sequence[BackgroundFeature]) -> Prom
     lines = [line for sibling in siblings for text in sibling.texts[:_TEXTS_OF_SIBLING] if (line := one_line(text, _TEXT_CHARACTERS))]
     if not lines:
         return prompt
-    fence = _fence(lines)
+    fence = fence_of(lines)
     section = "\n".join((_HEADING, f"BEGIN {fence}", *(f"- {line}" for line in lines), f"END {fence}"))
     place = max(number for number, message in enumerate(prompt.messages) if message.role == "user")
     asked = prompt.messages[place]
     messages = [*prompt.messages]
     messages[place] = Message(role="user", content=f"{asked.content.rstrip()}\n\n{section}\n")
-    said = orjson.dumps([prompt.answer, [[message.role, message.content] for message in messages]])
-    return prompt.model_copy(update={"messages": messages, "sha256": hashlib.sha256(said).hexdigest()})
+    return prompt.model_copy(update={"messages": messages, "sha256": sha256_of(prompt.answer, messages)})
 
 
 def most_bytes(prompt: Prompt, siblings: int) -> int:
@@ -127,15 +125,6 @@ def nearest(evidence: Evidence, keywords: Sequence[str], feature_key: str, sampl
 
 def _words(texts: Sequence[str]) -> set[str]:
     return {word for text in texts for word in _WORD.findall(text[:2000].lower())}
-
-
-def _fence(untrusted: Sequence[str]) -> str:
-    """A code that stands in none of the texts: made of their hash, so nobody can write it into one of them."""
-    joined = "\x1f".join(untrusted)
-    digest = hashlib.sha256(joined.encode("utf-8", "replace")).hexdigest()
-    while digest[:_FENCE_DIGITS] in joined:
-        digest = hashlib.sha256(digest.encode()).hexdigest()
-    return digest[:_FENCE_DIGITS]
 
 
 @dataclass(frozen=True, slots=True)

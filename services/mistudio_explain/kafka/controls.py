@@ -14,6 +14,7 @@ from mistudio_explain.events.explanation import FeatureOutcome, OutcomeKind, Sub
 from mistudio_explain.events.job import JobEvent, JobPart
 from mistudio_explain.events.topics import JOBS
 from mistudio_explain.kafka.app import StreamApp
+from mistudio_explain.kafka.records import Received, received
 
 log = structlog.get_logger(__name__)
 
@@ -109,3 +110,14 @@ def cancelled(subject: Subject, *, revision: int) -> FeatureOutcome:
     """
     reason = "cancelled: the job was cancelled before this feature was explained"
     return FeatureOutcome(outcome=OutcomeKind.SKIPPED, reason=reason, subject=subject.model_copy(update={"revision": revision}))
+
+
+def job_part(record: ConsumerRecord) -> Received[JobEvent] | None:
+    """The part of a job that a record tells of. Of one that cannot be read the aggregator writes the dead letter: other readers meet it at every start."""
+    if record.value is None:
+        return None
+    try:
+        return received(JobEvent, record)
+    except MalformedEvent as error:
+        log.error("job.unreadable", key=record.key, offset=record.offset, error=str(error))
+        return None

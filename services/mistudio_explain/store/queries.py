@@ -69,7 +69,7 @@ class JobQueries:
             reopened_as=since,
             is_first_pass_over=JobPart.FIRST_PASS in now,
             second_pass=second,
-            second_settled=self._second_settled(job) if second else 0,
+            second_settled=self._second_settled(job, since) if second else 0,
         )
 
     def _reviewed(self, job: str) -> tuple[int, int]:
@@ -78,8 +78,9 @@ class JobQueries:
         rows = self._db.all(query, (job, _EXPLAINED))
         return len(rows), sum(agrees(verdict, Counters(*map(int, counters.split(",")))) for verdict, counters in rows)
 
-    def _second_settled(self, job: str) -> int:
-        row = self._db.one("select count(*) from outcome where job = ? and pass = 2", (job,))
+    def _second_settled(self, job: str, since: int) -> int:
+        """Second passes that ended since the job was reopened: each has a greater revision than its first pass."""
+        row = self._db.one("select count(*) from outcome where job = ? and pass = 2 and revision > ?", (job, since))
         return row[0] if row else 0
 
     def _settled(self, job: str, revision: int) -> int:
