@@ -24,6 +24,7 @@ from mistudio_explain.store.ledger import Ledger
 log = structlog.get_logger(__name__)
 
 _SERVICE = "escalation"
+_AT_ONCE = 50  # records that are confirmed together; of a large job most candidates are refused, and each refusal is a record
 
 
 def register(app: StreamApp, controls: JobControls, ledger: Ledger) -> None:
@@ -76,18 +77,27 @@ class Escalation:
             newest[candidate.outcome.subject.feature_key] = weighed(candidate, place, settings.escalation.siblings)
         decisions = await decided(job, features, list(newest.values()), settings, self._ledger)
         await self._app.look_for_lanes()
+        waiting: list[tuple[Outgoing, Decision]] = []
         async for place, candidate in self._candidates(event):
             if (decision := decisions.get(place)) is not None:
-                record = self._record(candidate, decision)
-                await self._app.ensure_lane(record.topic)
-                await self._app.publish([record])
-                ESCALATED.labels(result=f"refused:{decision.why}" if isinstance(decision, Refused) else "sent").inc()
+                waiting.append((self._record(candidate, decision), decision))
+            if len(waiting) == _AT_ONCE:
+                await self._publish(waiting)
+        await self._publish(waiting)
         kept_back = sum(isinstance(decision, Refused) for decision in decisions.values())
         part = SecondPassPart(sent=len(decisions) - kept_back, refused=kept_back)
         done = JobEvent(explain_job_id=job, revision=event.revision, tenant=event.tenant, at_ms=self._app.now_ms(), second_pass=part)
         await self._app.publish([outgoing(done)])
         self.note_made(done)
         log.info("second_pass.sent", job=job, candidates=len(decisions), sent=part.sent, refused=part.refused)
+
+    async def _publish(self, waiting: list[tuple[Outgoing, Decision]]) -> None:
+        for topic in {record.topic for record, _ in waiting}:
+            await self._app.ensure_lane(topic)
+        await self._app.publish([record for record, _ in waiting])
+        for _, decision in waiting:
+            ESCALATED.labels(result=f"refused:{decision.why}" if isinstance(decision, Refused) else "sent").inc()
+        waiting.clear()
 
     def _record(self, candidate: EscalationCandidate, decision: Decision) -> Outgoing:
         if isinstance(decision, Refused):
