@@ -9,7 +9,7 @@ from reporting_samples import HOSTILE, concerning, explained, failed, hostile, j
 
 from mistudio_explain.events.explanation import Evidence, FeatureOutcome, Generation
 from mistudio_explain.events.feature import Activation
-from mistudio_explain.events.job import JobReport, JobStatus
+from mistudio_explain.events.job import CloudPrice, CostAnalysis, JobReport, JobStatus
 from mistudio_explain.reporting.page import share
 from mistudio_explain.reporting.stage import PAGE, write_reports
 
@@ -181,3 +181,14 @@ def test_a_record_that_could_not_be_read_stands_among_the_failed(tmp_path: Path)
 
 def test_a_few_is_never_written_as_none_and_nearly_all_never_as_all() -> None:
     assert [share(0, 500), share(1, 500), share(250, 500), share(499, 500), share(500, 500), share(0, 0)] == ["0%", "under 1%", "50%", "over 99%", "100%", "–"]
+
+
+def test_the_cost_analysis_tells_what_is_known_and_why_the_rest_is_not(tmp_path: Path) -> None:
+    price = CloudPrice(model="gpt-x", input=2.5, output=10, as_of="2026-11-01", source="a price list")
+    why = {"local_cost": "no electricity price is set", "savings_vs_openai": "no electricity price is set", "payback_months": "no hardware price is set"}
+    costs = CostAnalysis(openai_cost=1.25, savings_vs_anthropic=-1.5, roi_break_even_features=1200, openai=price, unavailable=why)
+    shown = page(tmp_path, [explained()], job_report(cost_analysis=costs)).text
+    assert "the same tokens at OpenAI $1.25; saved against Anthropic –$1.50; features until the hardware has paid for itself 1,200" in shown
+    assert "gpt-x: $2.50 and $10.00 per million tokens in and out on 2026-11-01" in shown
+    assert "not known: electricity, saved against OpenAI (no electricity price is set)" in shown
+    assert "not known: months until then (no hardware price is set)" in shown
