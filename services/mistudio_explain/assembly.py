@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from mistudio_explain.aggregation.reports import JobReports
 from mistudio_explain.errors import BadSettings
@@ -30,16 +31,22 @@ from mistudio_explain.store.ledger import Ledger
 from mistudio_explain.store.seat import Seat
 from mistudio_explain.store.usage import StoredUsage
 
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
 SERVICES = ("context", "generation", "validation", "escalation", "aggregator", "redelivery", "replayer")
+GATEWAY = "gateway"
+"""What a process may serve beside them."""
 _CONTROLLED = frozenset({"context", "generation", "validation", "escalation"})
 
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """A process that is ready to run: its application, and the reports where it has an aggregator."""
+    """A process that is ready to run: its application, the reports where it has an aggregator, and the web application of a gateway."""
 
     app: StreamApp
     reports: JobReports | None
+    web: "FastAPI | None"
 
 
 @asynccontextmanager
@@ -50,8 +57,8 @@ async def assembled(settings: Settings, clients: KafkaClients, services: Sequenc
     while one is away. Raises BadSettings for an unknown service or a model that is not there, Unreachable for an LLM
     endpoint that refuses its key.
     """
-    if unknown := sorted(set(services) - set(SERVICES)):
-        raise BadSettings(f"there is no service {', '.join(unknown)}; there are {', '.join(SERVICES)}")
+    if unknown := sorted(set(services) - {*SERVICES, GATEWAY}):
+        raise BadSettings(f"there is no service {', '.join(unknown)}; there are {', '.join((*SERVICES, GATEWAY))}")
     app = StreamApp(settings, clients)
     reports = None
     async with AsyncExitStack() as stack:
@@ -124,7 +131,12 @@ async def assembled(settings: Settings, clients: KafkaClients, services: Sequenc
             from mistudio_explain.redelivery import service as redelivery
 
             redelivery.register(app)
-        yield Assembly(app, reports)
+        web = None
+        if GATEWAY in services:
+            from mistudio_explain.gateway import service as gateway
+
+            web = gateway.register(app)
+        yield Assembly(app, reports, web)
 
 
 def _served_here(endpoints: Endpoints | None) -> list[str]:

@@ -224,6 +224,15 @@ class JobSettings(_Group):
     deleted_days: float = Field(default=31.0, gt=0, description="The text-free record of a deleted job is kept for so long: longer than any topic's retention.")
 
 
+class GatewaySettings(_Group):
+    """Where and how the gateway answers."""
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on; only programs on this machine reach the default.")
+    port: int = Field(default=8350, ge=0, le=65535, description="Port; 0: any that is free.")
+    data_root: Path | None = Field(default=None, description="miStudio's data folder, in which results/find/ lies: jobs can then be made by find job id.")
+    upload_bytes: int = Field(default=1 << 30, ge=1024, description="Largest file that may be uploaded, bytes.")
+
+
 class LimitSettings(_Group):
     """Bounds."""
 
@@ -254,6 +263,7 @@ class Settings(_Group):
     cost: CostSettings = CostSettings()
     retry: RetrySettings = RetrySettings()
     jobs: JobSettings = JobSettings()
+    gateway: GatewaySettings = GatewaySettings()
     limits: LimitSettings = LimitSettings()
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least severe log lines shown.")
 

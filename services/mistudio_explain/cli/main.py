@@ -84,7 +84,7 @@ def run(
 
 @app.command(epilog="Example: mistudio-explain up --config mistudio-explain.toml")
 def up(config: Config = None, profile: Profile = None) -> None:
-    """Run all services in this process until it is stopped; with the embedded broker unless Kafka is configured."""
+    """Run all services and the gateway in this process until it is stopped; with the embedded broker unless Kafka is configured."""
     from mistudio_explain.cli.serve import up_all
 
     raise typer.Exit(up_all(config=config, profile=profile))
@@ -92,7 +92,7 @@ def up(config: Config = None, profile: Profile = None) -> None:
 
 @app.command(epilog="Example: mistudio-explain serve context validation --health-port 8081")
 def serve(
-    services: Annotated[list[str], typer.Argument(help="context, generation, validation, aggregator, redelivery, replayer.")],
+    services: Annotated[list[str], typer.Argument(help="context, generation, validation, escalation, aggregator, redelivery, replayer, gateway.")],
     health_port: Annotated[
         int | None, typer.Option("--health-port", min=1, max=65535, help="Port of /livez, /readyz and /metrics; none without it.", show_default=False)
     ] = None,

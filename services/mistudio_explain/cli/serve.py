@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from mistudio_explain.assembly import SERVICES, assembled
+from mistudio_explain.assembly import GATEWAY, SERVICES, Assembly, assembled
 from mistudio_explain.cli.show import console
 from mistudio_explain.cli.start import prepare
 from mistudio_explain.errors import BadSettings
@@ -59,8 +59,9 @@ async def _serve(settings: Settings, services: Sequence[str], health_host: str, 
                 from mistudio_explain.observability.health import health_server  # here, because `run` needs no web server
 
                 await stack.enter_async_context(health_server(assembly.app, health_host, health_port))
-            await stack.enter_async_context(_running(assembly.app, clients, settings))
-            log.info("serving", services=list(services), kafka=clients.bootstrap_servers)
+            address = await stack.enter_async_context(_web(assembly, settings))
+            await stack.enter_async_context(_running(assembly.app, clients, settings, waits=address is not None))
+            log.info("serving", services=list(services), kafka=clients.bootstrap_servers, gateway=address)
             await asyncio.Event().wait()
 
     await _until_stopped(serving())
@@ -70,9 +71,11 @@ async def _up(settings: Settings) -> None:
     async def everything() -> None:
         async with AsyncExitStack() as stack:
             clients, broker = await stack.enter_async_context(clients_or_embedded(settings))
-            assembly = await stack.enter_async_context(assembled(settings, clients, SERVICES))
+            assembly = await stack.enter_async_context(assembled(settings, clients, (*SERVICES, GATEWAY)))
+            address = await stack.enter_async_context(_web(assembly, settings))
             await stack.enter_async_context(_running(assembly.app, clients, settings))
             console().print(f"all services run; Kafka at {clients.bootstrap_servers}{' (embedded, in memory)' if broker else ''}; stop with Ctrl-C")
+            console().print(f"gateway: {address}", soft_wrap=True)
             await (broker.died() if broker else asyncio.Event().wait())
 
     await _until_stopped(everything())
@@ -95,10 +98,23 @@ async def _until_stopped(running: Coroutine[Any, Any, None]) -> None:
 
 
 @asynccontextmanager
-async def _running(app: StreamApp, clients: KafkaClients, settings: Settings) -> AsyncIterator[None]:
-    """The application, as soon as Kafka answers: services wait for it, for ever where no time is set."""
-    patience = Patience.of(settings.kafka.start_timeout_s or None)
-    await clients.wait_until_reachable(settings.kafka.start_timeout_s or None)
+async def _web(assembly: Assembly, settings: Settings) -> AsyncIterator[str | None]:
+    """The address of the process's gateway, which answers before Kafka does; None where it has none."""
+    if assembly.web is None:
+        yield None
+        return
+    from mistudio_explain.gateway.service import web_server  # here, because other services need no web server
+
+    async with web_server(assembly.web, settings.gateway) as address:
+        yield address
+
+
+@asynccontextmanager
+async def _running(app: StreamApp, clients: KafkaClients, settings: Settings, *, waits: bool = False) -> AsyncIterator[None]:
+    """The application, as soon as Kafka answers: services wait for it, for ever where no time is set or where `waits` says so."""
+    timeout_s = None if waits else settings.kafka.start_timeout_s or None
+    patience = Patience.of(timeout_s)
+    await clients.wait_until_reachable(timeout_s)
     async with app.running(patience):
         yield
 

@@ -1,0 +1,1 @@
+"""The gateway: what people and programs ask over HTTP."""

@@ -1,0 +1,25 @@
+"""Answers of the gateway: JSON with an ETag, and nothing at all when the caller has it already."""
+
+import hashlib
+from collections.abc import Mapping
+
+import orjson
+from fastapi import Request, Response
+
+_JSON = "application/json"
+
+
+def read_answer(request: Request, content: object, headers: Mapping[str, str] | None = None) -> Response:
+    """An answer to a read: 304 when the caller has these very bytes."""
+    body = orjson.dumps(content)
+    tag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
+    kept = {"etag": tag, "cache-control": "private, no-cache", **(headers or {})}
+    if is_kept(request, tag):
+        return Response(status_code=304, headers=kept)
+    return Response(body, headers=kept, media_type=_JSON)
+
+
+def is_kept(request: Request, tag: str) -> bool:
+    """Whether the caller says that it has what bears an ETag."""
+    named = request.headers.get("if-none-match")
+    return named is not None and (named.strip() == "*" or tag in {each.strip().removeprefix("W/") for each in named.split(",")})
