@@ -231,6 +231,23 @@ class GatewaySettings(_Group):
     port: int = Field(default=8350, ge=0, le=65535, description="Port; 0: any that is free.")
     data_root: Path | None = Field(default=None, description="miStudio's data folder, in which results/find/ lies: jobs can then be made by find job id.")
     upload_bytes: int = Field(default=1 << 30, ge=1024, description="Largest file that may be uploaded, bytes.")
+    body_bytes: int = Field(default=1 << 20, ge=1024, description="Largest body of any other request, bytes.")
+    requests_per_s: float = Field(default=50.0, gt=0, description="Requests a second that one API key may make in the long run.")
+    requests_at_once: int = Field(default=200, ge=1, description="Requests that one API key may make at once beyond that pace.")
+    cors_origins: tuple[str, ...] = Field(
+        default=(), description="Origins of other web pages that may call the API, as https://host; none: no page but its own."
+    )
+    tls_certfile: Path | None = Field(default=None, description="Certificate chain, PEM; with tls_keyfile the gateway speaks TLS itself.")
+    tls_keyfile: Path | None = Field(default=None, description="The certificate's key, PEM.")
+    behind_tls: bool = Field(default=False, description="Whether people reach it through a proxy that speaks TLS, and only so.")
+    access_url: str | None = Field(
+        default=None, description="Where API keys and the audit log lie, as store.url names places; absent: beside the store, which is best for most."
+    )
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether whoever calls it speaks TLS."""
+        return self.behind_tls or self.tls_certfile is not None
 
 
 class LimitSettings(_Group):

@@ -12,6 +12,7 @@ import typer
 from mistudio_explain import __version__
 from mistudio_explain.cli.dlq_commands import dlq
 from mistudio_explain.cli.job_commands import job
+from mistudio_explain.cli.key_commands import AUDIT_EXAMPLE, audit, keys
 from mistudio_explain.cli.model_commands import models
 from mistudio_explain.cli.options import AsJson, Config, Job, Profile, Who, Why
 from mistudio_explain.cli.review_commands import REVIEW_EXAMPLE, REVIEWS_EXAMPLE, review, reviews
@@ -29,7 +30,9 @@ app = typer.Typer(
 
 app.add_typer(dlq, name="dlq")
 app.add_typer(job, name="job")
+app.add_typer(keys, name="keys")
 app.add_typer(models, name="models")
+app.command(epilog=AUDIT_EXAMPLE)(audit)
 app.command(epilog=REVIEW_EXAMPLE)(review)
 app.command(epilog=REVIEWS_EXAMPLE)(reviews)
 

@@ -47,7 +47,8 @@ def rows_for(settings: Settings) -> Iterator[Settings]:
         yield settings
         return
     with tempfile.TemporaryDirectory(prefix="mistudio-explain-") as folder:
-        yield settings.model_copy(update={"store": StoreSettings(url=f"sqlite:///{folder}/explain.db")})
+        kept = settings.gateway.model_copy(update={"access_url": settings.gateway.access_url or settings.store.url})  # keys and the audit log outlive it
+        yield settings.model_copy(update={"store": StoreSettings(url=f"sqlite:///{folder}/explain.db"), "gateway": kept})
 
 
 async def _serve(settings: Settings, services: Sequence[str], health_host: str, health_port: int | None) -> None:

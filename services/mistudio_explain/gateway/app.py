@@ -1,17 +1,28 @@
 """Puts the gateway's routes together."""
 
+import time
+
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from mistudio_explain import __version__
-from mistudio_explain.gateway import health, jobs, problems
+from mistudio_explain.gateway import audit, health, jobs, problems, session
+from mistudio_explain.gateway.guard import Guard
+from mistudio_explain.gateway.keyring import KeyRing
 from mistudio_explain.gateway.names import SlashesInNames
 from mistudio_explain.gateway.parts import Gateway
+from mistudio_explain.store.audit import StoredAudit
+from mistudio_explain.store.keys import StoredKeys, access_store
 
 PREFIX = "/api/v1"
-_ROUTERS = (jobs.router,)
+_ROUTERS = (jobs.router, audit.router, session.router)
 """The resources, one module each."""
 _GZIP_FROM_BYTES = 1024
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Range")
+_EXPOSED = ("ETag", "Retry-After", "Location", "Content-Range")
+"""What pages of origins that are allowed may do, send and see."""
 _ABOUT = "Explain jobs of miStudioExplain: what is explained, how far to believe it, and orders about it. Errors are problem details (RFC 9457)."
 
 
@@ -26,10 +37,15 @@ def make_app(gateway: Gateway) -> FastAPI:
         redoc_url=None,
     )
     app.state.gateway = gateway
+    app.state.keys = KeyRing(StoredKeys(access_store(gateway.settings)), time.monotonic)
+    app.state.audit = StoredAudit(access_store(gateway.settings))
     problems.install(app)
     for router in _ROUTERS:
         app.include_router(router, prefix=PREFIX, responses={"default": {"model": problems.ProblemDetails, "description": "A problem (RFC 9457)."}})
     app.include_router(health.router)
     app.add_middleware(GZipMiddleware, minimum_size=_GZIP_FROM_BYTES)
     app.add_middleware(SlashesInNames)
+    app.add_middleware(Guard, settings=gateway.settings.gateway, keys=app.state.keys, audit=app.state.audit, now_ms=gateway.now_ms)
+    if origins := gateway.settings.gateway.cors_origins:
+        app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=_METHODS, allow_headers=_HEADERS, expose_headers=_EXPOSED)
     return app

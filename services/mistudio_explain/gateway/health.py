@@ -4,6 +4,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from mistudio_explain.gateway.access import Administrator
 from mistudio_explain.gateway.parts import Here
 
 router = APIRouter(tags=["health"])
@@ -24,6 +25,6 @@ async def readyz(gateway: Here) -> Response:
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
-def metrics() -> Response:
-    """Metrics, as Prometheus reads them."""
+def metrics(_: Administrator) -> Response:
+    """Metrics, as Prometheus reads them; they name models, and so are no other tenant's business."""
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -61,7 +61,7 @@ def list_jobs(
 ) -> Response:
     """List jobs, last heard of first."""
     with gateway.reading() as store:
-        names = [] if store is None else store.jobs(limit) if find_job is None else store.jobs_of(find_job)
+        names = [] if store is None else store.jobs(limit, tenant=caller.tenant) if find_job is None else store.jobs_of(find_job, tenant=caller.tenant)
         lines = [line for name in names if store is not None and (line := _line(gateway, store, name, caller.tenant)) is not None]
     lines.sort(key=lambda line: -(line[0]["heard_ms"] or 0))
     return read_answer(request, {"jobs": [line for line, _ in lines[:limit]]})
@@ -76,14 +76,14 @@ def show_job(request: Request, gateway: Here, caller: Reader, job: JobId) -> Res
             raise no_such_job(job)
         line, report = found
         parts = {part.value: event.model_dump(mode="json", exclude_none=True) for part, event in store.parts(job).items()}
-        siblings = [name for name in store.jobs_of(report.find_job_id) if name != job] if report.find_job_id else []
+        siblings = [name for name in store.jobs_of(report.find_job_id, tenant=caller.tenant) if name != job] if report.find_job_id else []
     return read_answer(request, line | {"report": report.model_dump(mode="json", exclude={"at_ms"}), "parts": parts, "jobs_of_the_same_find_job": siblings})
 
 
 def _line(gateway: Gateway, store: JobStore, job: str, tenant: str) -> tuple[dict[str, Any], JobReport] | None:
     """A job's line and report; None for one that is not there or is another tenant's."""
-    state = store.state(job)
-    if state is None or state.tenant != tenant:
+    state = store.state(job) if store.is_of(job, tenant) else None
+    if state is None:
         return None
     report = JobReports(lambda: store, gateway.settings).numbers(job, now_ms=gateway.now_ms())
     if report is None:

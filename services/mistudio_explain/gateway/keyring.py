@@ -66,6 +66,10 @@ class KeyRing:
         """Whether a key that was good is so still."""
         return key_id in self._keys and self._keys[key_id].revoked_ms is None
 
+    def close(self) -> None:
+        """Close the connection to the keys."""
+        self._stored.close()
+
     def _is_older_than(self, seconds: float) -> bool:
         return self._read_at is None or self._clock() - self._read_at > seconds
 

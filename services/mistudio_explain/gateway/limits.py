@@ -1,6 +1,7 @@
 """How often somebody may ask: a bucket of requests for each, which fills again at a steady pace."""
 
 _REMEMBERED = 10_000
+_SAME_MOMENT_S = 1e-6  # sums of floats are not exact
 
 
 class Buckets:
@@ -18,8 +19,8 @@ class Buckets:
     def wait_s(self, who: str, now: float) -> float:
         """Take a request out of somebody's bucket: 0, or the seconds until there is one to take."""
         full_at = max(self._full_at.get(who, now), now) + self._step
-        if full_at - now > self._depth:
-            return full_at - now - self._depth
+        if (early_by := full_at - now - self._depth) > _SAME_MOMENT_S:
+            return early_by
         if who not in self._full_at and len(self._full_at) >= _REMEMBERED:
             self._forget(now)
         self._full_at[who] = full_at

@@ -71,6 +71,11 @@ def install(app: FastAPI) -> None:
 
 
 async def _explained(_: Request, error: Exception) -> Response:
+    return explained(error)
+
+
+def explained(error: Exception) -> Response:
+    """An error of ours as a problem; what it says of addresses and files on the way to what is away stays in the log."""
     match error:
         case Problem():
             return respond(error.status, error.kind, str(error), headers=error.headers)
@@ -78,10 +83,10 @@ async def _explained(_: Request, error: Exception) -> Response:
             return respond(400, "bad-input", str(error))
         case Unreachable() | StoreLost():
             log.warning("gateway.unreachable", error=str(error))
-            return respond(503, "unreachable", str(error), headers={"retry-after": str(_AGAIN_S)})
+            return respond(503, "unreachable", "something that the gateway needs does not answer; its log says what", headers={"retry-after": str(_AGAIN_S)})
         case _:
             log.error("gateway.failed", error=repr(error))
-            return respond(500, "failed", str(error))
+            return respond(500, "failed", "the gateway failed; its log says why")
 
 
 async def _invalid(_: Request, error: Exception) -> Response:

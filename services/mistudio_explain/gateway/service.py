@@ -5,17 +5,24 @@ import contextlib
 import secrets
 import socket
 from collections.abc import AsyncIterator
+from contextlib import closing
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 
-from mistudio_explain.errors import BadSettings
+from mistudio_explain.errors import BadSettings, Unreachable
 from mistudio_explain.gateway.app import make_app
+from mistudio_explain.gateway.keyring import KeyRing
+from mistudio_explain.gateway.origin import is_loopback
 from mistudio_explain.gateway.parts import Gateway
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.settings import GatewaySettings
+from mistudio_explain.store.database import StoreLost
 
 _BACKLOG = 2048
+
+log = structlog.get_logger(__name__)
 
 
 def register(stream: StreamApp) -> FastAPI:
@@ -26,16 +33,48 @@ def register(stream: StreamApp) -> FastAPI:
 @contextlib.asynccontextmanager
 async def web_server(app: FastAPI, settings: GatewaySettings) -> AsyncIterator[str]:
     """Answer on the gateway's port; gives the address. Kafka need not be there. Raises BadSettings for an address that cannot be had."""
-    with _bound(settings) as listening:
-        config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=2)
+    keys: KeyRing = app.state.keys
+    await _check_openness(settings, keys)
+    with _bound(settings) as listening, closing(keys), closing(app.state.audit):
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,  # what is asked for may be text
+            lifespan="off",
+            server_header=False,
+            proxy_headers=False,  # so that nobody can pose as another address
+            timeout_graceful_shutdown=2,
+            ssl_certfile=settings.tls_certfile,
+            ssl_keyfile=settings.tls_keyfile,
+        )
         server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve(sockets=[listening]))
         host, port = listening.getsockname()[:2]
         try:
-            yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            yield f"{'https' if settings.tls_certfile else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
         finally:
             server.should_exit = True
             await task
+
+
+async def _check_openness(settings: GatewaySettings, keys: KeyRing) -> None:
+    """Raise BadSettings for an address that others reach while no key keeps them out."""
+    if is_loopback(settings.host):
+        return
+    try:
+        await keys.refresh()
+    except (Unreachable, StoreLost) as error:
+        log.warning("the API keys cannot be read yet; until they can, nobody is let in", error=str(error))
+        return
+    if not keys.needs_key:
+        raise BadSettings(
+            f"gateway.host is {settings.host}, where others reach it, and there is no API key: make one with `mistudio-explain keys create --name NAME`, "
+            "or let gateway.host be 127.0.0.1"
+        )
+    if not settings.is_encrypted:
+        log.warning(
+            "the gateway speaks no TLS, so keys and texts can be read on the way; set gateway.tls_certfile, or gateway.behind_tls where a proxy speaks it"
+        )
 
 
 def _bound(settings: GatewaySettings) -> socket.socket:

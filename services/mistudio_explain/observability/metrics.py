@@ -39,6 +39,7 @@ SHARED_ANSWERS = Counter(
 )
 TOKENS = Counter("mistudio_explain_tokens", "Tokens counted by the LLM servers, those of unusable answers included.", ["model_name", "direction"])
 COST = Counter("mistudio_explain_cost_usd", "What calls to models in clouds were charged, US dollars, by tokens and dated prices.", ["model_name"])
+REFUSED_REQUESTS = Counter("mistudio_explain_refused_requests", "Requests that the gateway refused before any route saw them, by the problem's kind.", ["kind"])
 ESCALATIONS = Counter("mistudio_explain_escalations", "Candidates of second passes, by what became of them: sent, or refused and why.", ["result"])
 FIRST_TOKEN = Histogram(
     "mistudio_explain_first_token_seconds", "Time from sending a call to the first piece of its answer: queue of the server, load of the model, prefill.",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from mistudio_explain.errors import BadInput
-from mistudio_explain.settings import StoreSettings
+from mistudio_explain.settings import Settings, StoreSettings
 from mistudio_explain.store.beside import Beside
 from mistudio_explain.store.database import Database, Table
 
@@ -40,6 +40,12 @@ API_KEY = Table(
 )
 
 
+def access_store(settings: Settings) -> StoreSettings:
+    """The store beside which keys and the audit log lie."""
+    url = settings.gateway.access_url
+    return settings.store if url is None else settings.store.model_copy(update={"url": url})
+
+
 @dataclass(frozen=True, slots=True)
 class ApiKey:
     """What the store has of a key; moments in milliseconds since 1970 UTC."""
@@ -54,7 +60,7 @@ class ApiKey:
     revoked_ms: int | None = None
 
     @property
-    def scopes(self) -> frozenset[str]:
+    def scopes(self) -> frozenset[Scope]:
         """What it may do."""
         return frozenset(SCOPES[: SCOPES.index(self.scope) + 1])
 

@@ -18,13 +18,21 @@ class JobQueries:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def jobs(self, limit: int) -> list[str]:
-        """Names of jobs, those that changed last first."""
-        return [job for (job,) in self._db.all("select job from job order by coalesce(last_ms, 0) desc, job limit ?", (limit,))]
+    def jobs(self, limit: int, *, tenant: str | None = None) -> list[str]:
+        """Names of jobs, a tenant's or all, those that changed last first."""
+        whose, values = ("", ()) if tenant is None else ("where tenant = ? ", (tenant,))
+        query = f"select job from job {whose}order by coalesce(last_ms, 0) desc, job limit ?"  # noqa: S608
+        return [job for (job,) in self._db.all(query, (*values, limit))]
 
-    def jobs_of(self, find_job_id: str) -> list[str]:
-        """Names of the jobs that explain a find job's features."""
-        return [job for (job,) in self._db.all("select job from job where find_job = ? order by job", (find_job_id,))]
+    def jobs_of(self, find_job_id: str, *, tenant: str | None = None) -> list[str]:
+        """Names of the jobs, a tenant's or all, that explain a find job's features."""
+        whose, values = ("", ()) if tenant is None else ("and tenant = ? ", (tenant,))
+        query = f"select job from job where find_job = ? {whose}order by job"  # noqa: S608
+        return [job for (job,) in self._db.all(query, (find_job_id, *values))]
+
+    def is_of(self, job: str, tenant: str) -> bool:
+        """Whether a job is there and is a tenant's: one look, so that another tenant's takes no longer than none."""
+        return self._db.one("select 1 from job where job = ? and tenant = ?", (job, tenant)) is not None
 
     def state(self, job: str) -> JobState | None:
         """A job's numbers; None for a job of which nothing is known."""

@@ -1,0 +1,282 @@
+"""Who may use the gateway: keys, tenants, origins, limits, and what is written down of it."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from integration.gates import HERE, calling, gateway_app, gateway_settings, job_of, new_key, stored
+from mistudio_explain.errors import BadSettings
+from mistudio_explain.gateway import keyring
+from mistudio_explain.gateway.service import web_server
+from mistudio_explain.settings import Settings
+from mistudio_explain.store.audit import StoredAudit
+from mistudio_explain.store.keys import StoredKeys, access_store, parsed
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return gateway_settings(tmp_path)
+
+
+@pytest.fixture
+def two_tenants(settings: Settings) -> Settings:
+    stored(settings, [*job_of("ours", "explain.ours_1"), *job_of("theirs", "explain.theirs_1")])
+    return settings
+
+
+def read_anew(app: FastAPI) -> None:
+    """Let two seconds pass for the keys."""
+    app.state.keys._read_at = None
+
+
+def test_without_any_key_whoever_is_on_this_machine_may_do_everything(settings: Settings) -> None:
+    assert calling(gateway_app(settings)).get("/api/v1/session").json() == {"tenant": "default", "scopes": ["admin", "read", "write"], "key_id": None}
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8350", "localhost.evil.example", "10.0.0.7:8350", ""])
+def test_without_keys_a_name_that_was_bound_to_this_machine_from_outside_is_refused(settings: Settings, host: str) -> None:
+    answer = calling(gateway_app(settings)).get("/api/v1/jobs", headers={"host": host})
+    assert answer.status_code == 421
+    assert answer.json()["type"] == "urn:mistudio-explain:problem:foreign-host"
+
+
+async def test_an_address_that_others_reach_is_refused_until_there_is_a_key(tmp_path: Path) -> None:
+    settings = gateway_settings(tmp_path, host="0.0.0.0", port=0)
+    with pytest.raises(BadSettings, match="there is no API key"):
+        async with web_server(gateway_app(settings), settings.gateway):
+            pass
+    new_key(settings)
+    async with web_server(gateway_app(settings), settings.gateway) as address:
+        assert address.startswith("http://0.0.0.0:")
+
+
+def test_once_a_key_was_made_nothing_is_read_without_one_even_when_it_is_revoked(settings: Settings) -> None:
+    app = gateway_app(settings)
+    key = new_key(settings)
+    assert calling(app).get("/api/v1/jobs").status_code == 401
+    assert calling(app, key).get("/api/v1/jobs").status_code == 200
+    StoredKeys(settings.store).revoke(parsed(key)[0], 5)  # type: ignore[index]
+    read_anew(app)
+    answers = [calling(app).get("/api/v1/jobs"), calling(app, key).get("/api/v1/jobs")]
+    assert [answer.status_code for answer in answers] == [401, 401]
+    assert all(answer.headers["www-authenticate"].startswith("Bearer") for answer in answers)
+
+
+def test_a_gateway_that_knew_keys_stays_shut_when_their_file_is_gone(settings: Settings) -> None:
+    app = gateway_app(settings)
+    new_key(settings)
+    assert calling(app).get("/api/v1/jobs").status_code == 401
+    app.state.keys.close()
+    for file in Path(settings.store.url.removeprefix("sqlite:///")).parent.iterdir():
+        file.unlink()
+    read_anew(app)
+    assert calling(app).get("/api/v1/jobs").status_code == 401
+
+
+def test_keys_that_cannot_be_read_count_for_half_a_minute_and_then_nobody_is_let_in(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    app, key = gateway_app(settings), new_key(settings)
+    now = [0.0]
+    monkeypatch.setattr(app.state.keys, "_clock", lambda: now[0])
+    assert calling(app, key).get("/api/v1/jobs").status_code == 200
+    damaged = Path(settings.store.url.removeprefix("sqlite:///")).with_name("explain-access.db")
+    app.state.keys.close()
+    damaged.write_bytes(b"no database")
+    for suffix in ("-wal", "-shm"):
+        damaged.with_name(damaged.name + suffix).unlink(missing_ok=True)
+    now[0] = keyring.STALE_S - 1
+    assert calling(app, key).get("/api/v1/jobs").status_code == 200
+    now[0] = keyring.STALE_S + 1
+    answer = calling(app, key).get("/api/v1/jobs")
+    assert answer.status_code == 503
+    assert str(damaged) not in answer.text
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["", "mse_", "mse_aaaaaaaa_" + "A" * 43, "Basic abc", "mse_\x00", "' or 1=1 --", "mse_aaaaaaaa_" + "A" * 42 + "\u212a", "A" * 5000],
+)
+def test_what_is_no_key_opens_nothing(settings: Settings, wrong: str) -> None:
+    app = gateway_app(settings)
+    new_key(settings)
+    assert calling(app).get("/api/v1/jobs", headers={b"authorization": b"Bearer " + wrong.encode()}).status_code == 401
+    assert calling(app).get("/api/v1/jobs", headers={b"cookie": b"mistudio_explain_key=" + wrong.encode()}).status_code == 401
+
+
+def test_a_key_with_one_other_character_opens_nothing(settings: Settings) -> None:
+    app, key = gateway_app(settings), new_key(settings)
+    for at in (4, 12, 13, len(key) - 2):
+        other = "b" if key[at] != "b" else "c"
+        assert calling(app, key[:at] + other + key[at + 1 :]).get("/api/v1/jobs").status_code == 401
+
+
+def test_the_store_has_no_key_but_its_hash(settings: Settings) -> None:
+    key = new_key(settings)
+    StoredKeys(settings.store).close()
+    _, secret = parsed(key)  # type: ignore[misc]
+    for file in Path(settings.store.url.removeprefix("sqlite:///")).parent.iterdir():
+        assert secret.encode() not in file.read_bytes()
+    (row,) = sqlite3.connect(Path(settings.store.url.removeprefix("sqlite:///")).with_name("explain-access.db")).execute("select hash from api_key")
+    assert len(row[0]) == 64
+
+
+def test_a_hash_in_another_keys_row_opens_nothing(settings: Settings) -> None:
+    """Whoever may write rows cannot lend one key the rights of another without being able to make keys."""
+    app = gateway_app(settings)
+    mine, theirs = new_key(settings, "read"), new_key(settings, "admin")
+    connection = sqlite3.connect(Path(settings.store.url.removeprefix("sqlite:///")).with_name("explain-access.db"))
+    with connection:
+        connection.execute("update api_key set hash = (select hash from api_key where id = ?) where id = ?", (parsed(mine)[0], parsed(theirs)[0]))  # type: ignore[index]
+    lent = f"mse_{parsed(theirs)[0]}_{parsed(mine)[1]}"  # type: ignore[index]
+    assert calling(app, lent).get("/api/v1/jobs").status_code == 401
+
+
+def test_a_scope_includes_those_before_it_and_no_other(settings: Settings) -> None:
+    app = gateway_app(settings)
+    reader, writer, admin = (new_key(settings, scope) for scope in ("read", "write", "admin"))
+    assert [calling(app, key).get("/api/v1/session").json()["scopes"] for key in (reader, writer, admin)] == [
+        ["read"],
+        ["read", "write"],
+        ["admin", "read", "write"],
+    ]
+    assert [calling(app, key).get("/api/v1/audit").status_code for key in (reader, writer, admin)] == [403, 403, 200]
+
+
+def test_another_tenants_job_is_answered_as_one_that_is_not_there(two_tenants: Settings) -> None:
+    app, key = gateway_app(two_tenants), new_key(two_tenants, tenant="ours")
+    assert calling(app, key).get("/api/v1/jobs/explain.ours_1").status_code == 200
+    theirs, nobodys = (calling(app, key).get(f"/api/v1/jobs/{job}") for job in ("explain.theirs_1", "explain.nobody_1"))
+    assert theirs.status_code == nobodys.status_code == 404
+    assert theirs.text.replace("theirs", "nobody") == nobodys.text
+    assert {name: value for name, value in theirs.headers.items() if name != "content-length"} == {
+        name: value for name, value in nobodys.headers.items() if name != "content-length"
+    }
+
+
+def test_a_list_of_jobs_has_the_callers_alone(two_tenants: Settings) -> None:
+    app, key = gateway_app(two_tenants), new_key(two_tenants, tenant="ours")
+    assert [job["explain_job_id"] for job in calling(app, key).get("/api/v1/jobs?limit=1").json()["jobs"]] == ["explain.ours_1"]
+    assert calling(app, key).get("/api/v1/jobs/explain.ours_1").json()["jobs_of_the_same_find_job"] == []
+
+
+def test_a_page_of_another_origin_orders_nothing_and_its_own_may(settings: Settings) -> None:
+    client = calling(gateway_app(settings))
+    foreign = {"origin": "https://evil.example", "sec-fetch-site": "cross-site"}
+    assert client.delete("/api/v1/session", headers=foreign).status_code == 403
+    assert client.delete("/api/v1/session", headers={"origin": HERE, "sec-fetch-site": "same-origin"}).status_code == 204
+    assert client.delete("/api/v1/session").status_code == 204
+
+
+def test_no_page_elsewhere_may_read_unless_its_origin_is_configured(tmp_path: Path) -> None:
+    asking = {"origin": "https://lab.example", "access-control-request-method": "GET", "access-control-request-headers": "authorization"}
+    shut = calling(gateway_app(gateway_settings(tmp_path / "a")))
+    assert not any(name.startswith("access-control") for name in shut.get("/api/v1/jobs", headers=asking).headers)
+    assert "access-control-allow-origin" not in shut.options("/api/v1/jobs", headers=asking).headers
+    ajar = calling(gateway_app(gateway_settings(tmp_path / "b", cors_origins=("https://lab.example",))))
+    assert ajar.options("/api/v1/jobs", headers=asking).headers["access-control-allow-origin"] == "https://lab.example"
+    assert ajar.get("/api/v1/jobs", headers=asking).headers["access-control-allow-origin"] == "https://lab.example"
+    assert "access-control-allow-credentials" not in ajar.get("/api/v1/jobs", headers=asking).headers
+    assert "access-control-allow-origin" not in ajar.get("/api/v1/jobs", headers={"origin": "https://evil.example"}).headers
+
+
+def test_a_key_that_asks_too_often_is_told_when_to_come_again_and_others_are_not(tmp_path: Path) -> None:
+    settings = gateway_settings(tmp_path, requests_per_s=0.2, requests_at_once=3)
+    app, greedy, modest = gateway_app(settings), new_key(settings), new_key(settings)
+    answers = [calling(app, greedy).get("/api/v1/session") for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert 1 <= int(answers[-1].headers["retry-after"]) <= 6
+    assert calling(app, modest).get("/api/v1/session").status_code == 200
+
+
+def test_a_body_that_is_too_large_is_refused_by_what_it_says_and_by_what_it_is(tmp_path: Path) -> None:
+    client = calling(gateway_app(gateway_settings(tmp_path, body_bytes=2048)))
+    assert client.post("/api/v1/session", content=b"x" * 2049).status_code == 413
+    assert client.post("/api/v1/session", content=iter([b'{"key": "', b"x" * 4096, b'"}'])).status_code == 413
+    assert client.post("/api/v1/session", content=b"", headers={"content-length": "-1"}).status_code == 413
+    assert client.post("/api/v1/session", json={"key": "x"}).status_code == 200  # a gateway without keys needs none
+
+
+def test_a_browser_gets_its_key_back_in_a_cookie_that_scripts_and_other_sites_do_not_see(settings: Settings) -> None:
+    app, key = gateway_app(settings), new_key(settings, "write")
+    browser = calling(app)
+    opened = browser.post("/api/v1/session", json={"key": key})
+    assert opened.json()["scopes"] == ["read", "write"]
+    assert {"HttpOnly", "SameSite=strict", "Path=/"} <= set(opened.headers["set-cookie"].split("; "))
+    assert browser.get("/api/v1/jobs").status_code == 200
+    assert browser.delete("/api/v1/session").status_code == 204
+    assert browser.get("/api/v1/jobs").status_code == 401
+    assert browser.post("/api/v1/session", json={"key": key[:-1]}).status_code == 401
+
+
+def test_behind_tls_browsers_are_told_to_stay_there(tmp_path: Path) -> None:
+    settings = gateway_settings(tmp_path, behind_tls=True)
+    app, key = gateway_app(settings), new_key(settings)
+    opened = TestClient(app, base_url="https://localhost").post("/api/v1/session", json={"key": key})
+    assert opened.headers["strict-transport-security"] == "max-age=31536000"
+    assert "Secure" in opened.headers["set-cookie"]
+    assert "strict-transport-security" not in calling(gateway_app(gateway_settings(tmp_path / "plain"))).get("/api/v1/jobs").headers
+
+
+@pytest.mark.parametrize("path", ["/api/v1/jobs", "/api/v1/jobs/nobody", "/api/v1/nothing", "/livez", "/", "/api/v1/jobs/%00", "/api/v1/jobs?limit=x"])
+def test_every_answer_tells_browsers_what_it_may_do(settings: Settings, path: str) -> None:
+    headers = calling(gateway_app(settings)).get(path).headers
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["cross-origin-resource-policy"] == "same-origin"
+
+
+def test_what_people_order_is_written_down_with_who_and_without_what_is_no_id(settings: Settings) -> None:
+    app = gateway_app(settings)
+    writer, admin = new_key(settings, "write"), new_key(settings, "admin")
+    calling(app, writer).delete("/api/v1/session")
+    calling(app, writer).get("/api/v1/jobs")
+    entries = calling(app, admin).get("/api/v1/audit").json()["entries"]
+    assert [(line["who"], line["action"], line["path"], line["status"]) for line in entries] == [(parsed(writer)[0], "DELETE", "/api/v1/session", 204)]  # type: ignore[index]
+
+
+def test_an_administrator_sees_what_was_done_in_their_own_tenant_alone(settings: Settings) -> None:
+    app = gateway_app(settings)
+    ours, theirs = new_key(settings, tenant="ours"), new_key(settings, tenant="theirs")
+    for key in (ours, theirs, ours):
+        calling(app, key).delete("/api/v1/session")
+    page = calling(app, ours).get("/api/v1/audit?limit=1").json()
+    assert [line["who"] for line in page["entries"]] == [parsed(ours)[0]]  # type: ignore[index]
+    older = calling(app, ours).get(f"/api/v1/audit?before={page['before']}").json()
+    assert [line["who"] for line in older["entries"]] == [parsed(ours)[0]]  # type: ignore[index]
+    assert older["before"] is None
+
+
+def test_an_order_that_cannot_be_written_down_goes_to_the_log(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    app = gateway_app(settings)
+
+    def fail(*_: object) -> None:
+        from mistudio_explain.errors import Unreachable
+
+        raise Unreachable("the disk is full")
+
+    monkeypatch.setattr(app.state.audit, "add", fail)
+    assert calling(app).delete("/api/v1/session").status_code == 204
+    logged = capsys.readouterr().out
+    assert "audit.unwritten" in logged
+    assert "/api/v1/session" in logged
+
+
+def test_metrics_are_an_administrators_once_there_are_keys(settings: Settings) -> None:
+    app = gateway_app(settings)
+    assert calling(app).get("/metrics").status_code == 200
+    reader, admin = new_key(settings, "read"), new_key(settings, "admin")
+    read_anew(app)
+    assert [calling(app, key).get("/metrics").status_code for key in (None, reader, admin)] == [401, 403, 200]
+    assert calling(app).get("/livez").status_code == 200
+
+
+def test_deeds_are_numbered_in_the_order_in_which_they_were_done(settings: Settings) -> None:
+    app = gateway_app(settings)
+    for _ in range(3):
+        calling(app).delete("/api/v1/session")
+    ids = [entry.id for entry in StoredAudit(access_store(settings)).newest(10)]
+    assert ids == [3, 2, 1]
