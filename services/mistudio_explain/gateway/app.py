@@ -7,7 +7,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from mistudio_explain import __version__
-from mistudio_explain.gateway import audit, health, jobs, problems, session
+from mistudio_explain.gateway import audit, health, jobs, pages, problems, session
 from mistudio_explain.gateway.guard import Guard
 from mistudio_explain.gateway.keyring import KeyRing
 from mistudio_explain.gateway.names import SlashesInNames
@@ -43,6 +43,7 @@ def make_app(gateway: Gateway) -> FastAPI:
     for router in _ROUTERS:
         app.include_router(router, prefix=PREFIX, responses={"default": {"model": problems.ProblemDetails, "description": "A problem (RFC 9457)."}})
     app.include_router(health.router)
+    app.include_router(pages.router)
     app.add_middleware(GZipMiddleware, minimum_size=_GZIP_FROM_BYTES)
     app.add_middleware(SlashesInNames)
     app.add_middleware(Guard, settings=gateway.settings.gateway, keys=app.state.keys, audit=app.state.audit, now_ms=gateway.now_ms)

@@ -1,0 +1,71 @@
+// What is behind and what works: consumer lag by service, and the endpoints that models are asked at.
+
+import * as api from "./api.js";
+import { el, fill } from "./dom.js";
+import { count, duration, known, moment, plural } from "./words.js";
+
+const AGAIN_MS = 5_000;
+
+export async function open(main, { signal }) {
+  document.title = "Operations · miStudioExplain";
+  const [lag, fleet] = [el("section", { "aria-labelledby": "lag" }), el("section", { "aria-labelledby": "fleet" })];
+  fill(main, el("h1", {}, "Operations"), lag, fleet);
+  await look();
+  later();
+
+  async function look() {
+    await Promise.all([part(lag, "lag", "What is still to do", api.lag, lagTable), part(fleet, "fleet", "Models", api.fleet, fleetTable)]);
+  }
+
+  async function part(node, id, title, ask, table) {
+    const heading = el("h2", { id }, title);
+    try {
+      fill(node, heading, ...[table(await ask(signal))].flat());
+    } catch (error) {
+      if (error.name === "AbortError" || error.status === 401) throw error;
+      fill(node, heading, el("p", { class: "empty" }, error.message));
+    }
+  }
+
+  function later() {
+    const timer = setTimeout(() => (document.hidden ? Promise.resolve() : look().catch(() => undefined)).then(later), AGAIN_MS);
+    signal.addEventListener("abort", () => clearTimeout(timer), { once: true });
+  }
+}
+
+function lagTable(reading) {
+  const rows = reading.lag ?? [];
+  const remarks = [
+    ...rows.filter((row) => row.unfinished && !row.members).map((row) => `${short(row.topic)}: nobody works on it (the group ${row.group} has no member)`),
+    ...rows.filter((row) => row.expired).map((row) => `${short(row.topic)}: ${plural(row.expired, "record")} expired unread`),
+    ...(reading.missing_topics ?? []).map((topic) => `${topic} does not exist`),
+    ...(reading.unavailable_partitions ?? []).map((each) => `${each.topic}/${each.partition} has no leader that answers`),
+  ];
+  if (rows.length === 0) return [el("p", { class: "empty" }, reading.why ?? "No service has read anything from this Kafka yet."), remarks.length > 0 && list(remarks)];
+  const columns = [["service", ""], ["topic", ""], ["model", ""], ["to do", "number"], ["in flight", "number"], ["oldest", "number"], ["done", "number"], ["empty in", "number"]];
+  return [
+    remarks.length > 0 && list(remarks),
+    table(columns, rows.map((row) => [row.service, short(row.topic), row.target_model ?? "–", count(row.unfinished), count(row.in_flight), duration(row.oldest_age_s), known(row.rate) ? `${row.rate.toFixed(1)}/s` : "–", duration(row.drain_s)])),
+    reading.at && el("p", { class: "quiet" }, `as of ${moment(Date.parse(reading.at))}`),
+  ];
+}
+
+function fleetTable(reading) {
+  const endpoints = reading.endpoints ?? [];
+  if (endpoints.length === 0) return el("p", { class: "empty" }, reading.why ?? "No endpoint is configured.");
+  const columns = [["endpoint", ""], ["state", ""], ["model", ""], ["loaded since", ""], ["memory", "number"], ["uses", "number"]];
+  const rows = endpoints.flatMap((endpoint) => {
+    const state = endpoint.status === "healthy" ? el("span", { class: "verdict is-confirmed" }, "healthy") : el("span", {}, el("span", { class: "verdict is-failed" }, endpoint.status), endpoint.why && ` ${endpoint.why}`);
+    const models = endpoint.models?.length ? endpoint.models : [null];
+    return models.map((model, i) => [i === 0 ? endpoint.endpoint : "", i === 0 ? state : "", model?.model ?? "–", model?.loaded_at ? moment(Date.parse(model.loaded_at)) : (model?.state ?? "–"), gigabytes(model?.memory_bytes ?? model?.needed_bytes), count(model?.uses)]);
+  });
+  return table(columns, rows);
+}
+
+function table(columns, rows) {
+  return el("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "Table" }, el("table", { class: "plain" }, el("thead", {}, el("tr", {}, columns.map(([name, kind]) => el("th", { scope: "col", class: kind || null }, name)))), el("tbody", {}, rows.map((row) => el("tr", {}, row.map((cell, i) => el("td", { class: columns[i][1] || null }, cell)))))));
+}
+
+const list = (remarks) => el("ul", { class: "doubts" }, remarks.map((remark) => el("li", {}, remark)));
+const short = (topic) => topic.replace(/^mistudio\./, "").replace(/^explain\./, "");
+const gigabytes = (bytes) => (known(bytes) ? `${(bytes / 1e9).toFixed(1)} GB` : "–");
