@@ -13,6 +13,8 @@ class ExplainError(Exception):
     exit_code = 1
     repeatable: bool = True
     """Whether handling the same record again later may succeed."""
+    quotes: bool = False
+    """Whether the message may quote a text or an answer: people see it where the text itself is kept, and logs do not."""
 
 
 class BadInput(ExplainError):
@@ -57,4 +59,15 @@ class EvidenceError(ExplainError):
 class UnusableAnswer(ExplainError):
     """A model answered, but not what it was asked for."""
 
+    quotes = True
+
     kind: ClassVar[str] = "unusable"
+
+
+def told(error: BaseException) -> str:
+    """What a log may say of an error: its class, and its message unless that may quote a text, an answer or a secret.
+
+    Errors of others about a value (`UnicodeDecodeError`, pydantic's) commonly quote it.
+    """
+    quotes = error.quotes if isinstance(error, ExplainError) else isinstance(error, ValueError | LookupError | TypeError | BaseExceptionGroup)
+    return type(error).__name__ if quotes or not str(error) else f"{type(error).__name__}: {error}"

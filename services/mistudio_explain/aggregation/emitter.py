@@ -13,7 +13,7 @@ from mistudio_explain.aggregation.backlog import Backlog
 from mistudio_explain.aggregation.reader import EVENTS, MirrorReader
 from mistudio_explain.aggregation.removal import Removal
 from mistudio_explain.aggregation.reports import JobReports
-from mistudio_explain.errors import ExplainError
+from mistudio_explain.errors import ExplainError, told
 from mistudio_explain.events import topics
 from mistudio_explain.events.codec import decode
 from mistudio_explain.events.job import ControlPart, JobEvent, JobReport, JobStatus
@@ -76,9 +76,9 @@ class Emitter:
             except StoreLost as error:
                 self._reader.lost(error)
             except (KafkaError, OSError, ExplainError) as error:
-                log.warning("topics.not_compared", error=repr(error))
+                log.warning("topics.not_compared", error=told(error))
             except Exception as error:  # without this task a seat that is lost would be noticed by nobody
-                log.exception("topics.not_compared", error=repr(error))
+                log.exception("topics.not_compared", error=told(error))
 
     async def run(self) -> None:
         """Say what there is to say, for ever."""
@@ -95,10 +95,10 @@ class Emitter:
             except NotNow as error:
                 log.info("emitter.waits", why=str(error))
             except (KafkaError, OSError, ExplainError) as error:
-                log.warning("emitter.waits", why=repr(error), again_in_s=_BACKOFF_S)
+                log.warning("emitter.waits", why=told(error), again_in_s=_BACKOFF_S)
                 await asyncio.sleep(_BACKOFF_S)
             except Exception as error:  # whatever it is, reports must not end for good
-                log.exception("emitter.waits", why=repr(error), again_in_s=_RETRY_S)
+                log.exception("emitter.waits", why=told(error), again_in_s=_RETRY_S)
                 await asyncio.sleep(_RETRY_S)
 
     async def _turn(self, store: JobStore) -> None:
@@ -119,7 +119,7 @@ class Emitter:
                 raise
             except Exception as error:  # one job's disk or text must not silence the others
                 foreseen = isinstance(error, OSError | ExplainError | KafkaError)
-                log.error("report.failed", job=job, error=repr(error), again_in_s=_RETRY_S, exc_info=None if foreseen else error)
+                log.error("report.failed", job=job, error=told(error), again_in_s=_RETRY_S, exc_info=None if foreseen else error)
                 self._failed[job] = time.monotonic() + _RETRY_S
 
     async def _job(self, store: JobStore, job: str, dirty: int, last: str | None) -> None:

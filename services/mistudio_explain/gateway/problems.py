@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from mistudio_explain.errors import BadInput, ExplainError, MalformedEvent, Unreachable
+from mistudio_explain.errors import BadInput, ExplainError, MalformedEvent, Unreachable, told
 from mistudio_explain.store.database import StoreLost
 
 log = structlog.get_logger(__name__)
@@ -85,7 +85,7 @@ def explained(error: Exception) -> Response:
             log.warning("gateway.unreachable", error=str(error))
             return respond(503, "unreachable", "something that the gateway needs does not answer; its log says what", headers={"retry-after": str(_AGAIN_S)})
         case _:
-            log.error("gateway.failed", error=repr(error))
+            log.error("gateway.failed", error=told(error))
             return respond(500, "failed", "the gateway failed; its log says why")
 
 

@@ -40,6 +40,8 @@ _Question = tuple[str, tuple[str, ...], bool, int]
 class GivenUp(ExplainError):
     """A record got no usable answer in all its tries."""
 
+    quotes = True
+
     def __init__(self, request: ExplanationRequested, cause: NoAnswer) -> None:
         subject = request.subject
         super().__init__(f"feature {subject.feature_key} of {subject.explain_job_id} got {cause}")

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from mistudio_explain.errors import ExplainError, MalformedEvent
+from mistudio_explain.errors import ExplainError, MalformedEvent, told
 from mistudio_explain.events.model import Record
 from mistudio_explain.events.topics import PAUSES, PROMPTS_PREFIX
 from mistudio_explain.kafka import subscribers
@@ -296,7 +296,7 @@ class StreamApp:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("task.ended", task=task.get_name(), error=repr(error), exc_info=error)
+            log.error("task.ended", task=task.get_name(), error=told(error), exc_info=error)
             self._has_lost_task = True
 
     @asynccontextmanager

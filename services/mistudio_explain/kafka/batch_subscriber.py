@@ -10,6 +10,7 @@ from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError
 from faststream.kafka import KafkaBroker
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 
+from mistudio_explain.errors import told
 from mistudio_explain.kafka.standing import expired_between, standings
 from mistudio_explain.kafka.subscribers import (
     BACKOFF_S,
@@ -76,10 +77,10 @@ class GroupBatchSubscriber(Raw, BatchSubscriber):
             except ConsumerStoppedError:
                 return
             except KafkaError as error:
-                log.warning("consumer.error", subscriber=self._subscription.title, error=repr(error))
+                log.warning("consumer.error", subscriber=self._subscription.title, error=told(error))
                 await asyncio.sleep(BACKOFF_S)
             except Exception as error:  # said again and again, never a silent hot loop
-                log.exception("consumer.failed", subscriber=self._subscription.title, error=repr(error))
+                log.exception("consumer.failed", subscriber=self._subscription.title, error=told(error))
                 await asyncio.sleep(LONGEST_BACKOFF_S)
 
     async def _meet(self, consumer: AIOKafkaConsumer) -> None:
@@ -143,7 +144,7 @@ class GroupBatchSubscriber(Raw, BatchSubscriber):
         except Exception as error:  # whatever it is, these records are not done with
             pause = min(LONGEST_BACKOFF_S, BACKOFF_S * 2.0 ** min(self._failures, 8))
             self._failures += 1
-            log.exception("batch.repeated", subscriber=self._subscription.title, records=sum(map(len, batch.values())), error=repr(error), pause_s=pause)
+            log.exception("batch.repeated", subscriber=self._subscription.title, records=sum(map(len, batch.values())), error=told(error), pause_s=pause)
             for tp, records in batch.items():
                 self._hold(consumer, tp, records[0].offset, pause)
         else:
@@ -178,5 +179,5 @@ class GroupBatchSubscriber(Raw, BatchSubscriber):
             try:
                 await self._commit(self.consumer)
             except (KafkaError, IllegalStateError) as error:
-                log.warning("commit.failed", subscriber=self._subscription.title, error=repr(error))
+                log.warning("commit.failed", subscriber=self._subscription.title, error=told(error))
         await super().stop()

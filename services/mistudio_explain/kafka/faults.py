@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 import structlog
 from aiokafka import ConsumerRecord, TopicPartition
 
-from mistudio_explain.errors import ExplainError, MalformedEvent
+from mistudio_explain.errors import ExplainError, MalformedEvent, told
 from mistudio_explain.events.codec import decode
 from mistudio_explain.events.job import PartitionPaused
 from mistudio_explain.events.topics import RETRY_LONG, RETRY_SHORT
@@ -136,7 +136,9 @@ class Faults:
             return
         self._paused[source] = pause
         PAUSED.labels(service=pause.service, topic=pause.topic).set(sum(key[:2] == (pause.service, pause.topic) for key in self._paused))
-        log.error("partition.paused", service=pause.service, topic=pause.topic, partition=pause.partition, letters=pause.letters, last=pause.error)
+        log.error(
+            "partition.paused", service=pause.service, topic=pause.topic, partition=pause.partition, letters=pause.letters, last=pause.error.partition(":")[0]
+        )
 
     def _forget(self, key: str) -> None:
         for source, pause in list(self._paused.items()):
@@ -153,14 +155,13 @@ def is_repeatable(error: Exception) -> bool:
 
 
 def _say(event: str, record: ConsumerRecord, error: Exception, **more: object) -> None:
-    foreseen = isinstance(error, ExplainError)
     log.error(
         event,
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
         error=type(error).__name__,
-        why=str(error) if foreseen else None,
-        exc_info=None if foreseen else error,
+        why=told(error) if isinstance(error, ExplainError) else None,
+        exc_info=None if isinstance(error, ExplainError) else error,
         **more,
     )

@@ -6,7 +6,7 @@ import structlog
 from aiokafka.errors import KafkaError
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from mistudio_explain.errors import ExplainError
+from mistudio_explain.errors import ExplainError, told
 from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.kafka.lag import LagReader
 from mistudio_explain.observability.lag import LagCollector
@@ -29,9 +29,9 @@ async def refresh_lag(clients: KafkaClients, *, every_s: float = EVERY_S, regist
                         collector.show(await reader.read())
                         await asyncio.sleep(every_s)
             except (ExplainError, KafkaError, OSError) as error:  # a timeout is an OSError
-                log.warning("lag.unread", error=str(error) if isinstance(error, ExplainError) else repr(error), again_in_s=every_s)
+                log.warning("lag.unread", error=told(error), again_in_s=every_s)
             except Exception as error:  # what only shows figures must not end the services beside it
-                log.exception("lag.unread", error=repr(error), again_in_s=every_s)
+                log.exception("lag.unread", error=told(error), again_in_s=every_s)
             collector.failed()
             await asyncio.sleep(every_s)
     finally:

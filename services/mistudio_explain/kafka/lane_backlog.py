@@ -8,7 +8,7 @@ import structlog
 from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 
-from mistudio_explain.errors import ExplainError
+from mistudio_explain.errors import ExplainError, told
 from mistudio_explain.events.identity import lane_name
 from mistudio_explain.events.topics import PROMPTS_PREFIX, SHARED
 from mistudio_explain.kafka.app import StreamApp
@@ -56,7 +56,7 @@ class LaneBacklogs:
                     log.warning("lane.full", topic=topic, waiting=waiting[topic], what="its features wait in find.features until generation has caught up")
                 self._full = full
             except (ExplainError, KafkaError, OSError) as error:  # the last reading stands; a timeout is an OSError
-                log.warning("lane.backlog_unread", error=str(error) if isinstance(error, ExplainError) else repr(error))
+                log.warning("lane.backlog_unread", error=told(error))
             await asyncio.sleep(_EVERY_S)
 
 

@@ -12,6 +12,7 @@ from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError
 from faststream.kafka import KafkaBroker
 from faststream.kafka.subscriber.usecase import DefaultSubscriber
 
+from mistudio_explain.errors import told
 from mistudio_explain.kafka.lanes import FairQueue
 from mistudio_explain.kafka.offsets import PartitionOffsets
 from mistudio_explain.kafka.standing import expired_between, standings
@@ -117,10 +118,10 @@ class LaneSubscriber(Raw, DefaultSubscriber):
             except ConsumerStoppedError:
                 return
             except KafkaError as error:
-                log.warning("lanes.error", subscriber=self._subscription.title, error=repr(error))
+                log.warning("lanes.error", subscriber=self._subscription.title, error=told(error))
                 await asyncio.sleep(BACKOFF_S)
             except Exception as error:  # said again and again, never a silent hot loop
-                log.exception("lanes.failed", subscriber=self._subscription.title, error=repr(error))
+                log.exception("lanes.failed", subscriber=self._subscription.title, error=told(error))
                 await asyncio.sleep(LONGEST_BACKOFF_S)
 
     def _room(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
@@ -189,7 +190,7 @@ class LaneSubscriber(Raw, DefaultSubscriber):
             try:
                 await self._on_failure(record, error)
             except Exception as second:
-                log.exception("lanes.not_given_up", subscriber=self._subscription.title, error=repr(second))
+                log.exception("lanes.not_given_up", subscriber=self._subscription.title, error=told(second))
                 await asyncio.sleep(LONGEST_BACKOFF_S)
             else:
                 return
@@ -199,7 +200,7 @@ class LaneSubscriber(Raw, DefaultSubscriber):
         self._queue.done(lane)
         self._changed.set()
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("lanes.unfinished", subscriber=self._subscription.title, error=repr(error))
+            log.error("lanes.unfinished", subscriber=self._subscription.title, error=told(error))
 
     async def _commit_regularly(self, consumer: AIOKafkaConsumer) -> None:
         while self.running:
@@ -216,7 +217,7 @@ class LaneSubscriber(Raw, DefaultSubscriber):
         try:
             await commit_soon(consumer, {tp: (point.offset, point.metadata) for tp, point in due.items()})
         except (KafkaError, IllegalStateError) as error:
-            log.warning("commit.failed", subscriber=self._subscription.title, error=repr(error))
+            log.warning("commit.failed", subscriber=self._subscription.title, error=told(error))
             return
         for tp, point in due.items():
             if (offsets := self._offsets.get(tp)) is not None:

@@ -26,6 +26,7 @@ from faststream.kafka.subscriber.config import KafkaSubscriberConfig, KafkaSubsc
 from faststream.kafka.subscriber.specification import KafkaSubscriberSpecification
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 
+from mistudio_explain.errors import told
 from mistudio_explain.kafka.unreadable import TolerantFetch
 
 log = structlog.get_logger(__name__)
@@ -134,7 +135,7 @@ class WholeTopicSubscriber(Raw, BatchSubscriber):
             except ConsumerStoppedError:
                 return
             except Exception as error:  # whatever it is, the reader's own positions are the truth to go on from
-                log.exception("reader.attached_again", subscriber=self._subscription.title, error=repr(error))
+                log.exception("reader.attached_again", subscriber=self._subscription.title, error=told(error))
                 await asyncio.sleep(BACKOFF_S)
                 goal = await self._attach(consumer)
 
@@ -161,12 +162,12 @@ class WholeTopicSubscriber(Raw, BatchSubscriber):
                     consumer.seek(tp, kept.get(tp, begin[tp]))
                 return {tp: offset for tp, offset in end.items() if offset > kept.get(tp, begin[tp])}
             except KafkaError as error:
-                log.warning("reader.attach", subscriber=self._subscription.title, error=repr(error))
+                log.warning("reader.attach", subscriber=self._subscription.title, error=told(error))
                 await asyncio.sleep(BACKOFF_S)
             except ConsumerStoppedError:
                 raise
             except Exception as error:
-                log.exception("reader.attach", subscriber=self._subscription.title, error=repr(error), again_in_s=wait)
+                log.exception("reader.attach", subscriber=self._subscription.title, error=told(error), again_in_s=wait)
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, LONGEST_BACKOFF_S)
 

@@ -14,6 +14,8 @@ from aiokafka.errors import IllegalStateError, KafkaError, for_code
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 
+from mistudio_explain.errors import told
+
 log = structlog.get_logger(__name__)
 
 _WAIT_MS = 500
@@ -96,7 +98,7 @@ class TolerantFetch:
             except UnicodeDecodeError:
                 self._suspects.add(tp)
             except (KafkaError, IllegalStateError) as error:  # what was read until now must be handed over; the rest is asked again next time
-                log.warning("fetch.broken_off", topic=tp.topic, partition=tp.partition, error=repr(error))
+                log.warning("fetch.broken_off", topic=tp.topic, partition=tp.partition, error=told(error))
                 return
 
     async def _beyond_suspects(self, consumer: AIOKafkaConsumer, readable: dict[TopicPartition, list[ConsumerRecord]], timeout_ms: int) -> list[ConsumerRecord]:
@@ -112,7 +114,7 @@ class TolerantFetch:
                     self._suspects.discard(tp)
                     unreadable.append(record)
             except (KafkaError, IllegalStateError) as error:  # asked with the others next time, which raises what a reader must know, as that its place is gone
-                log.warning("fetch.broken_off", topic=tp.topic, partition=tp.partition, error=repr(error))
+                log.warning("fetch.broken_off", topic=tp.topic, partition=tp.partition, error=told(error))
                 self._suspects.discard(tp)
         return unreadable
 

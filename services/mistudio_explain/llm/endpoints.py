@@ -351,4 +351,5 @@ def _rest(endpoint: Endpoint, now: float) -> str | None:
 
 
 def _say_away(endpoint: Endpoint) -> None:
-    log.warning("llm.away", endpoint=endpoint.name, url=endpoint.url, error=endpoint.down, what="no call is sent to it until it answers; records are held")
+    kind = (endpoint.down or "").partition(":")[0]  # what it said may quote what it was sent; `models` shows that
+    log.warning("llm.away", endpoint=endpoint.name, url=endpoint.url, error=kind, what="no call is sent to it until it answers; records are held")

@@ -25,6 +25,8 @@ class Blame(StrEnum):
 class CallFailure(ExplainError):
     """A call to a model gave no completion."""
 
+    quotes = True  # servers like to say what they were sent
+
     kind: ClassVar[str] = "failure"
     blame: ClassVar[Blame] = Blame.RECORD
     # `repeatable`: whether the same call may succeed when it is sent again

@@ -3,11 +3,14 @@
 import logging
 import sys
 import time
+import traceback
 from collections.abc import Callable, Hashable, MutableMapping
 from typing import Any
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import ExcInfo, Processor
+
+from mistudio_explain.errors import told
 
 _NOISY = "aiokafka"  # after a clean broker stop it writes thousands of equal lines a second
 _REPEAT_AFTER_S = 10.0
@@ -55,6 +58,18 @@ def _once_per_interval(clock: Callable[[], float] = time.monotonic) -> Processor
     return drop
 
 
+def _traceback(exc_info: ExcInfo) -> str:
+    """Where an error came from, and those behind it, without what their messages quote."""
+    error: BaseException | None = exc_info[1]
+    parts: list[str] = []
+    while error is not None:
+        inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+        below = "".join(f"\n| {_traceback((type(each), each, each.__traceback__))}" for each in inner)
+        parts.insert(0, f"{''.join(traceback.format_tb(error.__traceback__))}{told(error)}{below}")
+        error = error.__cause__ if error.__cause__ is not None or error.__suppress_context__ else error.__context__
+    return "\n\nand then\n\n".join(parts)
+
+
 def configure(level: str, *, as_json: bool) -> None:
     """Send log lines of `level` and above to standard error, for people or as JSON."""
     renderer: Any = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
@@ -62,7 +77,7 @@ def configure(level: str, *, as_json: bool) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
+        structlog.processors.ExceptionRenderer(_traceback),
     ]
     structlog.configure(
         processors=[_once_per_interval(), *shared, renderer],

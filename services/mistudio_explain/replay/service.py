@@ -12,7 +12,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
-from mistudio_explain.errors import BadInput, ExplainError, MalformedEvent
+from mistudio_explain.errors import BadInput, ExplainError, MalformedEvent, told
 from mistudio_explain.events.codec import decode
 from mistudio_explain.events.job import JobEvent, SealedPart
 from mistudio_explain.events.topics import JOBS, REPLAYS
@@ -49,7 +49,7 @@ def register(app: StreamApp) -> None:
             try:
                 await _lead(app)
             except (KafkaError, IllegalStateError, OSError, TimeoutError) as error:
-                log.warning("replayer.waits", error=repr(error), again_in_s=_BACKOFF_S)
+                log.warning("replayer.waits", error=told(error), again_in_s=_BACKOFF_S)
                 await asyncio.sleep(_BACKOFF_S)
 
     app.task(SERVICE, replay)
@@ -174,7 +174,7 @@ class Replayer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is 
         wait = min(2 * self._not_before.get(job, (0.0, _BACKOFF_S / 2))[1], _LONGEST_BACKOFF_S)
         self._not_before[job] = time.monotonic() + wait, wait
         unforeseen = None if isinstance(error, KafkaError | OSError | ExplainError) else error
-        log.warning("replay.tried_again", job=job, error=repr(error), again_in_s=wait, exc_info=unforeseen)
+        log.warning("replay.tried_again", job=job, error=told(error), again_in_s=wait, exc_info=unforeseen)
 
     async def _execute(self, order: Order) -> None:
         job = order.event.explain_job_id
