@@ -14,11 +14,11 @@ def departure(report: JobReport, figures: Survey) -> str:
             for sent in report.sent_to_cloud
         )
         return f"Prompts left for a cloud: {places}. What was sent: {WHAT_IS_SENT}."
-    if kept := figures.reaches.get("cloud", 0):
+    if kept := figures.origin.reaches.get("cloud", 0):
         return f"Nothing of this job was sent to a cloud; {kept} of its answers were kept from earlier calls there."
-    if figures.reaches.get("unknown", 0):
+    if figures.origin.reaches.get("unknown", 0):
         return "Where some of the models are that answered was not recorded, so nothing can be said of what left the machine."
-    if report.beyond_machine or figures.reaches.get("network", 0):
+    if report.beyond_machine or figures.origin.reaches.get("network", 0):
         through = f": {', '.join(report.beyond_machine)}" if report.beyond_machine else ""
         return f"Nothing was sent to a cloud. Features passed through other machines of the operator{through}."
     return "Nothing left this machine."

@@ -19,7 +19,8 @@ from mistudio_explain.reporting import wording
 from mistudio_explain.reporting.actions import RULES, suggested_action
 from mistudio_explain.reporting.departure import departure
 from mistudio_explain.reporting.evidence import Excerpt, excerpt, max_activation, texts, visible
-from mistudio_explain.reporting.survey import Survey, category_of, is_demonstration
+from mistudio_explain.reporting.origin import is_demonstration
+from mistudio_explain.reporting.survey import Survey, category_of
 
 _SPOOL_BYTES = 1 << 20
 _CHUNK_CHARACTERS = 1 << 16
@@ -157,7 +158,7 @@ def environment() -> Environment:
         duration=wording.duration,
         moment=wording.day_and_time,
         coherence=wording.coherence_status,
-        shareof=share,
+        shareof=wording.share,
         score=lambda value: f"{value:.2f}",
         count=lambda value: f"{value:,}",
         strength=lambda value: f"{value:.4g}",
@@ -165,18 +166,6 @@ def environment() -> Environment:
         visible=visible,
     )
     return made
-
-
-def share(part: int, whole: int) -> str:
-    """Write a part of a whole in percent, such that neither some looks like none nor nearly all like all."""
-    if whole == 0:
-        return "–"
-    percent = 100 * part / whole
-    if 0 < percent < 1:
-        return "under 1%"
-    if 99 < percent < 100:
-        return "over 99%"
-    return f"{percent:.0f}%"
 
 
 @cache

@@ -1,32 +1,29 @@
 """What a job's outcomes say together, in one pass over them."""
 
 import heapq
-import statistics
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from mistudio_explain.events.explanation import Category, FeatureOutcome, Generation, OutcomeKind, Verification
+from mistudio_explain.events.explanation import Category, FeatureOutcome, OutcomeKind, Verification
 from mistudio_explain.events.job import SummaryInsights
 from mistudio_explain.reporting.actions import Action, suggested_action
+from mistudio_explain.reporting.agreement import Agreement, AgreementTally
+from mistudio_explain.reporting.detours import Detours, DetoursTally
+from mistudio_explain.reporting.evidence import max_activation
+from mistudio_explain.reporting.named import Named, name_of
+from mistudio_explain.reporting.origin import Origin, OriginTally
+from mistudio_explain.reporting.redundancy import Redundancy, RedundancyTally
+from mistudio_explain.reporting.spread import Distribution, Quartiles, bin_of, distribution, mean, numbers, quartiles
 
-DEMONSTRATION = "demonstration"
 UNKNOWN_CATEGORY = "unknown"
 RANKED = 5
 HIGH_QUALITY = 0.8
-
-
-@dataclass(frozen=True, slots=True)
-class Distribution:
-    """How values between 0 and 1 are spread; `bins` are of equal width, the last one with its upper end."""
-
-    n: int
-    least: float
-    median: float
-    mean: float
-    greatest: float
-    bins: tuple[int, ...]
+QUALITY_FEATURE_FROM = 0.4
+"""Coherence from which the specification counts a feature as a quality feature (section 11.1)."""
+GRID = 20
+"""Bins of coherence and of quality between 0 and 1 in `Survey.together`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,34 +38,17 @@ class CategoryFigures:
     quality: float | None
     accuracy: float | None
     high_relevance: int
+    quality_spread: Quartiles | None
+    accuracy_spread: Quartiles | None
 
 
 @dataclass(frozen=True, slots=True)
-class Ranked:
-    """A feature named in a ranking; `position` counts all outcomes from 1 in the order of the stream."""
+class Ranked(Named):
+    """A feature named in a ranking."""
 
-    position: int
-    feature_key: str
-    name: str
     verdict: str | None
     quality: float
     action: Action
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFigures:
-    """What one model on one endpoint did for the explanations that count; tokens and cost are None where no call told."""
-
-    model: str
-    digest: str | None
-    endpoint: str
-    provider: str
-    explained: int
-    cached: int
-    tokens_in: int | None
-    tokens_out: int | None
-    cost_usd: float | None
-    latency_median_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +71,16 @@ class Survey:
     categories: tuple[CategoryFigures, ...]
     strongest: tuple[Ranked, ...]
     weakest: tuple[Ranked, ...]
-    models: tuple[ModelFigures, ...]
-    prompts: Mapping[str, int]
-    validators: Mapping[int, int]
-    backgrounds: Mapping[tuple[int, int | None], int]
-    reaches: Mapping[str, int]
-    """Answers by where their endpoint is: machine, network, cloud or unknown; those of a pass that did not win included."""
-    demonstration: bool
+    quality_features: Mapping[OutcomeKind, int]
+    """Outcomes of the features whose coherence is at least `QUALITY_FEATURE_FROM`."""
+    together: Mapping[tuple[int, int], int]
+    """Explained features by the bins of their coherence and of their quality, `GRID` each, where both are known."""
+    ready_to_score: int
+    """Explained features with the two numbers that miStudioScore computes with: coherence and greatest activation."""
+    origin: Origin
+    detours: Detours
+    redundancy: Redundancy
+    agreement: Agreement
 
     @property
     def total(self) -> int:
@@ -133,51 +116,13 @@ def category_of(outcome: FeatureOutcome) -> str:
     return outcome.subject.category or UNKNOWN_CATEGORY
 
 
-def is_demonstration(generation: Generation | None) -> bool:
-    """Whether the small model that comes along gave the answer."""
-    return generation is not None and DEMONSTRATION in (generation.provider, generation.endpoint)
-
-
-def distribution(values: "array[float]", bins: int) -> Distribution | None:
-    """Spread of values between 0 and 1 over `bins` equal bins; None without values."""
-    if not values:
-        return None
-    counts = Counter(max(0, min(int(value * bins), bins - 1)) for value in values)
-    return Distribution(
-        n=len(values),
-        least=min(values),
-        median=statistics.median(values),
-        mean=statistics.fmean(values),
-        greatest=max(values),
-        bins=tuple(counts[i] for i in range(bins)),
-    )
-
-
-def _numbers() -> "array[float]":
-    return array("d")
-
-
-def _mean(values: "array[float]") -> float | None:
-    return statistics.fmean(values) if values else None
-
-
 @dataclass(slots=True)
 class _CategoryTally:
     outcomes: Counter[OutcomeKind] = field(default_factory=Counter)
     confirmed: int = 0
     high_relevance: int = 0
-    quality: "array[float]" = field(default_factory=_numbers)
-    accuracy: "array[float]" = field(default_factory=_numbers)
-
-
-@dataclass(slots=True)
-class _ModelTally:
-    explained: int = 0
-    cached: int = 0
-    tokens_in: list[int] = field(default_factory=list)
-    tokens_out: list[int] = field(default_factory=list)
-    cost_usd: "array[float]" = field(default_factory=_numbers)
-    latency_s: "array[float]" = field(default_factory=_numbers)
+    quality: "array[float]" = field(default_factory=numbers)
+    accuracy: "array[float]" = field(default_factory=numbers)
 
 
 @dataclass(slots=True)
@@ -190,19 +135,20 @@ class _Tally:
     flags: Counter[str] = field(default_factory=Counter)
     unavailable: Counter[str] = field(default_factory=Counter)
     skipped_tiers: Counter[str] = field(default_factory=Counter)
-    prompts: Counter[str] = field(default_factory=Counter)
-    validators: Counter[int] = field(default_factory=Counter)
-    backgrounds: Counter[tuple[int, int | None]] = field(default_factory=Counter)
-    reaches: Counter[str] = field(default_factory=Counter)
+    quality_features: Counter[OutcomeKind] = field(default_factory=Counter)
+    together: Counter[tuple[int, int]] = field(default_factory=Counter)
+    ready_to_score: int = 0
+    origin: OriginTally = field(default_factory=OriginTally)
+    detours: DetoursTally = field(default_factory=DetoursTally)
+    redundancy: RedundancyTally = field(default_factory=RedundancyTally)
+    agreement: AgreementTally = field(default_factory=AgreementTally)
     to_review: int = 0
     high_quality: int = 0
     business_critical: int = 0
-    demonstration: bool = False
-    quality: "array[float]" = field(default_factory=_numbers)
-    accuracy: "array[float]" = field(default_factory=_numbers)
-    coherence: "array[float]" = field(default_factory=_numbers)
+    quality: "array[float]" = field(default_factory=numbers)
+    accuracy: "array[float]" = field(default_factory=numbers)
+    coherence: "array[float]" = field(default_factory=numbers)
     categories: dict[str, _CategoryTally] = field(default_factory=dict)
-    models: dict[tuple[str, str, str, str], _ModelTally] = field(default_factory=dict)
     strongest: list[tuple[float, int, Ranked]] = field(default_factory=list)
     weakest: list[tuple[float, int, Ranked]] = field(default_factory=list)
 
@@ -213,6 +159,10 @@ class _Tally:
         category.outcomes[outcome.outcome] += 1
         if subject.coherence_score is not None:
             self.coherence.append(subject.coherence_score)
+            if subject.coherence_score >= QUALITY_FEATURE_FROM:
+                self.quality_features[outcome.outcome] += 1
+        self.detours.add(position, outcome)
+        self.redundancy.add(position, outcome)
         if outcome.outcome is OutcomeKind.SKIPPED:
             self.skipped_tiers[subject.tier] += 1
         if outcome.outcome is OutcomeKind.EXPLAINED:
@@ -239,37 +189,18 @@ class _Tally:
             category.quality.append(outcome.quality_score)
             self.high_quality += outcome.quality_score >= HIGH_QUALITY
             self._rank(position, outcome, outcome.quality_score)
-        self.reaches.update((made.reach or "unknown") for made in (outcome.generation, outcome.other) if made is not None)
-        self._origin(outcome)
+        self.ready_to_score += outcome.subject.coherence_score is not None and max_activation(outcome) is not None
+        if outcome.subject.coherence_score is not None and outcome.quality_score is not None:
+            self.together[bin_of(outcome.subject.coherence_score, GRID), bin_of(outcome.quality_score, GRID)] += 1
+        self.origin.add(outcome)
+        self.agreement.add(outcome)
 
     def _rank(self, position: int, outcome: FeatureOutcome, quality: float) -> None:
-        answer = outcome.answer
-        name = (answer.label or answer.pattern) if answer else (outcome.explanation or outcome.subject.feature_key)
-        ranked = Ranked(position, outcome.subject.feature_key, name, outcome.pattern_verification, quality, suggested_action(outcome))
+        ranked = Ranked(position, outcome.subject.feature_key, name_of(outcome), outcome.pattern_verification, quality, suggested_action(outcome))
         for heap, order in ((self.strongest, quality), (self.weakest, -quality)):
             heapq.heappush(heap, (order, -position, ranked))
             if len(heap) > RANKED:
                 heapq.heappop(heap)
-
-    def _origin(self, outcome: FeatureOutcome) -> None:
-        self.prompts[outcome.prompt_template or "not recorded"] += 1
-        self.validators[outcome.validator_version] += 1
-        self.backgrounds[outcome.background_version, outcome.background_features] += 1
-        generation = outcome.generation
-        if generation is None:
-            return
-        self.demonstration = self.demonstration or is_demonstration(generation)
-        model = self.models.setdefault((generation.model, generation.endpoint, generation.provider, generation.model_digest or ""), _ModelTally())
-        model.explained += 1
-        model.cached += generation.cached
-        if generation.tokens_in is not None:
-            model.tokens_in.append(generation.tokens_in)
-        if generation.tokens_out is not None:
-            model.tokens_out.append(generation.tokens_out)
-        if generation.cost_usd is not None:
-            model.cost_usd.append(generation.cost_usd)
-        if not generation.cached:
-            model.latency_s.append(generation.latency_s)
 
     def result(self) -> Survey:
         categories = tuple(sorted((_category_figures(name, tally) for name, tally in self.categories.items()), key=_largest_first))
@@ -297,12 +228,13 @@ class _Tally:
             categories=categories,
             strongest=_ranking(self.strongest),
             weakest=_ranking(self.weakest),
-            models=tuple(_model_figures(key, self.models[key]) for key in sorted(self.models)),
-            prompts=_by_count(self.prompts),
-            validators=dict(sorted(self.validators.items())),
-            reaches=dict(self.reaches),
-            backgrounds=dict(sorted(self.backgrounds.items(), key=lambda item: (item[0][0], item[0][1] or 0))),
-            demonstration=self.demonstration,
+            quality_features=self.quality_features,
+            together=dict(sorted(self.together.items())),
+            ready_to_score=self.ready_to_score,
+            origin=self.origin.result(),
+            detours=self.detours.result(),
+            redundancy=self.redundancy.result(),
+            agreement=self.agreement.result(),
         )
 
 
@@ -325,23 +257,9 @@ def _category_figures(category: str, tally: _CategoryTally) -> CategoryFigures:
         skipped=tally.outcomes[OutcomeKind.SKIPPED],
         failed=tally.outcomes[OutcomeKind.FAILED],
         confirmed=tally.confirmed,
-        quality=_mean(tally.quality),
-        accuracy=_mean(tally.accuracy),
+        quality=mean(tally.quality),
+        accuracy=mean(tally.accuracy),
         high_relevance=tally.high_relevance,
-    )
-
-
-def _model_figures(key: tuple[str, str, str, str], tally: _ModelTally) -> ModelFigures:
-    model, endpoint, provider, digest = key
-    return ModelFigures(
-        model=model,
-        digest=digest or None,
-        endpoint=endpoint,
-        provider=provider,
-        explained=tally.explained,
-        cached=tally.cached,
-        tokens_in=sum(tally.tokens_in) if tally.tokens_in else None,
-        tokens_out=sum(tally.tokens_out) if tally.tokens_out else None,
-        cost_usd=sum(tally.cost_usd) if tally.cost_usd else None,
-        latency_median_s=statistics.median(tally.latency_s) if tally.latency_s else None,
+        quality_spread=quartiles(tally.quality),
+        accuracy_spread=quartiles(tally.accuracy),
     )

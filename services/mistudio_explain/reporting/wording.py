@@ -22,6 +22,11 @@ def written_feature_id(feature_id: str | None) -> int | str | None:
     return feature_id
 
 
+def counted(n: int, thing: str) -> str:
+    """Write a number and what is counted: `1 feature`, `1,200 features`."""
+    return f"{n:,} {thing}{'' if n == 1 else 's'}"
+
+
 def duration(seconds: float | None) -> str | None:
     """Write a duration as the specification does: `24.3 minutes`, or `12.4 seconds` below a minute."""
     if seconds is None:
@@ -49,6 +54,18 @@ def coherence_status(judge: Judgement | None) -> str:
     if judge.factual_coherence is not None:
         return "assessed"
     return f"could not be judged: {judge.unavailable.get('coherence', 'the judge gave no grades')}"
+
+
+def share(part: int, whole: int) -> str:
+    """Write a part of a whole in percent, such that neither some looks like none nor nearly all like all."""
+    if whole == 0:
+        return "–"
+    percent = 100 * part / whole
+    if 0 < percent < 1:
+        return "under 1%"
+    if 99 < percent < 100:
+        return "over 99%"
+    return f"{percent:.0f}%"
 
 
 def _moment(at_ms: int) -> datetime:

@@ -10,8 +10,8 @@ from reporting_samples import HOSTILE, concerning, explained, failed, hostile, j
 from mistudio_explain.events.explanation import Evidence, FeatureOutcome, Generation
 from mistudio_explain.events.feature import Activation
 from mistudio_explain.events.job import CloudPrice, CostAnalysis, JobReport, JobStatus
-from mistudio_explain.reporting.page import share
 from mistudio_explain.reporting.stage import PAGE, write_reports
+from mistudio_explain.reporting.wording import share
 
 
 class Page(HTMLParser):

@@ -42,13 +42,15 @@ def test_the_largest_category_comes_first() -> None:
 
 def test_a_price_that_is_unknown_is_not_a_cost_of_nothing() -> None:
     unpriced = Generation(model="m", endpoint="e", provider="openai", latency_s=2.0, finish_reason="stop")
-    (model,) = survey([explained(generation=unpriced)]).models
+    (model,) = survey([explained(generation=unpriced)]).origin.models
     assert (model.cost_usd, model.tokens_in) == (None, None)
 
 
 def test_a_cached_answer_counts_in_no_latency() -> None:
     cached = Generation(model="m", endpoint="e", provider="openai", latency_s=2.0, finish_reason="stop", cached=True)
-    (model,) = survey([explained("1", generation=cached), explained("2", generation=cached.model_copy(update={"cached": False, "latency_s": 4.0}))]).models
+    (model,) = survey(
+        [explained("1", generation=cached), explained("2", generation=cached.model_copy(update={"cached": False, "latency_s": 4.0}))]
+    ).origin.models
     assert (model.cached, model.latency_median_s) == (1, 4.0)
 
 
