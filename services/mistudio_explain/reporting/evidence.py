@@ -10,7 +10,7 @@ EXCERPT_CHARACTERS = 360
 
 _BIDI_CONTROLS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _VISIBLE: dict[int, str] = {
-    **{code: f"[U+{code:04X}]" for code in (*range(0x20), *range(0x7F, 0xA0), *_BIDI_CONTROLS, 0x2028, 0x2029, 0xFEFF)},
+    **{code: f"[U+{code:04X}]" for code in (*range(0x20), *range(0x7F, 0xA0), *_BIDI_CONTROLS, 0x2028, 0x2029, 0xFEFF, 0xFFFE, 0xFFFF)},
     ord("\n"): "↵ ",
     ord("\t"): "⇥ ",
 }
@@ -42,7 +42,7 @@ def excerpt(activation: Activation) -> Excerpt:
         peak=visible(text[start:end]),
         after=visible(text[end:last]) + (" …" if last < len(text) else ""),
         strength=activation.activation_strength,
-        context=activation.context,
+        context=None if activation.context is None else visible(activation.context),
         peak_token=None if token is None else visible(token),
     )
 

@@ -2,61 +2,35 @@
 
 import base64
 import hashlib
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from itertools import groupby
 from typing import Any, BinaryIO
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mistudio_explain.events.explanation import FeatureOutcome, OutcomeKind
 from mistudio_explain.events.job import JobReport
 from mistudio_explain.reporting import wording
-from mistudio_explain.reporting.actions import RULES, suggested_action
+from mistudio_explain.reporting.actions import RULES
+from mistudio_explain.reporting.cards import card_of, passages
+from mistudio_explain.reporting.contents import contents
 from mistudio_explain.reporting.departure import departure
-from mistudio_explain.reporting.evidence import Excerpt, excerpt, max_activation, texts, visible
-from mistudio_explain.reporting.origin import is_demonstration
-from mistudio_explain.reporting.survey import Survey, category_of
+from mistudio_explain.reporting.evidence import visible
+from mistudio_explain.reporting.figures import figures_of
+from mistudio_explain.reporting.named import name_of
+from mistudio_explain.reporting.provenance import compliance, methods
+from mistudio_explain.reporting.spool import Packed, Spool
+from mistudio_explain.reporting.survey import Survey
+from mistudio_explain.reporting.targets import tally, targets
 
-_SPOOL_BYTES = 1 << 20
-_CHUNK_CHARACTERS = 1 << 16
-_SAFETY_TEXTS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Passage:
-    """A place that speaks for a safety concern: the words found, and the text they stand in; None for the explanation."""
-
-    category: str
-    words: tuple[str, ...]
-    excerpt: Excerpt | None
-
-
-class Spool:
-    """Pieces of a page in the order they came, on disk once they are many."""
-
-    def __init__(self) -> None:
-        self._text = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES, mode="w+", encoding="utf-8", newline="")  # noqa: SIM115 - see close
-        self.pieces = 0
-
-    def add(self, piece: str) -> None:
-        """Append a rendered piece."""
-        self._text.write(piece)
-        self.pieces += 1
-
-    def chunks(self) -> Iterator[Markup]:
-        """Everything that was added, already safe HTML."""
-        self._text.seek(0)
-        while chunk := self._text.read(_CHUNK_CHARACTERS):
-            yield Markup(chunk)  # noqa: S704 - rendered by the autoescaping templates below
-
-    def close(self) -> None:
-        """Give up the pieces."""
-        self._text.close()
+WHOLE_UP_TO = 300
+"""Features up to which every card stands in the page whole; of more, the page shows what is said of each, the verdict, the scores
+and the first text, and keeps the rest packed until it is opened: 5,000 features of 12 texts would be 24 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,25 +41,28 @@ class Spools:
     safety: Spool
     skipped: Spool
     failed: Spool
+    packed: Packed
 
     def close(self) -> None:
         """Give up all pieces."""
         for spool in (*self.cards.values(), self.safety, self.skipped, self.failed):
             spool.close()
+        self.packed.close()
 
 
-def write_page(out: BinaryIO, report: JobReport, figures: Survey, outcomes: Iterable[FeatureOutcome]) -> None:
+def write_page(out: BinaryIO, report: JobReport, figures: Survey, outcomes: Iterable[FeatureOutcome], *, whole_up_to: int = WHOLE_UP_TO) -> None:
     """Write explanation_report.html.
 
     Every feature is rendered once, in the order of the stream, into the part of the page where it belongs; the page
     is then put together from the parts, so that memory does not grow with the job.
     """
-    spools = Spools({}, Spool(), Spool(), Spool())
+    spools = Spools({}, Spool(), Spool(), Spool(), Packed())
+    is_brief = figures.total > whole_up_to
     with closing(spools):
         for position, outcome in enumerate(outcomes, 1):
-            _sort(spools, position, outcome)
+            _sort(spools, position, outcome, is_brief)
         page = environment().get_template("report.html.j2")
-        out.writelines(piece.encode() for piece in page.generate(**_context(report, figures, spools)))
+        out.writelines(piece.encode() for piece in page.generate(**_context(report, figures, spools, is_brief)))
 
 
 def content_security_policy() -> str:
@@ -94,48 +71,37 @@ def content_security_policy() -> str:
     return f"default-src 'none'; style-src '{style}'; script-src '{script}'; base-uri 'none'; form-action 'none'"
 
 
-def _sort(spools: Spools, position: int, outcome: FeatureOutcome) -> None:
+def _sort(spools: Spools, position: int, outcome: FeatureOutcome, is_brief: bool) -> None:
     match outcome.outcome:
         case OutcomeKind.EXPLAINED:
-            spools.cards.setdefault(category_of(outcome), Spool()).add(_card(environment().get_template("card.html.j2"), position, outcome))
-            if outcome.safety is not None and outcome.safety.assessment != "safe":
+            card = card_of(position, outcome)
+            chunk = spools.packed.add(card) if is_brief else None
+            spool = spools.cards.setdefault(card.category, Spool())
+            spool.add(environment().get_template("card.html.j2").render(card=card, brief=is_brief, chunk=chunk))
+            if card.safety not in ("safe", None):
                 row = environment().get_template("safety.html.j2")
-                spools.safety.add(row.render(position=position, outcome=outcome, passages=_passages(outcome)))
+                found = passages(outcome, 1) if is_brief else passages(outcome)
+                spools.safety.add(row.render(position=position, outcome=outcome, name=name_of(outcome), passages=found))
         case OutcomeKind.SKIPPED:
             spools.skipped.add(environment().get_template("unexplained.html.j2").render(position=position, outcome=outcome))
         case OutcomeKind.FAILED:
             spools.failed.add(environment().get_template("unexplained.html.j2").render(position=position, outcome=outcome))
 
 
-def _card(card: Template, position: int, outcome: FeatureOutcome) -> str:
-    evidence = outcome.evidence
-    return card.render(
-        position=position,
-        outcome=outcome,
-        action=suggested_action(outcome),
-        demonstration=is_demonstration(outcome.generation),
-        max_activation=max_activation(outcome),
-        seen=[excerpt(a) for a in evidence.seen] if evidence else [],
-        held_out=[excerpt(a) for a in evidence.held_out] if evidence else [],
-    )
-
-
-def _passages(outcome: FeatureOutcome) -> list[Passage]:
-    kept = texts(outcome.evidence)
-    found = outcome.safety.evidence if outcome.safety else []
-    in_texts = [e for e in found if e.where == "text" and e.index is not None and 0 <= e.index < len(kept)]
-    in_explanation = [e for e in found if e.where == "explanation"]
-    return [
-        *(Passage(e.category, tuple(e.words), None) for e in in_explanation),
-        *(Passage(e.category, tuple(e.words), excerpt(kept[e.index])) for e in in_texts[:_SAFETY_TEXTS] if e.index is not None),
-    ]
-
-
-def _context(report: JobReport, figures: Survey, spools: Spools) -> dict[str, Any]:
+def _context(report: JobReport, figures: Survey, spools: Spools, is_brief: bool) -> dict[str, Any]:
+    held = targets(report, figures)
     return {
         "report": report,
         "figures": figures,
         "spools": spools,
+        "is_brief": is_brief,
+        "contents": contents(report, figures),
+        "charts_of": {figure.name: figure for figure in figures_of(figures)},
+        "targets": held,
+        "target_groups": [(group, list(several)) for group, several in groupby(held, key=lambda target: target.group)],
+        "standings": tally(held),
+        "methods": methods(figures),
+        "compliance": compliance(report, figures),
         "rules": RULES,
         "departure": departure(report, figures),
         "policy": content_security_policy(),
@@ -157,7 +123,6 @@ def environment() -> Environment:
     made.filters.update(
         duration=wording.duration,
         moment=wording.day_and_time,
-        coherence=wording.coherence_status,
         shareof=wording.share,
         score=lambda value: f"{value:.2f}",
         count=lambda value: f"{value:,}",
