@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version as version_of
 
-import mistudio_explain
 from mistudio_explain.events.job import JobReport
 from mistudio_explain.reporting.departure import WHAT_IS_SENT, departure
 from mistudio_explain.reporting.origin import ModelFigures, PromptFigures
@@ -74,7 +74,7 @@ def methods(figures: Survey) -> tuple[Fact, ...]:
     judges = tuple(f"prompts version {version} ({n:,})" for (_, _, version), n in figures.agreement.judges.items())
     facts = (
         *METHODS,
-        Fact("Product", (f"miStudioExplain {mistudio_explain.__version__}",)),
+        Fact("Product", (f"miStudioExplain {version_of('mistudio-explain')}",)),
         Fact("Validator", tuple(f"version {version} ({n:,})" if version else f"did not run ({n:,})" for version, n in origin.validators.items())),
         Fact("Background", tuple(_background(*key, n) for key, n in origin.backgrounds.items())),
         Fact("Prompt templates", tuple(f"{prompt.template} ({prompt.explained:,})" for prompt in origin.prompts)),
