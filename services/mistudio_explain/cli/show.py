@@ -1,6 +1,5 @@
 """What the terminal shows: errors, tables, JSON; texts of features are made harmless first."""
 
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -12,8 +11,9 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+from mistudio_explain.observability.harmless import harmless, plain
 
+__all__ = ["console", "error_line", "fits", "harmless", "plain", "print_json", "table"]
 
 _WIDTH_OF_A_FILE = 140
 _WIDEST = 10_000
@@ -23,16 +23,6 @@ def console(*, stderr: bool = False) -> Console:
     """A console that takes no markup from what it prints; what goes to a file or a pipe is not cut to a terminal's width."""
     is_terminal = (sys.stderr if stderr else sys.stdout).isatty()
     return Console(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=not is_terminal, width=None if is_terminal else _WIDTH_OF_A_FILE)
-
-
-def plain(text: str) -> str:
-    """One line without control characters, terminal escapes or direction overrides: texts of features are hostile input."""
-    return " ".join(harmless(text).split())
-
-
-def harmless(text: str) -> str:
-    """The same text, its lines kept, without control characters, terminal escapes or direction overrides."""
-    return _CONTROL.sub("\ufffd", text)
 
 
 def error_line(message: str) -> None:

@@ -11,6 +11,7 @@ import structlog
 from structlog.typing import ExcInfo, Processor
 
 from mistudio_explain.errors import told
+from mistudio_explain.observability.harmless import harmless, plain
 
 _NOISY = "aiokafka"  # after a clean broker stop it writes thousands of equal lines a second
 _REPEAT_AFTER_S = 10.0
@@ -58,6 +59,11 @@ def _once_per_interval(clock: Callable[[], float] = time.monotonic) -> Processor
     return drop
 
 
+def _harmless(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Let ids and keys that others chose move no cursor and forge no line; a traceback keeps its lines."""
+    return {name: value if not isinstance(value, str) else harmless(value) if name == "exception" else plain(value) for name, value in event.items()}
+
+
 def _traceback(exc_info: ExcInfo) -> str:
     """Where an error came from, and those behind it, without what their messages quote."""
     error: BaseException | None = exc_info[1]
@@ -78,6 +84,7 @@ def configure(level: str, *, as_json: bool) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.ExceptionRenderer(_traceback),
+        _harmless,
     ]
     structlog.configure(
         processors=[_once_per_interval(), *shared, renderer],

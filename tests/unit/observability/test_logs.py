@@ -70,3 +70,12 @@ def test_what_quotes_nothing_is_logged_with_its_message() -> None:
     assert told(OSError("the disk is full")) == "OSError: the disk is full"
     assert told(BadInput("x.json: there is no such file")) == "BadInput: x.json: there is no such file"
     assert told(TimeoutError()) == "TimeoutError"
+
+
+def test_what_others_named_forges_no_line_and_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("debug", as_json=False)
+    structlog.get_logger("a").warning("job.unreadable", key="explain_1\n2026-01-01 [info] all is well\x1b[2J\x1b]0;title\x07\u202e", offset=3)
+    logging.getLogger("aiokafka").error("%s", "a\rb\x1b[31m")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert not any(character in line for line in lines for character in "\x1b\x07\r\u202e")
