@@ -423,6 +423,27 @@ async def test_lanes_keep_their_records_in_flight_and_give_up_those_that_fail(ma
     assert (letter.error, letter.feature_key, letter.attempts) == ("RuntimeError", "7", 3)
 
 
+async def test_places_that_become_more_are_taken_although_nothing_ends_and_nothing_comes(make_app: MakeApp) -> None:
+    app = make_app()
+    places = 1
+    held: set[str] = set()
+    ends = asyncio.Event()
+
+    @app.lanes("^" + LANE.replace(".", r"\."), service="generation", read=partial(received, FeatureFound), in_flight=lambda: places)
+    async def generation(each: Received[FeatureFound]) -> list[FeatureOutcome]:
+        held.add(each.event.feature_id)
+        await ends.wait()
+        return []
+
+    async with app.running():
+        await app.ensure_lane(LANE)
+        await app.publish(Outgoing(LANE, "k", encode(feature(number))) for number in range(3))
+        await until(lambda: len(held) == 1)
+        places = 3
+        await until(lambda: len(held) == 3)
+        ends.set()
+
+
 async def test_a_lane_that_appears_while_running_is_read(make_app: MakeApp) -> None:
     app = make_app()
     handled: list[str] = []

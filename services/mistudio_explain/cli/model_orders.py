@@ -12,6 +12,7 @@ from mistudio_explain.cli.models import endpoints_of
 from mistudio_explain.cli.show import console, error_line, plain, print_json
 from mistudio_explain.cli.start import prepare
 from mistudio_explain.errors import BadInput, ExplainError, Unreachable
+from mistudio_explain.events.identity import means_model
 from mistudio_explain.llm.capacity import check_fits, in_gb
 from mistudio_explain.llm.failures import AccessDenied, CallFailure, ConnectionDropped, EndpointUnreachable, RateLimited, TimedOut
 from mistudio_explain.llm.inspection import Inspection, Progress, ServerModel, inspecting, taken_by
@@ -20,7 +21,6 @@ from mistudio_explain.settings import EndpointSettings, LlmSettings, Settings
 
 _NOT_REACHED = (AccessDenied, ConnectionDropped, EndpointUnreachable, RateLimited, TimedOut)
 """Failures to reach the server itself; what it answers when it cannot reach its registry is none of them."""
-_TAG = ":latest"
 _SAID_EVERY = 10  # percent
 
 Order = Callable[[Inspection, EndpointSettings, LlmSettings, "Telling"], Awaitable[str]]
@@ -155,9 +155,9 @@ def _unload(name: str) -> Order:
 
 
 def _named(name: str, models: list[ServerModel], endpoint: EndpointSettings) -> ServerModel:
-    """The model that a name means; `llama3` means `llama3:latest`. Raises BadInput, naming those there are."""
+    """The model that a name means. Raises BadInput, naming those there are."""
     for model in models:
-        if model.name in (name, name + _TAG):
+        if means_model(name, model.name):
             return model
     listed = ", ".join(model.name for model in models) or "none"
     raise BadInput(f"{endpoint.url} has no model {name}; it has {listed}; fetch it with `mistudio-explain models pull {name}`")

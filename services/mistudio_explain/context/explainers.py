@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mistudio_explain.context.routing import Case, ModelNeeds, RoutingPolicy
+from mistudio_explain.events.identity import means_model
 
 DEMONSTRATION = "demonstration"
-_DEFAULT_TAG = ":latest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,8 @@ class Listed:
     """The longest prompt that leaves room for an answer in its context."""
 
     def is_called(self, name: str) -> bool:
-        """Whether a route's entry means it; `llama3` means `llama3:latest`."""
-        return self.name in (name, name + _DEFAULT_TAG)
+        """Whether a route's entry means it."""
+        return means_model(name, self.name)
 
 
 @dataclass(frozen=True, slots=True)

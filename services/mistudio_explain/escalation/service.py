@@ -58,6 +58,7 @@ class Escalation:
         self._app = app
         self._backgrounds = backgrounds
         self._ledger = ledger
+        self._stronger = Stronger.of(app.settings)
         self._made: dict[str, int] = {}
         """The revision of the newest second pass of each job."""
 
@@ -105,7 +106,7 @@ class Escalation:
         settings, subject, evidence = self._app.settings, candidate.outcome.subject, evidence_of(candidate)
         background = self._backgrounds.of(subject.tenant, subject.find_job_id) if subject.find_job_id else None
         siblings = nearest(evidence, subject.keywords, subject.feature_key, background.sample if background else (), settings.escalation.siblings)
-        request = second_request(candidate, siblings, Stronger.of(settings).route(cloud=decision.cloud), cloud=decision.cloud)
+        request = second_request(candidate, siblings, self._stronger.route(cloud=decision.cloud), cloud=decision.cloud)
         limits = settings.limits
         lane = lane_for(request, self._app.known_lanes, express_features=limits.express_features, max_lanes=limits.max_lanes)
         return outgoing(request, topic=lane)

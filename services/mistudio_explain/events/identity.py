@@ -45,3 +45,8 @@ def outcome_key(explain_job_id: str, feature_key: str) -> str:
 def background_key(tenant: str, find_job_id: str) -> str:
     """Key of a find job's background."""
     return f"{tenant}|{find_job_id}"
+
+
+def means_model(name: str, listed: str) -> bool:
+    """Whether a model's name as people write it means the one that a server lists; `llama3` means `llama3:latest`, as it does to Ollama."""
+    return listed in (name, f"{name}:latest")

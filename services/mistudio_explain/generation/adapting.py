@@ -6,6 +6,7 @@ from mistudio_explain.context.evidence import TRIMMED
 from mistudio_explain.context.prompt import Templates, rendered_again
 from mistudio_explain.context.tokens import estimated_tokens
 from mistudio_explain.events.explanation import ExplanationRequested
+from mistudio_explain.events.identity import means_model
 from mistudio_explain.settings import ContextSettings
 
 SHORTENED = "prompt_shortened"
@@ -46,8 +47,4 @@ def shortened(request: ExplanationRequested, templates: Templates, audience: str
 def substitute_flags(request: ExplanationRequested, model: str) -> list[str]:
     """`substitute:` and the model that answered, when it is not the one that the request would have asked first."""
     wanted = request.wanted or next(iter(request.route), None)
-    return [] if wanted is None or _is(model, wanted) else [f"substitute:{model}"]
-
-
-def _is(model: str, named: str) -> bool:
-    return model in (named, f"{named}:latest")
+    return [] if wanted is None or means_model(wanted, model) else [f"substitute:{model}"]

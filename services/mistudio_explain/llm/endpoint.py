@@ -3,9 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pydantic import SecretStr
-
 from mistudio_explain.events.explanation import Reach
+from mistudio_explain.events.identity import means_model
 from mistudio_explain.llm.concurrency import AdaptiveLimit
 from mistudio_explain.llm.failures import CallFailure, ModelUnknown, Overloaded, RateLimited
 from mistudio_explain.llm.pacing import Pace
@@ -14,7 +13,6 @@ from mistudio_explain.llm.residency import Residency
 
 MEASURE_AGAIN_S = 30.0
 """An endpoint that is passed over for being slow gets a call so often, to see whether it still is."""
-_DEFAULT_TAG = ":latest"
 BreakerState = Literal["closed", "half-open", "open"]
 Token = object
 """Stands for one call in flight."""
@@ -44,8 +42,6 @@ class Endpoint:
     """Models that it lists but then does not know."""
     reach: Reach = "machine"
     """How far a prompt travels to it."""
-    key: SecretStr | None = None
-    """What whoever asks it something beside calls has to show."""
 
     residency: Residency = field(default_factory=Residency)
     limit: AdaptiveLimit | None = None
@@ -164,8 +160,8 @@ class Endpoint:
             self.residency.observed(loaded)
 
     def model_named(self, name: str) -> ModelListed | None:
-        """The model that a route's entry means here, if its memory holds it; `llama3` means `llama3:latest`."""
-        return next((model for model in self.models if _same(model.name, name) and self.residency.can_hold(model.name)), None)
+        """The model that a route's entry means here, if its memory holds it."""
+        return next((model for model in self.models if means_model(name, model.name) and self.residency.can_hold(model.name)), None)
 
     def may_have(self, name: str) -> bool:
         """Whether it has a model, or nobody knows yet."""
@@ -178,16 +174,12 @@ class Endpoint:
         self.refused &= {model.name for model in listed}
         usable = [model for model in listed if model.name not in self.refused]
         if self.wanted is not None:
-            usable = [model for name in self.wanted for model in usable if _same(model.name, name)]
+            usable = [model for name in self.wanted for model in usable if means_model(name, model.name)]
         self.models = tuple(usable)
         if usable:
             await self.look_at_memory()
         else:
             raise ModelUnknown(f"it has none of the models wanted ({', '.join(self.wanted or ()) or 'any'}); it lists {_names(listed)}")
-
-
-def _same(listed: str, wanted: str) -> bool:
-    return listed == wanted or listed == wanted + _DEFAULT_TAG
 
 
 def _names(models: list[ModelListed] | tuple[ModelListed, ...]) -> str:

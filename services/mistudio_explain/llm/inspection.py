@@ -78,10 +78,6 @@ class Inspection:
         loaded = {each.name: each for each in _read(_OllamaList, await self._json("GET", "/api/ps")).models}
         return [_of_ollama(tag, loaded.get(tag.name)) for tag in tags]
 
-    async def loaded(self) -> set[str]:
-        """Names of the models that are loaded; none where it does not tell."""
-        return {each.name for each in _read(_OllamaList, await self._json("GET", "/api/ps")).models} if self._kind == "ollama" else set()
-
     async def need(self, model: ServerModel, tokens: int) -> MemoryNeed | None:
         """What a model needs with so many tokens of context in all slots together; None where the server does not tell enough. Ollama's alone."""
         if self._kind != "ollama" or model.file_bytes is None:

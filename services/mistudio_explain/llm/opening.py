@@ -78,7 +78,6 @@ async def configured(settings: EndpointSettings) -> tuple[Endpoint, CallFailure 
     endpoint.residency.pinned = frozenset(settings.pinned)
     if settings.provider == "demonstration":
         endpoint.slots, endpoint.limit = min(endpoint.slots, _demonstration_slots()), None
-    endpoint.key = key_of(settings) if settings.url is not None else None
     try:
         await endpoint.refresh()
         if settings.slots is None and settings.provider == "openai" and (told := await _slots(settings)) is not None:

@@ -13,15 +13,8 @@ class Choice:
 
     endpoint: Endpoint
     model: ModelListed
-    substitute: bool
-    """Whether no endpoint has any model of the route, and this one stands in."""
     since: float = 0.0
     """When the endpoint's slot was taken."""
-
-    @property
-    def flags(self) -> list[str]:
-        """What a reader of the answer should know."""
-        return [f"substitute:{self.model.name}"] if self.substitute else []
 
 
 def options(route: Sequence[str], usable: Sequence[Endpoint], everyone: Sequence[Endpoint]) -> list[Choice]:
@@ -31,9 +24,9 @@ def options(route: Sequence[str], usable: Sequence[Endpoint], everyone: Sequence
     the first model of each endpoint stands in, unless it is in a cloud.
     """
     for name in route:
-        having = [Choice(endpoint, model, substitute=False) for endpoint in usable if (model := endpoint.model_named(name)) is not None]
+        having = [Choice(endpoint, model) for endpoint in usable if (model := endpoint.model_named(name)) is not None]
         if having:
             return having
     if route and any(endpoint.may_have(name) for name in route for endpoint in everyone):
         return []
-    return [Choice(endpoint, endpoint.usable[0], substitute=bool(route)) for endpoint in usable if endpoint.usable and not endpoint.is_cloud]
+    return [Choice(endpoint, endpoint.usable[0]) for endpoint in usable if endpoint.usable and not endpoint.is_cloud]

@@ -12,6 +12,7 @@ from mistudio_explain.errors import ExplainError
 from mistudio_explain.llm.endpoint import Endpoint
 from mistudio_explain.llm.endpoints import Endpoints
 from mistudio_explain.llm.failures import CallFailure
+from mistudio_explain.llm.provider import TellsLoaded
 
 log = structlog.get_logger(__name__)
 
@@ -70,13 +71,10 @@ class UseNotes:
 
 
 async def _loaded(endpoint: Endpoint) -> set[tuple[str, str]]:
-    """The models that an Ollama has loaded; another kind of server, and one that is away, does not tell."""
-    if endpoint.down is not None or endpoint.kind != "ollama":
+    """The models that it has loaded; a server that is away, or of a kind that does not tell, has none here."""
+    if endpoint.down is not None or not isinstance(endpoint.provider, TellsLoaded):
         return set()
-    from mistudio_explain.llm.inspection import inspecting  # here, because other servers' clients need no httpx
-
     try:
-        async with inspecting(endpoint.kind, endpoint.url, endpoint.key) as server:
-            return {(endpoint.name, model) for model in await server.loaded()}
+        return {(endpoint.name, model) for model in await endpoint.provider.loaded()}
     except CallFailure:
         return set()

@@ -25,7 +25,7 @@ def set_aside(evidence: Evidence) -> tuple[Evidence, list[Activation]]:
 def chosen(draft: ExplanationDrafted, fit: Fit, confirmed_from: float) -> ExplanationDrafted:
     """The draft with the best of its candidates; its evidence is what `set_aside` made of it.
 
-    An answer that the gate turns away is taken only when all are; where that is the first one, another must reach
+    An answer that the gate turns away is taken only when all are; where that is the first one, another must be above
     `confirmed_from`, lest "unclear" always loses. Of equals the first is taken.
     """
     fits = [fit(candidate.answer.pattern) for candidate in draft.candidates]

@@ -86,22 +86,20 @@ async def chosen(endpoints: Endpoints, *route: str, is_urgent: bool = False) -> 
 
 async def test_the_first_model_of_the_route_that_somebody_has_is_taken() -> None:
     endpoints = fleet(endpoint("a", "small"), endpoint("b", "big", "small"))
-    assert (await chosen(endpoints, "huge", "big", "small")).endpoint.name == "b"
-    assert (await chosen(endpoints, "huge", "big", "small")).flags == []
+    choice = await chosen(endpoints, "huge", "big", "small")
+    assert (choice.endpoint.name, choice.model.name) == ("b", "big")
 
 
 async def test_a_name_without_a_tag_means_the_latest() -> None:
     assert (await chosen(fleet(endpoint("a", "x", "llama3:latest")), "llama3")).model.name == "llama3:latest"
 
 
-async def test_an_empty_route_takes_any_model_without_a_flag() -> None:
-    choice = await chosen(fleet(endpoint("a", "m")))
-    assert (choice.model.name, choice.flags) == ("m", [])
+async def test_an_empty_route_takes_any_model() -> None:
+    assert (await chosen(fleet(endpoint("a", "m")))).model.name == "m"
 
 
-async def test_a_route_that_nobody_has_is_served_by_a_substitute_and_says_so() -> None:
-    choice = await chosen(fleet(endpoint("a", "m", "n")), "llama3.1:70b")
-    assert (choice.model.name, choice.flags) == ("m", ["substitute:m"])
+async def test_a_route_that_nobody_has_is_served_by_a_substitute() -> None:
+    assert (await chosen(fleet(endpoint("a", "m", "n")), "llama3.1:70b")).model.name == "m"
 
 
 async def test_the_endpoint_with_more_free_slots_is_taken() -> None:
@@ -309,19 +307,19 @@ async def test_a_call_waits_for_the_endpoint_that_has_its_model_rather_than_take
     await endpoints.close()
 
 
-@pytest.mark.parametrize(("listed", "flags"), [("big", []), ("other", ["substitute:other"])])
-async def test_a_call_waits_for_an_endpoint_that_was_never_seen_and_may_have_its_model(listed: str, flags: list[str]) -> None:
+@pytest.mark.parametrize("listed", ["big", "other"])
+async def test_a_call_waits_for_an_endpoint_that_was_never_seen_and_may_have_its_model(listed: str) -> None:
     nap = Nap()
     unseen = Endpoint("a", "ollama", "http://a", 1, Scripted(listed), is_known=False)
     endpoints = fleet(unseen, endpoint("b", "small"), sleep=nap)
-    await endpoints.blames_endpoint(Choice(unseen, ModelListed("big"), substitute=False), call(), EndpointUnreachable("not there yet"))
+    await endpoints.blames_endpoint(Choice(unseen, ModelListed("big")), call(), EndpointUnreachable("not there yet"))
     waiting = asyncio.create_task(chosen(endpoints, "big"))
     assert (await chosen(endpoints, "small")).endpoint.name == "b"
     await settled()
     assert not waiting.done()
     assert endpoints.preferred(["big"]) is None
     await nap.over()
-    assert (await waiting).flags == flags
+    assert (await waiting).model.name == listed
     await endpoints.close()
 
 
@@ -371,7 +369,7 @@ async def test_a_model_that_is_listed_but_not_known_is_not_asked_for_again() -> 
     assert endpoints.outages == {"a": "model unknown: no such model; the endpoint has m"}
     await settled()
     await nap.over()
-    assert (await chosen(endpoints, "ghost")).flags == ["substitute:m"]
+    assert (await chosen(endpoints, "ghost")).model.name == "m"
     await endpoints.close()
 
 
@@ -436,7 +434,7 @@ async def test_calls_that_wait_for_an_endpoint_that_leaves_look_again() -> None:
     await settled()
     await endpoints.leave("a")
     async with asyncio.timeout(10):
-        assert (await waiting).flags == ["substitute:small"]
+        assert (await waiting).model.name == "small"
     await settled()
     assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("probe")]
 
@@ -521,3 +519,16 @@ async def test_a_call_that_is_cancelled_at_the_moment_that_a_slot_falls_free_kee
     async with asyncio.timeout(5), one.slot(["m"]):
         pass
     assert one.all[0].in_flight == 0
+
+
+async def test_a_call_refused_for_itself_tells_that_the_endpoint_takes_calls_again() -> None:
+    endpoints = fleet(endpoint("a", "m"))
+    choice = await chosen(endpoints, "m")
+    pace = choice.endpoint.pace
+    pace.rate = 8.0
+    for minute in range(1, 5):
+        pace.refused(60.0 * minute, 60.0 * minute)
+    assert pace.rate < 2.0
+    assert not await endpoints.blames_endpoint(choice, call(), BadRequest("no"))
+    assert pace.rate == 4.0
+    await endpoints.close()

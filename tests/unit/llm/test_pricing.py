@@ -106,7 +106,7 @@ async def test_a_cloud_is_not_probed_with_a_call() -> None:
     provider = Cloud()
     away = endpoint("away", provider, "cloud")
     endpoints = Endpoints([away], rng=random.Random(0))
-    assert not await endpoints.blames_endpoint(Choice(away, away.models[0], substitute=False), CALL, TimedOut("late"))
+    assert not await endpoints.blames_endpoint(Choice(away, away.models[0]), CALL, TimedOut("late"))
     assert provider.calls == 0
 
 
@@ -115,7 +115,7 @@ async def budget_of(provider: Cloud, tmp_path: Path, *, prices: tuple[PriceSetti
     endpoints = Endpoints([away], rng=random.Random(0))
     ledger = Ledger(StoreSettings(url=f"sqlite:///{tmp_path}/explain.db"))
     await ledger.reserve("job", "5", revision=1, call_micro=most_of(CALL, PRICE), calls=calls, caps=Caps(1, 10**9))
-    return Budget(ledger, endpoints, prices), Choice(away, away.models[0], substitute=False)
+    return Budget(ledger, endpoints, prices), Choice(away, away.models[0])
 
 
 async def test_calls_stop_at_the_reservation_and_what_they_cost_is_in_the_ledger(tmp_path: Path) -> None:
