@@ -10,12 +10,13 @@ needs nothing but the examples in this repository. Both give the same bytes each
 import argparse
 import hashlib
 import itertools
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
+
+from mistudio_explain.intake.computed import coherence, keywords
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 GPT2 = EXAMPLES / "gpt2-small" / "feature_analysis.json"
@@ -25,33 +26,7 @@ GPT2_FEATURES = 16
 SIZE_FEATURES = 512
 SIZE_BYTES = 43_500  # one feature; a file of 512 has 21.7 MB according to the specification
 
-LEAST_KEYWORD = 3  # characters; these three as in miStudioFind
-KEYWORD_SHARE = 0.3
-KEYWORDS = 5
 LEAST_MEDIUM = 0.4
-
-
-def words(text: str) -> list[str]:
-    """A text's words as miStudioFind sees them."""
-    return text.lower().split()
-
-
-def coherence(texts: Sequence[str]) -> float:
-    """Find's coherence: the mean Jaccard similarity of all pairs of texts, as sets of words."""
-    sets = [frozenset(words(text)) for text in texts]
-    pairs = [len(a & b) / len(a | b) if a | b else 0.0 for a, b in itertools.combinations(sets, 2)]
-    return sum(pairs) / len(pairs) if pairs else 0.0
-
-
-def keywords(texts: Sequence[str]) -> list[str]:
-    """Find's keywords: up to 5 words of 3 letters or more that stand in 2 texts or more and in 30% of them.
-
-    The most frequent come first; equally frequent ones in the order in which the texts have them, which Find leaves
-    to chance.
-    """
-    counts = Counter(itertools.chain.from_iterable(dict.fromkeys(words(text)) for text in texts))
-    enough = max(2, KEYWORD_SHARE * len(texts))
-    return [word for word, count in counts.most_common() if len(word) >= LEAST_KEYWORD and count >= enough][:KEYWORDS]
 
 
 def smallest_hashes(records: Iterable[dict[str, Any]], count: int) -> list[dict[str, Any]]:
@@ -78,7 +53,7 @@ def gpt2_feature(record: dict[str, Any]) -> dict[str, Any]:
     return {
         "feature_id": record["feature_id"],
         "source_id": record["layer"],
-        "coherence_score": round(coherence(texts), 4),
+        "coherence_score": round(coherence(texts) or 0.0, 4),
         "pattern_keywords": keywords(texts),
         "top_activations": [
             {
@@ -107,7 +82,7 @@ def gemma_feature(record: dict[str, Any]) -> dict[str, Any]:
     """One feature in miStudioFind's shape; `source_id`, `tokens` and `token_activations` come on top of it."""
     activations = strongest_first(record)
     texts = [each["text"] for each in activations]
-    score = coherence(texts)
+    score = coherence(texts) or 0.0
     # with less than 0.4 it is low whatever the frequency, which the source does not give and Find asks for only above
     assert score < LEAST_MEDIUM
     return {
@@ -166,7 +141,7 @@ def size_features(originals: Sequence[list[dict[str, Any]]]) -> Iterator[dict[st
         texts = [each["text"] for each in kept]
         yield {
             "feature_id": number,
-            "coherence_score": round(coherence(texts), 4),
+            "coherence_score": round(coherence(texts) or 0.0, 4),
             "pattern_keywords": keywords(texts),
             "top_activations": kept,
         }

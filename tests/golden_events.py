@@ -267,6 +267,7 @@ _RICH: tuple[Record, ...] = (
             confidence_score=0.25,
         ),
         modality="text",
+        computed=["pattern_keywords"],
         request=REQUEST,
     ),
     REQUEST,

@@ -43,7 +43,15 @@ TargetModel = Annotated[
 ]
 KeepGoing = Annotated[bool, typer.Option("--keep-going", help="Leave bad features out, say which, and go on with the rest.")]
 ExplainPoor = Annotated[bool | None, typer.Option("--explain-poor/--skip-poor", help="Explain features below the coherence threshold too.", show_default=False)]
-Input = Annotated[Path | None, typer.Argument(help="A file that miStudioFind wrote.", show_default=False)]
+Input = Annotated[
+    Path | None,
+    typer.Argument(
+        help="A file that miStudioFind wrote, or a file or folder of Neuronpedia, SAEDashboard, OpenAI's neuron records or JSON Lines.", show_default=False
+    ),
+]
+InputFormat = Annotated[
+    str, typer.Option("--format", help="auto, find, neuronpedia, saedashboard, openai or jsonl; auto looks at the input and says what it saw.")
+]
 Candidates = Annotated[
     int | None, typer.Option("--candidates", min=1, max=10, help="Answers asked for each feature, the best of which is taken.", show_default=False)
 ]
@@ -64,6 +72,7 @@ def run(
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the report; default: reports.directory.", show_default=False)] = None,
     find_job: FindJobId = None,
     data_root: DataRoot = None,
+    input_format: InputFormat = "auto",
     target_model: TargetModel = None,
     explain_poor: ExplainPoor = None,
     candidates: Candidates = None,
@@ -81,7 +90,7 @@ def run(
     from mistudio_explain.cli.order import InputOrder
     from mistudio_explain.cli.run import run_job
 
-    order = InputOrder(path, find_job, data_root, target_model, keep_going, explain_poor, reopen, candidates)
+    order = InputOrder(path, find_job, data_root, target_model, keep_going, explain_poor, reopen, candidates, input_format)
     raise typer.Exit(run_job(order, out=out, dry_run=dry_run, config=config, profile=profile, as_json=as_json))
 
 
@@ -145,6 +154,7 @@ def publish(
     path: Input = None,
     find_job: FindJobId = None,
     data_root: DataRoot = None,
+    input_format: InputFormat = "auto",
     target_model: TargetModel = None,
     explain_poor: ExplainPoor = None,
     candidates: Candidates = None,
@@ -158,7 +168,7 @@ def publish(
     from mistudio_explain.cli.order import InputOrder
     from mistudio_explain.cli.publish import publish_job_file
 
-    order = InputOrder(path, find_job, data_root, target_model, keep_going, explain_poor, reopen, candidates)
+    order = InputOrder(path, find_job, data_root, target_model, keep_going, explain_poor, reopen, candidates, input_format)
     raise typer.Exit(publish_job_file(order, config=config, profile=profile, as_json=as_json))
 
 
@@ -371,6 +381,68 @@ def score(
             as_json=as_json,
         )
     )
+
+
+@app.command(epilog="Example: mistudio-explain pairs exports/gpt2-small/0-res-jb --out pairs.jsonl && mistudio-explain score pairs.jsonl --out scores.jsonl")
+def pairs(
+    path: Annotated[Path, typer.Argument(help="Neuronpedia's folder of a source or API answers, delphi's folder, OpenAI's results, or JSON Lines.")],
+    out: Annotated[Path, typer.Option("--out", help="The lines; - for the standard output.")],
+    speech: Annotated[str, typer.Option("--format", help="auto, neuronpedia, delphi, openai or jsonl: whose explanations these are.")] = "auto",
+    features: Annotated[
+        Path | None, typer.Option("--features", help="Where the features stand, in any format that `run` reads; default: in PATH.", show_default=False)
+    ] = None,
+    target_model: TargetModel = None,
+    find_job: Annotated[str | None, typer.Option("--find-job", help="What the lines call their job; default: after the input.", show_default=False)] = None,
+    keep_going: KeepGoing = False,
+    config: Config = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take explanations of other projects as lines that `score` takes, so that they can be scored and compared.
+
+    Exit code 1 when something was left out: features that cannot be used, or explanations of features that are not there.
+    """
+    from mistudio_explain.cli.pairs import write_pairs
+
+    raise typer.Exit(
+        write_pairs(
+            path,
+            speech,
+            features=features,
+            target_model=target_model,
+            find_job=find_job,
+            keep_going=keep_going,
+            out=out,
+            config=config,
+            profile=profile,
+            as_json=as_json,
+        )
+    )
+
+
+@app.command(epilog="Example: mistudio-explain export explain_1 --format neuronpedia --out exports --model-id gpt2-small")
+def export(
+    job: Job,
+    form: Annotated[str, typer.Option("--format", help="neuronpedia (batch files that it imports) or delphi (its folder of explanations).")],
+    out: Annotated[Path, typer.Option("--out", help="The folder, which must be new or empty.")],
+    model_id: Annotated[
+        str | None, typer.Option("--model-id", help="Neuronpedia's name of the model; default: after the target model.", show_default=False)
+    ] = None,
+    creator_id: Annotated[
+        str | None,
+        typer.Option("--creator-id", help="The Neuronpedia user that the records belong to; default: the one that SAEDashboard names.", show_default=False),
+    ] = None,
+    config: Config = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a job's explanations from the store in the form that another project reads.
+
+    Exit code 1 when explained features had no place in it.
+    """
+    from mistudio_explain.cli.export import export_job
+
+    raise typer.Exit(export_job(job, form, out=out, model_id=model_id, creator_id=creator_id, config=config, profile=profile, as_json=as_json))
 
 
 @app.command(epilog="Examples: mistudio-explain rescore explain_1; mistudio-explain rescore explain_1 --all --json")

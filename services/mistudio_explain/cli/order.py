@@ -7,12 +7,13 @@ from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
 
-from mistudio_explain.cli.show import error_line
+from mistudio_explain.cli.show import console, error_line, plain
 from mistudio_explain.errors import BadInput
 from mistudio_explain.events.feature import JobRequest
 from mistudio_explain.events.identity import default_explain_job_id
+from mistudio_explain.intake.formats.choice import read_input as read
 from mistudio_explain.intake.locate import locate
-from mistudio_explain.intake.stage import FindJob, read
+from mistudio_explain.intake.stage import FindJob
 from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.kafka.orders import admission, give_order, read_jobs
 from mistudio_explain.settings import Settings
@@ -30,6 +31,7 @@ class InputOrder:
     explain_poor: bool | None
     reopen: bool = False
     candidates: int | None = None
+    format: str = "auto"
 
     @property
     def flags(self) -> Mapping[str, Mapping[str, int]]:
@@ -42,11 +44,14 @@ def read_input(order: InputOrder, settings: Settings) -> FindJob:
     """Read and check the input; raises BadInput, also when no feature reaches the threshold and poor ones are to be skipped."""
     job = read(
         _path(order),
+        order.format,
         target_model=order.target_model,
         find_job_id=order.find_job,
         event_bytes=settings.limits.event_bytes,
         keep_going=order.keep_going,
     )
+    for note in job.notes:
+        console(stderr=True).print(plain(note))
     for problem in job.problems:
         error_line(f"left out: {problem}")
     if to_explain(job, settings) == 0:

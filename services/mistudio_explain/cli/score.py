@@ -51,12 +51,12 @@ def score_pairs(
         backgrounds, count = backgrounds_of(_counted(lines_of(source), bar, reading), pairs)
         bar.update(reading, total=count, completed=count)
         source.seek(0)
-        target, settle = stack.enter_context(_target(out))
+        file, settle = stack.enter_context(target(out))
         scoring = Scoring(pairs, settings, evidence, backgrounds)
         task = bar.add_task("scoring", total=count)
         scored = score_lines(islice(lines_of(source), count), scoring, workers or workers_for(count))
         for chunk in scored if bench is None else bench.judged(scored, scoring):
-            target.writelines(each.line + b"\n" for each in chunk)
+            file.writelines(each.line + b"\n" for each in chunk)
             results.update(each.result for each in chunk)
             bar.advance(task, len(chunk))
         settle()
@@ -84,7 +84,7 @@ def _rewindable(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _target(out: Path) -> Iterator[tuple[BinaryIO, Settle]]:
+def target(out: Path) -> Iterator[tuple[BinaryIO, Settle]]:
     """Where the lines go, and what puts the file in place once all are written; until then the old one stays."""
     if out == STDIO:
         yield sys.stdout.buffer, sys.stdout.buffer.flush

@@ -26,7 +26,7 @@ def build(feature: FeatureFound, policy: ContextPolicy, templates: Templates, so
     the request asks for a template that does not exist. The same arguments give the same event.
     """
     request = feature.effective_request
-    tier = tier_of(feature.coherence_score, policy.threshold)
+    tier = tier_of(feature.stated_coherence, policy.threshold)
     read = passages_of(feature.top_activations)
     category, given, flags = category_of(feature.pattern_category, feature.pattern_keywords, read)
     judged = {"tier": tier, "category": category, "category_source": "given" if given else "inferred"}
@@ -53,7 +53,7 @@ def build(feature: FeatureFound, policy: ContextPolicy, templates: Templates, so
         route=list(route.models),
         wanted=route.wanted,
         flags=[*tier_flags(tier), *flags, *unheld, *_alike(read, different), *_cut(feature), *rendered.flags],
-        caveats=[*coherence_caveats(feature.coherence_score, tier), *([NO_HELDOUT_CAVEAT] if unheld else [])],
+        caveats=[*coherence_caveats(feature.stated_coherence, tier), *([NO_HELDOUT_CAVEAT] if unheld else [])],
     )
 
 

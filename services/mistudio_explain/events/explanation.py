@@ -73,6 +73,7 @@ class Subject(Record):
     statistics: ActivationStatistics | None = Field(default=None, description="How the activation is distributed.")
     logits: list[Logit] | None = Field(default=None, description="Tokens that the feature promotes or suppresses.")
     source: Coordinates | None = Field(default=None, description="Where the feature's record stands.")
+    computed: list[str] = Field(default=[], description="Fields that the source does not give and that were computed from the texts; see FeatureFound.")
 
     @property
     def ordered_as(self) -> int:
@@ -104,6 +105,7 @@ class Subject(Record):
             statistics=feature.activation_statistics,
             logits=feature.top_logits,
             source=source,
+            computed=feature.computed,
         )
 
 

@@ -101,6 +101,10 @@ class FeatureFound(Event):
     top_logits: list[Logit] | None = Field(default=None, description="Tokens that the feature promotes or suppresses most.")
     classification: Classification | None = Field(default=None, description="What Find's filter step adds.")
     modality: str | None = Field(default=None, description="What the activations are of; absent means text.")
+    computed: list[str] = Field(
+        default=[],
+        description="Fields that the source lacks and that were computed from the texts by miStudioFind's formulas: coherence_score, pattern_keywords.",
+    )
     request: JobRequest | None = Field(default=None, description="The explain job's request; absent: the default job of this find job.")
 
     @model_validator(mode="after")
@@ -108,6 +112,11 @@ class FeatureFound(Event):
         if self.request is None and len(default_explain_job_id(self.find_job_id)) > 200:
             raise ValueError("find_job_id is too long for the name of its default explain job; give a request with explain_job_id")
         return self
+
+    @property
+    def stated_coherence(self) -> float | None:
+        """The coherence that the source states, which alone decides the tier; None where it was computed or there is none."""
+        return None if "coherence_score" in self.computed else self.coherence_score
 
     @property
     def feature_key(self) -> FeatureKey:

@@ -37,6 +37,11 @@ def lane_name(target_model: str) -> str:
     return f"{plain}-{hashlib.sha256(target_model.encode()).hexdigest()[:8]}"
 
 
+def plain_name(name: str) -> str:
+    """A name as part of a file's name: every character outside `[A-Za-z0-9._-]` becomes `-`."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", name)
+
+
 def outcome_key(explain_job_id: str, feature_key: str) -> str:
     """Key of everything that is about one feature of one job."""
     return f"{explain_job_id}|{feature_key}"

@@ -50,6 +50,8 @@ class Document:
     text: bytes = field(repr=False)
     first_line: int = 1
     """Number that the text's first line has in the file."""
+    is_line: bool = False
+    """Whether the text is one of a file's lines, so that a problem has to name the line."""
 
     def decode(self, span: Span, path: JsonPath) -> Any:
         """Decode one value; raises Flawed with the innermost place that can be named."""
@@ -57,7 +59,7 @@ class Document:
         try:
             return orjson.loads(piece)
         except orjson.JSONDecodeError as error:
-            raise Flawed(_unusual_value(self.file, piece, path) or self._syntax(error, span.start, path)) from error
+            raise Flawed(self._unusual_value(piece, path) or self._syntax(error, span.start, path)) from error
 
     def breakage(self, start: int, path: JsonPath) -> Problem:
         """Say why the value that begins at `start` has no end."""
@@ -69,13 +71,28 @@ class Document:
 
     def problem(self, path: JsonPath, what: str) -> Problem:
         """A problem of this file."""
-        return Problem(self.file, written(path), what)
+        return Problem(self.file, f"line {self.first_line}: {written(path)}" if self.is_line else written(path), what)
 
     def place(self, offset: int) -> str:
         """Line and column of a byte, both from 1, the column in bytes."""
         line = self.text.count(b"\n", 0, offset) + self.first_line
         column = offset - self.text.rfind(b"\n", 0, offset)
         return f"line {line}, column {column}"
+
+    def _unusual_value(self, piece: bytes, path: JsonPath) -> Problem | None:
+        """Find the value that Python's lenient decoder takes and JSON does not have: NaN, infinity, broken Unicode."""
+        try:
+            root = json.loads(piece.decode("utf-8", "surrogateescape"), strict=False)
+        except (ValueError, RecursionError):
+            return None
+        broken_bytes = not _is_utf8(piece)
+        for where, value in _leaves(root, path):
+            if isinstance(value, float) and not -float("inf") < value < float("inf"):
+                return self.problem(where, f"{value} is no JSON number; a finite number, or no value at all, was expected")
+            if isinstance(value, str) and not is_encodable(value):
+                kind = "bytes that are not UTF-8" if broken_bytes else "half of a surrogate pair (\\ud800 to \\udfff), which is no character"
+                return self.problem(where, f"the text has {kind}; text in UTF-8 was expected")
+        return None
 
     def _syntax(self, error: orjson.JSONDecodeError, start: int, path: JsonPath) -> Problem:
         offset = start + len(error.doc[: error.pos].encode("utf-8", "surrogatepass"))
@@ -108,22 +125,6 @@ def named(value: object) -> str:
 
 def _shortened(text: str) -> str:
     return text if len(text) <= _LONGEST_QUOTE else text[:_LONGEST_QUOTE] + "…"
-
-
-def _unusual_value(file: Path, piece: bytes, path: JsonPath) -> Problem | None:
-    """Find the value that Python's lenient decoder takes and JSON does not have: NaN, infinity, broken Unicode."""
-    try:
-        root = json.loads(piece.decode("utf-8", "surrogateescape"), strict=False)
-    except (ValueError, RecursionError):
-        return None
-    broken_bytes = not _is_utf8(piece)
-    for where, value in _leaves(root, path):
-        if isinstance(value, float) and not -float("inf") < value < float("inf"):
-            return Problem(file, written(where), f"{value} is no JSON number; a finite number, or no value at all, was expected")
-        if isinstance(value, str) and not is_encodable(value):
-            kind = "bytes that are not UTF-8" if broken_bytes else "half of a surrogate pair (\\ud800 to \\udfff), which is no character"
-            return Problem(file, written(where), f"the text has {kind}; text in UTF-8 was expected")
-    return None
 
 
 def _leaves(root: object, path: JsonPath) -> Iterator[tuple[JsonPath, object]]:

@@ -91,11 +91,7 @@ class Reader:
 
     def _problem(self, error: ErrorDetails, found: object, path: JsonPath) -> Problem:
         where = path_in_file(found, error["loc"])
-        if error["type"] == "value_error":
-            return self.document.problem((*path, *where), str(error.get("ctx", {}).get("error", error["msg"])))
-        wanted = _ID if error["loc"] in (("feature_id",), ("source_id",)) else _WANTED.get(error["type"], error["msg"])
-        got = "nothing" if error["type"] == "missing" else named(error["input"])
-        return self.document.problem((*path, *where), f"{got}, where {wanted} was expected")
+        return self.document.problem((*path, *where), misfit(error, _ID if error["loc"] in (("feature_id",), ("source_id",)) else None))
 
     def _ranges(self, feature: FeatureFound, found: object, path: JsonPath) -> list[Problem]:
         scores: list[tuple[JsonPath, float | None]] = [(("coherence_score",), feature.coherence_score)]
@@ -130,6 +126,14 @@ class Reader:
         if override is None and bound <= self.event_bytes - REQUEST_BYTES:
             return bound
         return len(encode(feature.model_copy(update={"request": None})))
+
+
+def misfit(error: ErrorDetails, wanted: str | None = None) -> str:
+    """Say what stands at a place and what was expected there: `wanted`, or what its type needs."""
+    if error["type"] == "value_error":
+        return str(error.get("ctx", {}).get("error", error["msg"]))
+    got = "nothing" if error["type"] == "missing" else named(error["input"])
+    return f"{got}, where {wanted or _WANTED.get(error['type'], error['msg'])} was expected"
 
 
 def overridden(fields: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:

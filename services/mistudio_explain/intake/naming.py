@@ -27,7 +27,16 @@ def _same(*names: str) -> dict[str, tuple[str, ...]]:
 FEATURE = Naming(
     {
         **_same(
-            "feature_id", "source_id", "coherence_score", "quality_level", "pattern_keywords", "top_activations", "top_logits", "classification", "modality"
+            "feature_id",
+            "source_id",
+            "coherence_score",
+            "quality_level",
+            "pattern_keywords",
+            "top_activations",
+            "top_logits",
+            "classification",
+            "modality",
+            "computed",
         ),
         "pattern_category": ("pattern_category", "classification.primary_category"),
         "activation_statistics": ("activation_statistics", "statistics"),

@@ -81,7 +81,7 @@ class _Scan:
         """Read the object that the file must hold, to the file's end."""
         position = self._blank(len(_BYTE_ORDER_MARK) if self.text.startswith(_BYTE_ORDER_MARK) else 0)
         if position == len(self.text):
-            raise self._flawed((), "the file is empty; miStudioFind's JSON was expected")
+            raise self._flawed((), "the file is empty; a JSON object was expected")
         if self.text[position] != ord("{"):
             raise self._flawed((), f"{_beginning(self.text)}, where one JSON object was expected")
         position = self._members(self._blank(position + 1))

@@ -39,7 +39,8 @@ def tier_of(coherence: float | None) -> Tier:
 def rank(feature: FeatureFound, weights: Mapping[Category, float]) -> Rank:
     """Place a feature; the smallest is published first. A category that is absent or not one of ours weighs as `other`."""
     weight = next((weights[category] for category in Category if category == feature.pattern_category), weights[Category.OTHER])
-    return RANK_OF_TIER[tier_of(feature.coherence_score)], -(feature.coherence_score or 0.0), -weight
+    coherence = feature.stated_coherence
+    return RANK_OF_TIER[tier_of(coherence)], -(coherence or 0.0), -weight
 
 
 @dataclass(frozen=True, slots=True)

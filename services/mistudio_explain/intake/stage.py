@@ -4,10 +4,10 @@ The file's bytes stay in memory, once; its features are decoded one at a time, t
 to be published. So memory is bounded by the file's size however large its features are as objects.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mistudio_explain.errors import BadInput
 from mistudio_explain.events.explanation import Category
@@ -22,8 +22,11 @@ from mistudio_explain.intake.side_files import SideFile, merged, side_files_of
 EVENT_BYTES = 1 << 20
 """The largest input event that the topics take by default, bytes."""
 
+Foreign = Literal["neuronpedia", "saedashboard", "openai", "jsonl"]
+"""Formats that are not miStudioFind's; intake/formats has a module for each."""
+
 _SHOWN_PROBLEMS = 10
-_LISTED_PROBLEMS = 1000  # a file of millions of wrong elements must not fill the memory with messages
+LISTED_PROBLEMS = 1000  # a file of millions of wrong elements must not fill the memory with messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class FindJob:
     """A find job that was read and checked."""
 
     path: Path
-    shape: Shape
+    shape: Shape | Foreign
     find_job_id: str
     target_model: str
     source_training_job: str | None
@@ -55,13 +58,13 @@ class FindJob:
     """What is wrong with the file, the first 1000; empty unless it was read with `keep_going`."""
     left_out: int
     """Features of the file that `features` does not give."""
-    _reader: Reader = field(repr=False)
-    _ranked: tuple[tuple[Span, int], ...] = field(repr=False)
+    stored: Callable[[JobRequest | None], Iterator[FeatureFound]] = field(repr=False)
+    notes: tuple[str, ...] = ()
+    """What a reader of the file should know: as what it was read, what was computed, what was left aside."""
 
     def features(self, request: JobRequest | None = None) -> Iterator[FeatureFound]:
         """The features in rank order, each with the request block; they are decoded as they are asked for."""
-        name = FEATURES_OF[self.shape]
-        return (self._reader.read(span, (name, index), request) for span, index in self._ranked)
+        return self.stored(request)
 
 
 @dataclass(slots=True)
@@ -75,7 +78,7 @@ class _Checked:
     without_category: int = 0
 
     def leave_out(self, *problems: Problem) -> None:
-        if len(self.problems) < _LISTED_PROBLEMS:
+        if len(self.problems) < LISTED_PROBLEMS:
             self.problems.extend(problems)
 
 
@@ -100,7 +103,7 @@ def read(
     try:
         return _read(document, target_model, find_job_id, event_bytes, keep_going, weights)
     except Flawed as flawed:
-        raise BadInput(_message(flawed.problems)) from flawed
+        raise BadInput(message_of(flawed.problems)) from flawed
 
 
 def _read(
@@ -120,12 +123,13 @@ def _read(
     side_files = side_files_of(document.file, header.find_job_id)
     overrides = merged(side_files)
     reader = Reader(document, origin, overrides, event_bytes)
-    checked = _check(reader, elements, name, weights, None if keep_going else _LISTED_PROBLEMS)
+    checked = _check(reader, elements, name, weights, None if keep_going else LISTED_PROBLEMS)
     problems = (*_job_problems(document, header, found, name, len(elements)), *checked.problems, *_strangers(side_files, checked, document.file))
     if problems and not keep_going:
-        raise BadInput(_message(problems, keep_going_helps=True))
+        raise BadInput(message_of(problems, keep_going_helps=True))
     if not checked.ranks:
-        raise BadInput(_message(problems) + "; no feature is left")
+        raise BadInput(message_of(problems) + "; no feature is left")
+    ranked = tuple((span, index) for _, index, span in sorted(checked.ranks, key=lambda each: each[:2]))
     given = sum("pattern_category" in fields for key, fields in overrides.items() if key in checked.index_of)
     return FindJob(
         path=document.file,
@@ -140,8 +144,7 @@ def _read(
         category_sources=CategorySources(given, len(checked.ranks) - given - checked.without_category, checked.without_category),
         problems=problems,
         left_out=len(elements) - len(checked.ranks),
-        _reader=reader,
-        _ranked=tuple((span, index) for _, index, span in sorted(checked.ranks, key=lambda each: each[:2])),
+        stored=lambda request: (reader.read(span, (name, index), request) for span, index in ranked),
     )
 
 
@@ -228,10 +231,11 @@ def _strangers(side_files: tuple[SideFile, ...], checked: _Checked, features: Pa
     return [problem for side_file in side_files for problem in side_file.unknown(known, features)]
 
 
-def _message(problems: Sequence[Problem], *, keep_going_helps: bool = False) -> str:
+def message_of(problems: Sequence[Problem], *, keep_going_helps: bool = False) -> str:
+    """Say what is wrong with an input: the first problems, and how many more there are."""
     lines = [str(problem) for problem in problems[:_SHOWN_PROBLEMS]]
     if len(problems) > _SHOWN_PROBLEMS:
-        least = "at least " if len(problems) >= _LISTED_PROBLEMS else ""
+        least = "at least " if len(problems) >= LISTED_PROBLEMS else ""
         lines.append(f"and {least}{len(problems) - _SHOWN_PROBLEMS} more")
     if keep_going_helps:
         lines.append("Nothing was published; --keep-going leaves out what cannot be used and takes the rest.")

@@ -6,10 +6,10 @@ list with, for each example, `str_tokens`, `activations`, `distance`, `activatin
 without log probabilities. Where the activations are not known, `str_tokens` holds the text in one piece and `activations` is empty.
 """
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
+from mistudio_explain.events.identity import plain_name
 from mistudio_explain.judging.stage import Answered, Kind, seed
 
 FOLDERS: dict[Kind, str] = {"detection": "detection", "fuzzing": "fuzz"}
@@ -23,7 +23,7 @@ def delphi_scores(answered: Iterable[Answered]) -> list[dict[str, Any]]:
 def delphi_name(job: str, feature_id: str, source_id: str | None) -> str:
     """The name of a feature's file; delphi takes the latent's number from its end. A feature id that is no number gets one that hangs on the id alone."""
     latent = int(feature_id) if feature_id.isdigit() else seed("latent", feature_id) % 10**12
-    return f"{re.sub(r'[^A-Za-z0-9._-]', '-', source_id or job)}_latent{latent}.txt"
+    return f"{plain_name(source_id or job)}_latent{latent}.txt"
 
 
 def _example(each: Answered) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mistudio_explain.events.explanation import Evidence, FeatureOutcome, FeatureReviewed, Subject
+from mistudio_explain.events.explanation import Evidence, FeatureOutcome, FeatureReviewed, OutcomeKind, Subject
 from mistudio_explain.events.feature import Activation
 from mistudio_explain.events.model import Record
 from mistudio_explain.reporting.actions import suggested_action
@@ -115,6 +115,13 @@ def explanation_text(outcome: FeatureOutcome) -> str | None:
     return outcome.answer.explanation if outcome.answer else None
 
 
+def claim(outcome: FeatureOutcome) -> str | None:
+    """The one sentence about what the feature detects, which is what was scored for truth; None where nothing was explained."""
+    if outcome.outcome is not OutcomeKind.EXPLAINED:
+        return None
+    return outcome.answer.pattern if outcome.answer else outcome.explanation
+
+
 def _source(subject: Subject) -> dict[str, Any]:
     return {
         "feature_key": subject.feature_key,
@@ -123,6 +130,7 @@ def _source(subject: Subject) -> dict[str, Any]:
         "find_quality_level": subject.quality_level,
         "category": subject.category,
         "category_source": subject.category_source,
+        "computed": subject.computed,
     }
 
 
