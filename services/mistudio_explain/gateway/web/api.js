@@ -26,11 +26,12 @@ export const feature = (id, name, signal) => get(featurePath(id, name), {}, sign
 export const history = (id, name, signal) => get(`${featurePath(id, name)}/history`, {}, signal);
 export const counts = (id, query, signal) => get(`${jobPath(id)}/counts`, query, signal);
 export const files = (id, signal) => get(`${jobPath(id)}/files`, {}, signal);
-export const lag = (signal) => get("operations/lag", {}, signal);
-export const fleet = (signal) => get("operations/fleet", {}, signal);
+export const lag = (signal) => get("lag", {}, signal);
+export const models = (signal) => get("models", {}, signal);
 export const cancel = (id) => post(`${jobPath(id)}/cancel`, {});
 export const review = (id, name, said) => post(`${featurePath(id, name)}/reviews`, said);
 export const openSession = (key) => post("session", { key });
+export const allEvents = (signal) => lasting("events", signal);
 export const jobEvents = (id, signal) => lasting(`${jobPath(id)}/events`, signal);
 export const explainNow = (order, signal) => streamed("explain", { method: "POST", body: JSON.stringify(order), signal });
 export const file = (id, name) => new URL(`${jobPath(id)}/files/${part(name)}`, ROOT).href;

@@ -12,7 +12,7 @@ const BASIS = { all: "", seen: "seen ", held_out: "held-out " };
 export function card(node, feature, { actions = null } = {}) {
   return fill(
     node,
-    el("header", {}, el("div", { class: "titles" }, el("h2", { dir: "auto", class: "label" }, label(feature)), key(feature)), actions),
+    el("header", {}, el("div", { class: "titles" }, el("h2", { dir: "auto", class: feature.label ? "label" : "label is-sentence" }, label(feature)), key(feature)), actions),
     said(feature),
     judgement(feature),
     doubts(feature),

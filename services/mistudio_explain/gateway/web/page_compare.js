@@ -101,7 +101,7 @@ async function jobs(body, a, b, signal) {
     side(a, visible(row.label ?? row.said ?? "–"), row.verdict ?? row.outcome, row.accuracy),
     other ? side(b, label(other), other.pattern_verification ?? other.outcome, other.accuracy?.p) : el("span", { class: "quiet" }, `not in ${b}`),
   );
-  const side = (job, text, word, accuracy) => el("span", {}, el("span", { class: "unseen" }, `${job}: `), el("span", { dir: "auto" }, text), " ", verdict(word), known(accuracy) && ` (${score(accuracy)})`);
+  const side = (job, text, word, accuracy) => el("div", {}, el("span", { class: "whose" }, job), el("p", { dir: "auto" }, text), verdict(word), known(accuracy) && ` (${score(accuracy)})`);
   fill(more, "Show more");
   more.addEventListener("click", load);
   await load();

@@ -7,10 +7,12 @@ import { passageKeys } from "./passages.js";
 import { visible } from "./words.js";
 
 const EXAMPLE = {
+  feature: {
+    feature_id: 1,
+    top_activations: [{ text: "The cat sat on the mat.", activation_strength: 4.2 }, { text: "A cat is asleep.", activation_strength: 3.9 }],
+  },
+  find_job: "find_by_hand",
   target_model: "gpt2",
-  find_job_id: "find_by_hand",
-  feature_id: "1",
-  top_activations: [{ text: "The cat sat on the mat.", activation_strength: 4.2 }, { text: "A cat is asleep.", activation_strength: 3.9 }],
 };
 
 export async function open(main, { query, signal }) {
@@ -39,9 +41,10 @@ export async function open(main, { query, signal }) {
 
   async function ask() {
     fill(problem);
-    let feature;
+    let question;
     try {
-      feature = JSON.parse(source.value);
+      const given = JSON.parse(source.value);
+      question = given.feature ? given : { feature: given };
     } catch (error) {
       return fill(problem, `This is no JSON: ${error.message}`);
     }
@@ -51,20 +54,17 @@ export async function open(main, { query, signal }) {
     const words = el("pre", { class: "stream", dir: "auto", tabindex: 0, "aria-label": "The model's answer as it comes" });
     fill(answer, state, words);
     try {
-      let attempt = 0;
-      for await (const { name, data } of api.explainNow(feature, asking.signal)) {
-        if (name === "piece") {
-          if (data.attempt !== attempt) fill(words);
-          attempt = data.attempt;
+      let beginning = 0;
+      for await (const { name, data } of api.explainNow(question, asking.signal)) {
+        if (name === "start") fill(state, `Asked as ${data.feature_key} of ${data.explain_job_id}; waiting for a model`);
+        else if (name === "piece") {
+          if (data.beginning !== beginning) fill(words);
+          beginning = data.beginning;
+          fill(state, "A model is answering");
           words.append(visible(data.text));
           words.scrollTop = words.scrollHeight;
-        } else if (name === "start") fill(state, `${data.model} at ${data.endpoint} is answering`);
-        else if (name === "outcome") {
-          fill(state);
-          const box = el("article", { class: "card", tabindex: -1 });
-          fill(answer, card(box, data), el("details", {}, el("summary", {}, "The model's words"), words));
-          box.focus();
-        } else if (name === "problem") fill(problem, data.detail);
+        } else if (name === "outcome") told(data, words);
+        else if (name === "failed") fill(problem, data.why);
       }
     } catch (error) {
       if (error.name === "AbortError") fill(state, "Stopped.");
@@ -73,22 +73,48 @@ export async function open(main, { query, signal }) {
       [go.disabled, stop.hidden] = [false, true];
     }
   }
+
+  function told(outcome, words) {
+    const box = el("article", { class: "card", tabindex: -1 });
+    fill(answer, card(box, ofOutcome(outcome)), el("details", {}, el("summary", {}, "The model's words"), words));
+    box.focus();
+  }
+}
+
+/** An outcome as events have it, in the shape in which the gateway gives a job's feature. */
+function ofOutcome(outcome) {
+  const { subject, answer } = outcome;
+  return {
+    ...outcome,
+    ...subject,
+    ...answer,
+    original_coherence: subject.coherence_score,
+    activation_statistics: subject.statistics,
+    top_logits: subject.logits,
+    explanation_quality: outcome.quality_score,
+    explanation_confidence: outcome.confidence,
+    prompt: { template: outcome.prompt_template },
+    pass: outcome.pass_number,
+  };
 }
 
 /** A feature of a job as its source gave it, to be explained again. */
 async function ofJob(job, name, signal) {
   const { evidence, ...feature } = await api.feature(job, name, signal);
   const given = {
-    target_model: feature.target_model,
-    find_job_id: feature.find_job_id,
-    feature_id: String(feature.feature_id),
+    feature_id: feature.feature_id,
     source_id: feature.source_id,
     coherence_score: feature.original_coherence,
     pattern_category: feature.category_source === "given" ? feature.category : null,
     pattern_keywords: feature.keywords,
-    top_activations: [...(evidence?.seen ?? []), ...(evidence?.held_out ?? [])],
-    activation_statistics: feature.activation_statistics,
+    top_activations: [...(evidence?.seen ?? []), ...(evidence?.held_out ?? [])].map(present),
+    activation_statistics: feature.activation_statistics && present(feature.activation_statistics),
     top_logits: feature.top_logits,
   };
-  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== null && value !== undefined));
+  return { feature: present(given), find_job: feature.find_job_id, target_model: feature.target_model };
+}
+
+/** Without what the source did not give. */
+function present(fields) {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== null && value !== undefined));
 }

@@ -26,7 +26,8 @@ export async function open(main, { parts, query, signal, say }) {
   const split = el("div", { class: "split" }, el("div", { class: "side" }, fresh, list.root), beside);
   const heading = el("h1", { dir: "auto" }, id);
   const actions = el("div", { class: "actions" }, el("a", { href: at(["compare"], { a: id }) }, "Compare with another job"), cancelButton());
-  fill(main, el("header", { class: "job" }, el("p", { class: "crumb" }, el("a", { href: "#/jobs" }, "Jobs")), heading, subtitle(), numbers, actions), split);
+  const head = el("header", { class: "job" }, el("p", { class: "crumb" }, el("a", { href: "#/jobs" }, "Jobs")), heading, subtitle(), numbers, actions);
+  fill(main, head, split);
   const feature = detail(beside, id, { signal, say, reviewed: list.reviewed });
   drawn();
   await loading;
@@ -70,6 +71,7 @@ export async function open(main, { parts, query, signal, say }) {
   function moved(now) {
     const name = now[2] === "features" && now[3] !== undefined ? now[3] : null;
     split.classList.toggle("has-feature", name !== null);
+    head.classList.toggle("is-folded", name !== null);
     document.title = name === null ? `${id} · miStudioExplain` : `${name} · ${id} · miStudioExplain`;
     list.chosen(name);
     feature.show(name, state.report);
@@ -93,6 +95,7 @@ export async function open(main, { parts, query, signal, say }) {
     for await (const event of api.jobEvents(id, signal)) {
       if (signal.aborted) return;
       if (event.name === "broken") drawn({ lost: true });
+      else if (event.name === "waiting" || event.name === "reset") drawn({ waits: event.data.why });
       else if (event.name === "progress") {
         state.report = event.data;
         drawn();

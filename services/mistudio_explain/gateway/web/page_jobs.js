@@ -8,7 +8,8 @@ import { count, known, moment } from "./words.js";
 
 const STEP = 50;
 const MOST = 1000; // as many as the gateway lists
-const AGAIN_MS = 3_000;
+const AT_MOST_EVERY_MS = 500;
+const AGAIN_MS = 10_000; // for jobs that were only asked for, of which nothing has moved yet
 
 export async function open(main, { signal }) {
   document.title = "Jobs · miStudioExplain";
@@ -23,6 +24,7 @@ export async function open(main, { signal }) {
   fill(main, el("h1", {}, "Jobs"), list, more);
   show(first.jobs);
   later();
+  follow();
 
   /** Draw what changed, so that a link that has the focus keeps it. */
   function show(jobs) {
@@ -44,6 +46,18 @@ export async function open(main, { signal }) {
       if (!document.hidden) show((await api.jobs({ limit }, signal)).jobs);
     } catch {
       // The line above the page says what is away; the next look may find it again.
+    }
+  }
+
+  /** Look when a job moves. */
+  async function follow() {
+    let waiting = null;
+    for await (const event of api.allEvents(signal)) {
+      if (event.name !== "progress" || waiting !== null) continue;
+      waiting = setTimeout(() => {
+        waiting = null;
+        if (!signal.aborted) look();
+      }, AT_MOST_EVERY_MS);
     }
   }
 

@@ -15,7 +15,7 @@ export function passages({ evidence, safety }) {
   if (texts.length === 0) return null;
   const most = greatest(texts);
   const hazards = hazardsByText(safety);
-  const box = el("section", { class: "passages", "aria-label": "Texts" });
+  const box = el("section", { class: "passages" });
   const draw = () => {
     box.classList.toggle("with-values", view.values);
     const item = (text, index) => passage(text, { hazards: hazards.get(index) ?? [], most });

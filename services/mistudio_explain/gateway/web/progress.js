@@ -22,7 +22,7 @@ export function outcomes(report) {
 }
 
 /** Fill a node with a job's numbers. */
-export function progress(node, report, { lost = false } = {}) {
+export function progress(node, report, { lost = false, waits = null } = {}) {
   const { done, whole } = extent(report);
   const isRunning = report.status === "running";
   return fill(
@@ -34,6 +34,7 @@ export function progress(node, report, { lost = false } = {}) {
       el("b", {}, known(whole) ? `${count(done)} of ${count(whole)}` : count(done)),
       known(whole) && whole > 0 && isRunning && el("span", {}, percent(Math.floor((1000 * done) / whole) / 1000)),
       isRunning && known(report.eta_s) && el("span", {}, `about ${duration(report.eta_s)} left`),
+      waits && el("span", { class: "problem" }, waits),
       lost && el("span", { class: "problem" }, "connection lost, trying again"),
       known(report.at_ms) && el("span", { class: "quiet" }, `as of ${moment(report.at_ms)}`),
     ),

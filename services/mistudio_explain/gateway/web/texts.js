@@ -1,6 +1,7 @@
 // Cuts a feature's text into pieces: each token's activation where the source gave it, the peak, and words that speak for a hazard.
 // Nothing is guessed: a token without a place in the text is listed beside it, and a text without tokens is shown plain.
 
+const WORD = 20; // characters within which a cut looks for the edge of a word; languages without spaces have none
 const AROUND = 150; // characters either side of the peak, as many as two lines of a card hold
 
 /**
@@ -36,8 +37,8 @@ export function pieces(activation, hazards = [], window = null) {
 export function around(activation) {
   const peak = peakSpan(activation, tokenSpans(activation));
   const [from, to] = peak ? [peak.start - AROUND, peak.end + AROUND] : [0, 2 * AROUND];
-  const start = whole(activation.text, Math.max(0, from));
-  const end = whole(activation.text, Math.min(activation.text.length, to));
+  const start = from <= 0 ? 0 : after(activation.text, from, peak ? peak.start : to);
+  const end = to >= activation.text.length ? activation.text.length : before(activation.text, to, peak ? peak.end : from);
   return start === 0 && end === activation.text.length ? null : [start, end];
 }
 
@@ -122,8 +123,22 @@ function at(spans, place) {
   return undefined;
 }
 
-/** Not between the two halves of one character. */
-function whole(text, place) {
+/** The next beginning of a word, where one is near; never between the two halves of a character. */
+function after(text, place, last) {
+  const word = text.slice(place, Math.min(place + WORD, last)).search(/(?<=\s)\S/);
+  if (word >= 0) return place + word;
+  return isHalf(text, place) ? place + 1 : place;
+}
+
+/** The end of the word before, likewise. */
+function before(text, place, first) {
+  const start = Math.max(place - WORD, first);
+  const word = text.slice(start, place).search(/\s\S*$/);
+  if (word >= 0) return start + word;
+  return isHalf(text, place) ? place - 1 : place;
+}
+
+function isHalf(text, place) {
   const code = text.charCodeAt(place);
-  return code >= 0xdc00 && code <= 0xdfff ? place + 1 : place;
+  return code >= 0xdc00 && code <= 0xdfff;
 }
