@@ -231,6 +231,7 @@ class GatewaySettings(_Group):
     port: int = Field(default=8350, ge=0, le=65535, description="Port; 0: any that is free.")
     data_root: Path | None = Field(default=None, description="miStudio's data folder, in which results/find/ lies: jobs can then be made by find job id.")
     upload_bytes: int = Field(default=1 << 30, ge=1024, description="Largest file that may be uploaded, bytes.")
+    streams: int = Field(default=1000, ge=1, description="Most clients that follow live events at once.")
     body_bytes: int = Field(default=1 << 20, ge=1024, description="Largest body of any other request, bytes.")
     requests_per_s: float = Field(default=50.0, gt=0, description="Requests a second that one API key may make in the long run.")
     requests_at_once: int = Field(default=200, ge=1, description="Requests that one API key may make at once beyond that pace.")
@@ -248,6 +249,32 @@ class GatewaySettings(_Group):
     def is_encrypted(self) -> bool:
         """Whether whoever calls it speaks TLS."""
         return self.behind_tls or self.tls_certfile is not None
+
+
+class ReceiverSettings(_Group):
+    """One receiver that is told when a job is at its end."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,60}$", description="Name in lists, logs and metrics.")
+    url: str = Field(description="Where to send to: https://host/path; http:// only within webhooks.networks.")
+    secret_file: Path = Field(description="File whose first line is the secret that messages are signed with: whsec_ and 24 to 64 random bytes in base64.")
+    tenant: str = Field(default="default", pattern=r"^[a-z0-9-]{1,40}$", description="The organisation whose jobs it is told of.")
+
+
+class WebhookSettings(_Group):
+    """Who is told when a job is at its end."""
+
+    receivers: tuple[ReceiverSettings, ...] = Field(default=(), description="The receivers; messages go to these addresses alone.")
+    networks: tuple[str, ...] = Field(
+        default=(), description="Networks (CIDR) that receivers may lie in though their addresses are private, loopback or link-local; none by default."
+    )
+    ssl_cafile: Path | None = Field(default=None, description="CA certificates of receivers, PEM; absent: the system's.")
+    give_up_h: float = Field(default=24.0, gt=0, description="A message that is not accepted for so long is given up, hours.")
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len({each.name for each in self.receivers}) < len(self.receivers):
+            raise ValueError("two receivers have the same name")
+        return self
 
 
 class LimitSettings(_Group):
@@ -281,6 +308,7 @@ class Settings(_Group):
     retry: RetrySettings = RetrySettings()
     jobs: JobSettings = JobSettings()
     gateway: GatewaySettings = GatewaySettings()
+    webhooks: WebhookSettings = WebhookSettings()
     limits: LimitSettings = LimitSettings()
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least severe log lines shown.")
 

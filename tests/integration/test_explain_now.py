@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -17,7 +16,7 @@ from integration.real_ollama import RealOllama
 from integration.test_stream_app import MakeApp, all_records, feature, make_app, until
 from integration.test_whole_way import EXAMPLE, PROGRAM, Command, command, kafka_settings, ollama_settings
 from mistudio_explain.cli.answer import Answering
-from mistudio_explain.cli.explain import FeatureOrder, asked_for, explained_by_services
+from mistudio_explain.cli.explain import explained_by_services
 from mistudio_explain.context import service as context_service
 from mistudio_explain.events import topics
 from mistudio_explain.events.codec import decode
@@ -25,6 +24,7 @@ from mistudio_explain.events.explanation import ExplanationRequested, OutcomeKin
 from mistudio_explain.events.feature import FeatureFound
 from mistudio_explain.events.job import JobBackground
 from mistudio_explain.generation import service as generation_service
+from mistudio_explain.intake.asking import Wishes, asked_for
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.controls import JobControls
 from mistudio_explain.kafka.records import outgoing
@@ -39,7 +39,6 @@ from unit.llm.fake_llm import FakeLlm, OpenAiWire, Reply, Script
 
 __all__ = ["command", "make_app"]  # fixtures
 
-ORDER = FeatureOrder(Path("feature.json"), None, None, None, None, None, None, 60.0)
 WORDS = ('{"label": "Fixed things", ', '"pattern": "Texts that mention a fixed thing.", ', '"significance": "It is known.", "implications": "None."}')
 
 
@@ -101,7 +100,7 @@ async def services(app: StreamApp, speaker: Speaker) -> AsyncIterator[None]:
 
 
 def asked(number: int, mark: str = "0000") -> FeatureFound:
-    return asked_for(feature(number), ORDER, datetime(2026, 11, 25, tzinfo=UTC), mark)
+    return asked_for(feature(number), Wishes(), datetime(2026, 11, 25, tzinfo=UTC), mark)
 
 
 async def test_a_feature_is_explained_through_the_express_lane_and_its_pieces_come_before_the_answer_is_complete(make_app: MakeApp) -> None:

@@ -5,7 +5,6 @@ import random
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,26 +20,21 @@ from mistudio_explain.cli.start import prepare
 from mistudio_explain.context.policy import ContextPolicy
 from mistudio_explain.context.prompt import Templates
 from mistudio_explain.context.serving import routing_by
-from mistudio_explain.context.stage import build, event_id
+from mistudio_explain.context.stage import build
 from mistudio_explain.errors import Unreachable
-from mistudio_explain.events.explanation import ExplanationRequested, FeatureOutcome, OutcomeKind, Subject, TokenChunk
-from mistudio_explain.events.feature import FeatureFound, JobRequest
-from mistudio_explain.events.identity import default_explain_job_id
-from mistudio_explain.events.job import ControlPart, JobEvent
+from mistudio_explain.events.explanation import ExplanationRequested, FeatureOutcome, OutcomeKind
+from mistudio_explain.events.feature import FeatureFound
 from mistudio_explain.generation.adapting import shortening
 from mistudio_explain.generation.explainer import Explainer, GivenUp
-from mistudio_explain.intake.service import publish_single
+from mistudio_explain.intake.asking import Wishes, answer_of, asked, asked_for, event_of
 from mistudio_explain.intake.single import Single, read_single
 from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.kafka.follow import answering
-from mistudio_explain.kafka.orders import give_order
 from mistudio_explain.llm.answers_cache import MemoryAnswers
 from mistudio_explain.settings import Settings
 from mistudio_explain.validation.offline import background_of
 from mistudio_explain.validation.stage import validate
 from mistudio_explain.validation.validator import Validator
-
-_LONGEST_JOB = 160  # characters of the id that the moment is added to; an id has 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +71,7 @@ async def _until_answered(settings: Settings, single: Single, order: FeatureOrde
     assert this is not None
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, this.cancel)
-    feature = asked_for(single.feature, order, datetime.now(UTC), secrets.token_hex(2))
+    feature = asked_for(single.feature, Wishes(order.route, order.prompt, order.candidates), datetime.now(UTC), secrets.token_hex(2))
     try:
         async with asyncio.timeout(order.timeout_s):
             if settings.kafka.bootstrap_servers is None:
@@ -89,15 +83,6 @@ async def _until_answered(settings: Settings, single: Single, order: FeatureOrde
     except TimeoutError:
         shown.broken_off()
         raise Unreachable(f"no explanation within {order.timeout_s:g} s: {shown.how_far()}; --timeout waits longer") from None
-
-
-def asked_for(feature: FeatureFound, order: FeatureOrder, now: datetime, mark: str) -> FeatureFound:
-    """The feature as a job of its own that a person waits for; `mark` tells two of one second apart."""
-    job = f"{default_explain_job_id(feature.find_job_id)[:_LONGEST_JOB]}_ask_{now:%Y%m%d_%H%M%S}_{mark}"
-    request = JobRequest(
-        explain_job_id=job, route=order.route, prompt_version=order.prompt, explain_poor=True, priority="interactive", candidates=order.candidates, expected=1
-    )
-    return feature.model_copy(update={"request": request})
 
 
 async def explained_here(settings: Settings, feature: FeatureFound, job: tuple[FeatureFound, ...], shown: Answering) -> FeatureOutcome:
@@ -124,25 +109,11 @@ async def explained_here(settings: Settings, feature: FeatureFound, job: tuple[F
 async def explained_by_services(clients: KafkaClients, producer: AIOKafkaProducer, feature: FeatureFound, shown: Answering) -> FeatureOutcome:
     """Send a feature to the services and follow its answer; when this is cut off, the job is cancelled, which ends the call of the model."""
     job = feature.effective_request.explain_job_id
-    event = event_id(Subject.of(feature, None), pass_number=1)
-    async with answering(clients, event, job) as events:
-        try:
-            await publish_single(producer, feature, event, _now_ms())
-            return await _outcome_of(events, shown)
-        except asyncio.CancelledError:
-            await give_order(producer, JobEvent(explain_job_id=job, at_ms=_now_ms(), control=ControlPart(action="cancel", why="nobody waits for it any more")))
-            raise
-
-
-async def _outcome_of(events: AsyncIterator[TokenChunk | FeatureOutcome], shown: Answering) -> FeatureOutcome:
-    attempt, beginning = 0, -1
-    async for event in events:
-        if isinstance(event, FeatureOutcome):
-            return event
-        if event.index == 0 or event.attempt > attempt:  # a request that is redelivered counts its chunks from 0 again
-            beginning += 1
-        attempt = event.attempt
-        await shown.piece(beginning, event.text)
+    async with answering(clients, event_of(feature), job) as events, asked(producer, feature, _now_ms):
+        async for said in answer_of(events):
+            if isinstance(said, FeatureOutcome):
+                return said
+            await shown.piece(said.beginning, said.text)
     raise AssertionError("a topic has no end")
 
 

@@ -1,13 +1,10 @@
 """`lag`: how far each group is behind, by topic and target model."""
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from aiokafka.errors import KafkaError
 from rich.console import Group
@@ -21,7 +18,7 @@ from mistudio_explain.errors import BadSettings
 from mistudio_explain.events.topics import EXPRESS, PROMPTS_PREFIX, SHARED
 from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.kafka.lag import LagReader
-from mistudio_explain.observability.lag_figures import LagFigures, LagReading, figures
+from mistudio_explain.observability.lag_figures import LagFigures, LagReading, Readings, document, figures
 from mistudio_explain.settings import Settings
 
 _COLUMNS = ("group", "topic", "target model", "lag", "unfinished", "in flight", "oldest", "rate", "drain")
@@ -77,16 +74,13 @@ async def _follow(settings: Settings, every_s: float, show: Show, show_away: Cal
     """Read and show for ever; rates are over the last half minute. A Kafka that goes away is waited for, however long."""
     patience_s: float | None = settings.kafka.start_timeout_s
     while True:
-        readings: deque[LagReading] = deque()
+        readings = Readings(max(_RATE_OVER_S, 1.5 * every_s))
         try:
             async with _reader(settings, patience_s) as reader:
                 patience_s = None
                 while True:
                     reading = await reader.read()
-                    readings.append(reading)
-                    while reading.at_s - readings[0].at_s > max(_RATE_OVER_S, 1.5 * every_s):
-                        readings.popleft()
-                    show(reading, figures(reading, readings[0] if len(readings) > 1 else None))
+                    show(reading, readings.add(reading))
                     await asyncio.sleep(every_s)
         except (KafkaError, OSError) as error:  # a timeout is an OSError
             show_away(f"{datetime.now(UTC):%H:%M:%S} Kafka at {settings.kafka.bootstrap_servers} does not answer ({str(error) or type(error).__name__})")
@@ -182,15 +176,4 @@ def _clock(reading: LagReading) -> str:
 
 
 def _print_json(reading: LagReading, rows: Sequence[LagFigures]) -> None:
-    print_json(
-        {
-            "at": datetime.fromtimestamp(reading.at_s, UTC).isoformat(timespec="milliseconds"),
-            "lag": [asdict(row) for row in rows],
-            "missing_topics": list(reading.missing),
-            "unavailable_partitions": [_place(part) for part in reading.unavailable],
-        }
-    )
-
-
-def _place(part: Any) -> dict[str, Any]:
-    return {"topic": part.topic, "partition": part.partition}
+    print_json(document(reading, rows))

@@ -8,7 +8,6 @@ from pathlib import Path
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
 from rich.progress import Progress as Bar
 
-from mistudio_explain.cli.models import endpoints_of
 from mistudio_explain.cli.show import console, error_line, plain, print_json
 from mistudio_explain.cli.start import prepare
 from mistudio_explain.errors import BadInput, ExplainError, Unreachable
@@ -17,6 +16,7 @@ from mistudio_explain.llm.capacity import check_fits, in_gb
 from mistudio_explain.llm.failures import AccessDenied, CallFailure, ConnectionDropped, EndpointUnreachable, RateLimited, TimedOut
 from mistudio_explain.llm.inspection import Inspection, Progress, ServerModel, inspecting, taken_by
 from mistudio_explain.llm.opening import DEFAULT_SLOTS, key_of
+from mistudio_explain.llm.overview import endpoints_of
 from mistudio_explain.settings import EndpointSettings, LlmSettings, Settings
 
 _NOT_REACHED = (AccessDenied, ConnectionDropped, EndpointUnreachable, RateLimited, TimedOut)

@@ -7,7 +7,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from mistudio_explain import __version__
-from mistudio_explain.gateway import audit, health, jobs, pages, problems, session
+from mistudio_explain.gateway import audit, explain_now, health, jobs, operations, pages, problems, session, streams, webhooks
 from mistudio_explain.gateway.guard import Guard
 from mistudio_explain.gateway.keyring import KeyRing
 from mistudio_explain.gateway.names import SlashesInNames
@@ -16,7 +16,7 @@ from mistudio_explain.store.audit import StoredAudit
 from mistudio_explain.store.keys import StoredKeys, access_store
 
 PREFIX = "/api/v1"
-_ROUTERS = (jobs.router, audit.router, session.router)
+_ROUTERS = (jobs.router, streams.router, explain_now.router, operations.router, webhooks.router, audit.router, session.router)
 """The resources, one module each."""
 _GZIP_FROM_BYTES = 1024
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")

@@ -7,18 +7,28 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from mistudio_explain.gateway.live import Live
+from mistudio_explain.gateway.looks import Looked
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.settings import Settings
+from mistudio_explain.store.deliveries import StoredDeliveries
 from mistudio_explain.store.jobs import JobStore, reading, store_exists
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """A gateway's means: the process's stream application, and where new ids come from."""
+    """A gateway's means: the process's stream application, where new ids come from, and what its routes have in common.
+
+    `live` is what is read from Kafka for all clients, `lag` and `fleet` are looks at what is outside, `told` says who was told of jobs' ends.
+    """
 
     stream: StreamApp
     new_id: Callable[[], str]
+    live: Live
+    lag: Looked
+    fleet: Looked
+    told: StoredDeliveries
 
     @property
     def settings(self) -> Settings:

@@ -13,12 +13,16 @@ from fastapi import FastAPI
 
 from mistudio_explain.errors import BadSettings, Unreachable
 from mistudio_explain.gateway.app import make_app
+from mistudio_explain.gateway.deliveries import Deliveries
 from mistudio_explain.gateway.keyring import KeyRing
+from mistudio_explain.gateway.live import Live
+from mistudio_explain.gateway.looks import look_at_fleet, look_at_lag
 from mistudio_explain.gateway.origin import is_loopback
 from mistudio_explain.gateway.parts import Gateway
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.settings import GatewaySettings
 from mistudio_explain.store.database import StoreLost
+from mistudio_explain.store.deliveries import StoredDeliveries
 
 _BACKLOG = 2048
 
@@ -26,8 +30,13 @@ log = structlog.get_logger(__name__)
 
 
 def register(stream: StreamApp) -> FastAPI:
-    """Make the gateway's application; what it reads from Kafka it reads through `stream`."""
-    return make_app(Gateway(stream, new_id=lambda: secrets.token_hex(12)))
+    """Make the gateway's application; what it reads from Kafka it reads through `stream`. Raises BadSettings for a webhook that cannot be used."""
+    live, told = Live(stream), StoredDeliveries(stream.settings.store)
+    deliveries = Deliveries(stream.settings.webhooks, told, live.feed, stream.clients, stream.now_ms)
+    if deliveries.has_receivers:
+        stream.task("webhooks", deliveries.run)
+    gateway = Gateway(stream, new_id=lambda: secrets.token_hex(12), live=live, lag=look_at_lag(stream), fleet=look_at_fleet(stream.settings), told=told)
+    return make_app(gateway)
 
 
 @contextlib.asynccontextmanager
@@ -35,7 +44,7 @@ async def web_server(app: FastAPI, settings: GatewaySettings) -> AsyncIterator[s
     """Answer on the gateway's port; gives the address. Kafka need not be there. Raises BadSettings for an address that cannot be had."""
     keys: KeyRing = app.state.keys
     await _check_openness(settings, keys)
-    with _bound(settings) as listening, closing(keys), closing(app.state.audit):
+    with _bound(settings) as listening, closing(keys), closing(app.state.audit), closing(app.state.gateway.told):
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -53,6 +62,7 @@ async def web_server(app: FastAPI, settings: GatewaySettings) -> AsyncIterator[s
         try:
             yield f"{'https' if settings.tls_certfile else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
         finally:
+            app.state.gateway.live.feed.end("the gateway stops: connect again with the id of the last event")  # else it would wait for its streams
             server.should_exit = True
             await task
 

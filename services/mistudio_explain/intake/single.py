@@ -39,15 +39,19 @@ def read_single(path: Path, key: str | None, *, find_job_id: str | None = None, 
         job = read(path, target_model=target_model, find_job_id=find_job_id, event_bytes=event_bytes, keep_going=True)
         features = tuple(job.features())
         return Single(_chosen(features, key, path, [str(problem) for problem in job.problems]), features)
+    feature = feature_in(document, find_job_id=find_job_id, target_model=target_model, event_bytes=event_bytes)
+    return Single(_chosen((feature,), key, path, []), ())
+
+
+def feature_in(document: Document, *, find_job_id: str | None = None, target_model: str | None = None, event_bytes: int = EVENT_BYTES) -> FeatureFound:
+    """Read a document that is one feature, in either of miStudioFind's shapes; raises BadInput with JSON path and expectation."""
     try:
-        if found.breakage is not None:
-            raise Flawed(found.breakage)
+        if (breakage := outline(document, frozenset()).breakage) is not None:
+            raise Flawed(breakage)
         origin = Origin(find_job_id or UNNAMED_JOB, target_model or UNNAMED_MODEL, None)
-        whole = Span(0, len(document.text))
-        feature = Reader(document, origin, {}, event_bytes).read(whole, ())
+        return Reader(document, origin, {}, event_bytes).read(Span(0, len(document.text)), ())
     except Flawed as flawed:
         raise BadInput("\n".join(map(str, flawed.problems))) from flawed
-    return Single(_chosen((feature,), key, path, []), ())
 
 
 def _chosen(features: tuple[FeatureFound, ...], key: str | None, path: Path, problems: list[str]) -> FeatureFound:

@@ -132,19 +132,21 @@ class StreamApp:
         service: str,
         positions: subscribers.Positions | None = None,
         stepped_over: Callable[[ConsumerRecord], Awaitable[None]] | None = None,
+        unreadable: subscribers.OnUnreadable | None = None,
     ) -> Callable[[Callable[[Sequence[ConsumerRecord]], Awaitable[None]]], WholeTopicSubscriber]:
         """Handle all records of whole topics without a group, from `positions` (absent: from their beginning).
 
         A record that cannot be handed over becomes a dead letter, of which `stepped_over` is told after it is confirmed.
         Without positions it is only said: such a reader meets it at every start, and a letter that was dropped would come back.
+        `unreadable` takes the place of both, for readers that others in the topics' service look after.
         """
 
         def register(handle: Callable[[Sequence[ConsumerRecord]], Awaitable[None]]) -> WholeTopicSubscriber:
             self._faults.read_whole(service, topics)
             title = f"{service}: {', '.join(topics)}"
             arguments = self.clients.fetching | {"max_partition_fetch_bytes": _WHOLE_FETCH_BYTES, "auto_offset_reset": "none"}  # a reader knows where it stands
-            on_unreadable = _say_unreadable if positions is None else self._given_up_when_unreadable(service, stepped_over)
-            subscription = self._subscription(topics, None, title, service, arguments, on_unreadable=on_unreadable)
+            given_up = say_unreadable if positions is None else self._given_up_when_unreadable(service, stepped_over)
+            subscription = self._subscription(topics, None, title, service, arguments, on_unreadable=unreadable or given_up)
             reader = subscribers.read_whole(
                 self._broker, subscription, handle, positions=positions or _from_the_beginning, max_records=self.settings.limits.batch_records
             )
@@ -264,6 +266,11 @@ class StreamApp:
         """
         turns = not self._has_started or all(time.monotonic() - turned < ALIVE_WITHIN_S for turned in self._turns.values())
         return not self._has_lost_task and (turns or self._publishing > 0)
+
+    @property
+    def has_started(self) -> bool:
+        """Whether Kafka was reached and everything reads and can publish, since when an outage only makes it wait."""
+        return self._has_started
 
     def unready_because(self) -> str | None:
         """Why it cannot do its work now: Kafka or all LLM endpoints are away, a reader has not read to the end, a partition is paused; None when it can."""
@@ -401,7 +408,8 @@ def _places(places: int | Places) -> Places:
     return places if callable(places) else lambda: places
 
 
-async def _say_unreadable(record: ConsumerRecord) -> None:
+async def say_unreadable(record: ConsumerRecord) -> None:
+    """Do nothing about a record that cannot be handed over but to say it."""
     log.error("record.unreadable", topic=record.topic, partition=record.partition, offset=record.offset, why=_UNREADABLE)
 
 

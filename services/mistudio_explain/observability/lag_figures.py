@@ -3,8 +3,11 @@
 A reading holds offsets, not records. On topics that are not compacted, as all that groups read here, they are the same.
 """
 
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +170,31 @@ def figures(reading: LagReading, earlier: LagReading | None = None) -> list[LagF
         for group in reading.groups
         for topic, partitions in _by_topic(group.partitions).items()
     ]
+
+
+class Readings:
+    """The readings of the last `over_s` seconds, so that there is one to take rates from."""
+
+    def __init__(self, over_s: float) -> None:
+        self._over_s = over_s
+        self._kept: deque[LagReading] = deque()
+
+    def add(self, reading: LagReading) -> list[LagFigures]:
+        """Keep a reading; returns its figures, with rates where there is an earlier one."""
+        self._kept.append(reading)
+        while reading.at_s - self._kept[0].at_s > self._over_s:
+            self._kept.popleft()
+        return figures(reading, self._kept[0] if len(self._kept) > 1 else None)
+
+
+def document(reading: LagReading, rows: Iterable[LagFigures]) -> dict[str, Any]:
+    """A reading and its figures as JSON."""
+    return {
+        "at": datetime.fromtimestamp(reading.at_s, UTC).isoformat(timespec="milliseconds"),
+        "lag": [asdict(row) for row in rows],
+        "missing_topics": list(reading.missing),
+        "unavailable_partitions": [{"topic": part.topic, "partition": part.partition} for part in reading.unavailable],
+    }
 
 
 def _of_topic(group: GroupReading, topic: str, partitions: Sequence[PartitionReading], reading: LagReading, *, rate: float | None) -> LagFigures:

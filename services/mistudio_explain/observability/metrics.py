@@ -61,6 +61,9 @@ SWITCHES = Counter(
     "mistudio_explain_model_switches", "Switches to another model: nothing was left for those loaded (drained), a call had waited long (waited) or was urgent.",
     ["endpoint", "why"],
 )  # fmt: skip
+STREAMS = Gauge("mistudio_explain_streams", "Clients that a gateway sends events to now.")
+STREAMS_DROPPED = Counter("mistudio_explain_streams_dropped", "Clients of event streams that were let go: too slow, or they took nothing any more.", ["why"])
+WEBHOOKS = Counter("mistudio_explain_webhooks", "Attempts to tell a receiver of a job's end: accepted or refused.", ["receiver", "result"])
 
 # Consumer lag: a process with the aggregator shows them (observability/lag.py). By name: meaning, labels.
 _PARTITION = ("topic", "partition")

@@ -80,6 +80,11 @@ class JobQueries:
             second_settled=self._second_settled(job, since) if second else 0,
         )
 
+    def reported_status(self, job: str) -> str | None:
+        """The status of a job's last report that was published; None before the first one."""
+        row = self._db.one("select status from job where job = ?", (job,))
+        return None if row is None else row[0]
+
     def _reviewed(self, job: str) -> tuple[int, int]:
         """How many explained features have a review, and how many of these agree with the verification."""
         query = "select r.verdict, o.counters from review r join outcome o on o.job = r.job and o.place = r.place where r.job = ? and o.strength = ?"

@@ -1,0 +1,74 @@
+"""Server-sent events (HTML Living Standard, 9.2): their form, and a response that is made of them."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+
+import orjson
+import structlog
+from fastapi import Response
+from starlette.types import Receive, Scope, Send
+
+from mistudio_explain.observability.metrics import STREAMS, STREAMS_DROPPED
+
+log = structlog.get_logger(__name__)
+
+SEND_WITHIN_S = 30.0
+"""A client that takes nothing for so long is let go: its connection's buffers are full."""
+MEDIA_TYPE = "text/event-stream"
+
+
+def event(name: str, content: bytes | Mapping[str, object], position: object = None) -> bytes:
+    """One event. JSON has no line ends, so that no content can end its event or begin another."""
+    body = content if isinstance(content, bytes) else orjson.dumps(content)
+    ours = b"" if position is None else b"id: %s\n" % str(position).encode()
+    return b"%sevent: %s\ndata: %s\n\n" % (ours, name.encode(), body)
+
+
+def heartbeat(position: object) -> bytes:
+    """Nothing but a sign of life, and the position: an event without data moves the last id and is not told to scripts."""
+    return b": alive\n\n" if position is None else b": alive\nid: %s\n\n" % str(position).encode()
+
+
+class EventStream(Response):
+    """Sends chunks of events as they come, ends with them, and ends them when the client goes or takes nothing any more."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(self, chunks: AsyncGenerator[bytes], *, send_within_s: float = SEND_WITHIN_S) -> None:
+        super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})  # the second is nginx's: it would hold events back
+        del self.headers["content-length"]
+        self._chunks = chunks
+        self._send_within_s = send_within_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        """Answer a request."""
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        sending = asyncio.create_task(self._sent(send))
+        gone = asyncio.create_task(_gone(receive))
+        try:
+            with STREAMS.track_inprogress():
+                await asyncio.wait((sending, gone), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (sending, gone):
+                task.cancel()
+            await asyncio.gather(sending, gone, return_exceptions=True)
+        if not sending.cancelled() and (error := sending.exception()) is not None:
+            raise error
+
+    async def _sent(self, send: Send) -> None:
+        try:
+            async for chunk in self._chunks:
+                if chunk:
+                    async with asyncio.timeout(self._send_within_s):
+                        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except TimeoutError:
+            STREAMS_DROPPED.labels(why="takes nothing").inc()
+            log.warning("stream.dropped", why=f"the client took nothing for {self._send_within_s:g} s")
+        finally:
+            await self._chunks.aclose()  # its listener must not wait for the collector
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
