@@ -4,7 +4,7 @@ import importlib
 import logging
 import sys
 
-NAMES = ("mechanics", "cores", "slots", "intake", "complexity", "lanes", "express", "rebalance", "replay", "aggregator", "answers", "swap_check")
+NAMES = ("mechanics", "cores", "slots", "intake", "complexity", "lanes", "express", "rebalance", "replay", "aggregator", "store_search", "answers", "swap_check")
 LONG = ("llm.throughput", "llm.repeatability", "llm.batching", "llm.delphi", "llm.spec_hardware", "llm.dispatch", "prompts")  # minutes: only by name
 
 

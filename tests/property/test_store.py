@@ -1,7 +1,6 @@
 """The aggregator's rows: the same truth in whatever order records arrive, however often."""
 
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -9,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from integration.real_postgres import RealPostgres
 from mistudio_explain.aggregation.stage import Counters
 from mistudio_explain.errors import BadSettings, Unreachable
 from mistudio_explain.events.codec import encode
@@ -65,20 +63,6 @@ def test_counters_and_winners_are_the_same_in_every_order_with_every_repetition(
     assert results[0] == results[1]
     counters: Counters = results[0][0]
     assert counters.explained + counters.skipped + counters.failed == len({o.subject.feature_key for o in outcomes})
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def at(request: pytest.FixtureRequest, tmp_path: Path) -> StoreSettings:
-    if request.param == "sqlite":
-        return StoreSettings(url=f"sqlite:///{tmp_path}/explain.db")
-    server: RealPostgres = request.getfixturevalue("postgres")
-    return server.new_store()
-
-
-@pytest.fixture
-def store(at: StoreSettings) -> Iterator[JobStore]:
-    with open_store(at) as opened:
-        yield opened
 
 
 def test_a_loser_that_lands_last_makes_the_winner_go_out_again(store: JobStore) -> None:

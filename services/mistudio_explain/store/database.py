@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,30 +31,44 @@ class Elsewhere(BadSettings):
 
 @dataclass(frozen=True)
 class Table:
-    """A table's columns by their type, and its primary key; texts sort by their code points."""
+    """A table's columns by their type, its primary key and its indexes; texts sort by their code points.
+
+    `searched` is a text of words, each after a space, that rows are found by.
+    """
 
     name: str
     key: tuple[str, ...]
     texts: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
+    reals: tuple[str, ...] = ()
     bytes: tuple[str, ...] = ()
     optional_texts: tuple[str, ...] = ()
     optional_numbers: tuple[str, ...] = ()
+    indexes: tuple[tuple[str, ...], ...] = ()
+    searched: str | None = None
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """All columns, in the order in which rows are given."""
-        return (*self.texts, *self.numbers, *self.bytes, *self.optional_texts, *self.optional_numbers)
+        return (*self.texts, *self.numbers, *self.reals, *self.bytes, *self.optional_texts, *self.optional_numbers)
 
     def type_of(self, column: str) -> str:
         """The column's type, in PostgreSQL's words, which SQLite takes too."""
-        return "text" if column in (*self.texts, *self.optional_texts) else "bytea" if column in self.bytes else "bigint"
+        if column in (*self.texts, *self.optional_texts):
+            return "text"
+        return "bytea" if column in self.bytes else "double precision" if column in self.reals else "bigint"
 
     @property
     def definitions(self) -> list[str]:
         """Each column as it is made."""
         optional = (*self.optional_texts, *self.optional_numbers)
         return [f"{column} {self.type_of(column)}{'' if column in optional else ' not null'}" for column in self.columns]
+
+    @property
+    def indexing(self) -> Iterator[str]:
+        """How its indexes are made."""
+        for number, columns in enumerate(self.indexes):
+            yield f"create index if not exists {self.name}_{number} on {self.name}({', '.join(columns)})"
 
     def on_conflict(self, kept: Sequence[str]) -> str:
         """What a row does to one of the same key: it takes its place, but for the columns that are kept."""
@@ -78,7 +92,7 @@ class Database(ABC):
         """All rows."""
 
     @abstractmethod
-    def stream(self, query: str, values: Values = ()) -> Iterator[tuple[Any, ...]]:
+    def stream(self, query: str, values: Values = ()) -> Generator[tuple[Any, ...], None, None]:
         """The rows as they are wanted; for a connection that does nothing else meanwhile."""
 
     @abstractmethod
@@ -94,8 +108,16 @@ class Database(ABC):
         """Make a table that is not there yet."""
 
     @abstractmethod
+    def columns_of(self, table: str) -> set[str]:
+        """A table's columns as they are; none when there is no such table."""
+
+    @abstractmethod
     def put(self, table: Table, rows: Sequence[Values], *, kept: Sequence[str] = ()) -> None:
         """Write rows of distinct keys; one that is there already is replaced, but for its columns `kept`."""
+
+    def delete(self, table: Table, condition: str, values: Values) -> None:
+        """Delete rows."""
+        self.run(f"delete from {table.name} where {condition}", values)  # noqa: S608
 
     @abstractmethod
     def transaction(self) -> Any:
@@ -110,8 +132,12 @@ class Database(ABC):
         """The condition that a column has one of the values given by `listed`."""
 
     @abstractmethod
-    def listed(self, values: Iterable[str]) -> Any:
+    def listed(self, values: Iterable[str] | Iterable[int]) -> Any:
         """Values for `among`."""
+
+    @abstractmethod
+    def searched(self, table: Table, beginnings: Iterable[str], limit: int) -> list[int]:
+        """Ids of rows, at most `limit`, in which each of the beginnings, of letters and digits alone, begins a searched word."""
 
     @abstractmethod
     def tidy(self, *tables: str) -> None:
@@ -138,7 +164,7 @@ class Sqlite(Database):
         with self.turn, self._reached():
             return self._connection.execute(query, values).fetchall()
 
-    def stream(self, query: str, values: Values = ()) -> Iterator[tuple[Any, ...]]:  # noqa: D102
+    def stream(self, query: str, values: Values = ()) -> Generator[tuple[Any, ...], None, None]:  # noqa: D102
         with self._reached():
             yield from self._connection.execute(query, values)
 
@@ -151,15 +177,37 @@ class Sqlite(Database):
             self._connection.executemany(statement, rows)
 
     def make(self, table: Table) -> None:  # noqa: D102
-        if table.key == ("id",) and table.numbers == ("id",):  # a number that is the key: rows lie in its order, large ones too
+        if table.key == ("id",):  # a number that is the key: rows lie in its order, large ones too
             definition = f"{', '.join(table.definitions).replace('id bigint not null', 'id integer primary key')})"
         else:  # small rows, found by their key
             definition = f"{', '.join(table.definitions)}, primary key({', '.join(table.key)})) without rowid"
         self.run(f"create table if not exists {table.name}({definition}")
+        for statement in table.indexing:
+            self.run(statement)
+        if table.searched is not None:  # an index without texts or positions; not by triggers, each of which would write a part of it
+            options = "content='', detail=none, columnsize=0, tokenize='ascii'"
+            self.run(f"create virtual table if not exists {table.name}_search using fts5({table.searched}, {options})")
+
+    def columns_of(self, table: str) -> set[str]:  # noqa: D102
+        return {name for (name,) in self.all("select name from pragma_table_info(?)", (table,))}
 
     def put(self, table: Table, rows: Sequence[Values], *, kept: Sequence[str] = ()) -> None:  # noqa: D102
         marks = ", ".join("?" for _ in table.columns)
+        if table.searched is not None:
+            self._unindex(table, self.among("id"), (self.listed(row[table.columns.index("id")] for row in rows),))
         self.run_many(f"insert into {table.name}({', '.join(table.columns)}) values({marks}) {table.on_conflict(kept)}", rows)
+        if table.searched is not None:
+            words, number = table.columns.index(table.searched), table.columns.index("id")
+            self.run_many(f"insert into {table.name}_search(rowid, {table.searched}) values(?, ?)", [(row[number], row[words]) for row in rows])
+
+    def delete(self, table: Table, condition: str, values: Values) -> None:  # noqa: D102
+        if table.searched is not None:
+            self._unindex(table, condition, values)
+        super().delete(table, condition, values)
+
+    def _unindex(self, table: Table, condition: str, values: Values) -> None:
+        index = f"{table.name}_search"
+        self.run(f"insert into {index}({index}, rowid, {table.searched}) select 'delete', id, {table.searched} from {table.name} where {condition}", values)  # noqa: S608
 
     @contextmanager
     def transaction(self) -> Iterator[None]:  # noqa: D102
@@ -179,10 +227,16 @@ class Sqlite(Database):
     def among(self, column: str) -> str:  # noqa: D102
         return f"{column} in (select value from json_each(?))"  # noqa: S608
 
-    def listed(self, values: Iterable[str]) -> Any:  # noqa: D102
+    def listed(self, values: Iterable[str] | Iterable[int]) -> Any:  # noqa: D102
         return orjson.dumps(list(values)).decode()
 
-    def tidy(self, *tables: str) -> None:  # noqa: ARG002, D102
+    def searched(self, table: Table, beginnings: Iterable[str], limit: int) -> list[int]:  # noqa: D102
+        query = f"select rowid from {table.name}_search where {table.name}_search match ? limit ?"  # noqa: S608
+        return [found for (found,) in self.all(query, (" ".join(f'"{each}"*' for each in beginnings), limit))]
+
+    def tidy(self, *tables: str) -> None:  # noqa: D102
+        for (index,) in self.all(f"select name from sqlite_master where {self.among('name')}", (self.listed(f"{table}_search" for table in tables),)):  # noqa: S608
+            self.run(f"insert into {index}({index}) values('optimize')")
         self.all("pragma wal_checkpoint(truncate)")
 
     def now_ms(self) -> int:  # noqa: D102

@@ -10,6 +10,7 @@ from mistudio_explain.errors import BadInput, BadSettings, Unreachable
 from mistudio_explain.settings import StoreSettings
 from mistudio_explain.store.database import Elsewhere, Sqlite, is_outage, out_of_reach
 from mistudio_explain.store.tables import make_tables
+from mistudio_explain.store.takeover import take_over
 
 _SCHEME = "sqlite:///"
 _WAL = ("-wal", "-shm")
@@ -53,6 +54,7 @@ def writable(path: Path) -> Sqlite:
             unless_opened.callback(connection.close)
             connection.executescript("pragma journal_mode=wal; pragma synchronous=normal; pragma busy_timeout=5000; pragma secure_delete=on")
             database = Sqlite(connection)
+            take_over(database)
             make_tables(database)
         except sqlite3.DatabaseError as error:
             if is_outage(error):
@@ -71,12 +73,14 @@ def read_only(path: Path) -> Iterator[Sqlite]:
         raise BadInput(f"{path}: there is no store; an aggregator makes it (store.url)")
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, check_same_thread=False)) as connection:
-            connection.execute("select buried from job limit 1").fetchone()
+            connection.execute("select cell from outcome limit 1").fetchone()
             yield Sqlite(connection)
     except sqlite3.DatabaseError as error:
         if is_outage(error):
             raise Unreachable(out_of_reach(path, error)) from error
-        raise BadSettings(f"{path}: is not a store of this version or is damaged ({error}); check store.url") from error
+        raise BadSettings(
+            f"{path}: is not a store of this version, or is damaged ({error}); check store.url; an older one is taken over by an aggregator of this version"
+        ) from error
 
 
 def beside(path: Path) -> Path:

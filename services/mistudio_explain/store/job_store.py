@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from mistudio_explain.aggregation.stage import COUNTER_NAMES
 from mistudio_explain.events.topics import EXPLANATIONS, REVIEWS
+from mistudio_explain.store.cards import values_of
 from mistudio_explain.store.database import Database
 from mistudio_explain.store.queries import JobQueries
 from mistudio_explain.store.rows import AdmissionRow, Change, JobRow, Key, OutcomeRow, PartRow, ReviewRow, Rows, keys_of
-from mistudio_explain.store.tables import ADMISSION, BODY, JOB, NOTE, OUTCOME, PART, POSITION, REVIEW, SOURCE, place_of
+from mistudio_explain.store.tables import ADD_TALLY, ADMISSION, BODY, CARD, JOB, NOTE, OUTCOME, PART, POSITION, REVIEW, SOURCE, place_of
 
 _SUMS = ", ".join(COUNTER_NAMES)
 _JOB_COLUMNS = f"tenant, find_job, model, revision, admitted, first_ms, last_ms, dirty, buried, {_SUMS}"
@@ -55,9 +56,9 @@ class JobStore(JobQueries):
     def _load(self, changes: list[Change]) -> Rows:
         keys = keys_of(changes)
         outcomes: dict[Key, OutcomeRow | None] = {}
-        columns = "place, strength, revision, pass, validator, background, sha, at_ms, counters, body"
-        for (job, place, *ranked), at_ms, counters, body in ((row[:8], *row[8:]) for row in self._rows_of("outcome", columns, keys["outcome"], "place")):
-            outcomes[job, place] = OutcomeRow(tuple(ranked), at_ms, tuple(map(int, counters.split(","))), body)
+        columns = "place, strength, revision, pass, validator, background, sha, at_ms, counters, body, cell"
+        for (job, place, *ranked), at_ms, counters, body, cell in ((row[:8], *row[8:]) for row in self._rows_of("outcome", columns, keys["outcome"], "place")):
+            outcomes[job, place] = OutcomeRow(tuple(ranked), at_ms, tuple(map(int, counters.split(","))), body, cell)
         admissions: dict[Key, AdmissionRow | None] = {
             (job, place): AdmissionRow(None, revision, at_ms)
             for job, place, revision, at_ms in self._rows_of("admission", "place, revision, at_ms", keys["admission"], "place")
@@ -73,7 +74,8 @@ class JobStore(JobQueries):
         names = {job for touched in keys.values() for job, _ in touched}
         query = f"select job, {_JOB_COLUMNS} from job where {self._db.among('job')}"  # noqa: S608
         jobs = {job: JobRow(*(*columns[:9], list(columns[9:]))) for job, *columns in self._db.all(query, (self._db.listed(names),))}
-        return Rows(outcomes, admissions, parts, reviews, jobs, self._free_id())
+        cells = {key: row.cell for key, row in outcomes.items() if row is not None}
+        return Rows(outcomes, admissions, parts, reviews, jobs, self._free_id(), cells)
 
     def _rows_of(self, table: str, columns: str, keys: Iterable[Key], name: str) -> Iterator[tuple]:  # type: ignore[type-arg]
         by_job: dict[str, list[str]] = defaultdict(list)
@@ -93,11 +95,15 @@ class JobStore(JobQueries):
         kept = [(key, row) for key in rows.changed_outcomes if (row := rows.outcomes[key]) is not None]
         gone = [key for key in rows.changed_outcomes if rows.outcomes[key] is None]
         if gone:
-            self._db.run_many("delete from body where id in (select body from outcome where job = ? and place = ?)", gone)
+            for table, key in ((table, key) for table in (BODY, CARD) for key in gone):
+                self._db.delete(table, "id in (select body from outcome where job = ? and place = ?)", key)
             self._db.run_many("delete from outcome where job = ? and place = ?", gone)
         if kept:
             self._db.put(BODY, [(row.id, row.body) for _, row in kept if row.body is not None])
-            self._db.put(OUTCOME, [(*key, row.rank[-1], ",".join(map(str, row.amounts)), *row.rank[:-1], row.at_ms, row.id) for key, row in kept])
+            sums = ((key, row, ",".join(map(str, row.amounts))) for key, row in kept)
+            self._db.put(OUTCOME, [(*key, row.rank[-1], amounts, row.cell, *row.rank[:-1], row.at_ms, row.id) for key, row, amounts in sums])
+            self._write_cards(rows, kept)
+        self._db.run_many(ADD_TALLY, [(job, cell, rows.jobs[job].tenant, n) for (job, cell), n in rows.tallied().items() if n])
         if rows.changed_admissions:
             self._db.put(ADMISSION, list(_admission_values(rows)))
         if rows.changed_parts:
@@ -114,6 +120,19 @@ class JobStore(JobQueries):
             self._db.put(JOB, [_job_values(name, rows.jobs[name]) for name in rows.changed_jobs], kept=["status"])
         if rows.outbox:
             self._db.run_many(_PUT_OUTBOX, [(*key, times) for key, times in rows.outbox.items()])
+
+    def _write_cards(self, rows: Rows, kept: list[tuple[Key, OutcomeRow]]) -> None:
+        reviews = {key: review.verdict for key, review in rows.reviews.items() if review is not None}
+        new = [
+            values_of(
+                row.details, tenant=rows.jobs[job].tenant, cell=row.cell, job=job, place=place, number=row.id, at_ms=row.at_ms, review=reviews.get((job, place))
+            )
+            for (job, place), row in kept
+            if row.details is not None
+        ]
+        self._db.put(CARD, new)
+        restated = [(row.cell, row.at_ms, reviews.get(key), row.id) for key, row in kept if row.details is None]
+        self._db.run_many("update card set cell = ?, at_ms = ?, review = ? where id = ?", restated)
 
     def _look_up(self, job: str, row: JobRow) -> None:
         """Find a job's first and last moment and its greatest revision in its rows."""
@@ -176,13 +195,14 @@ class JobStore(JobQueries):
     def forget(self, job: str) -> None:
         """Remove everything of a job but its newest order, and remember that it was deleted."""
         with self._db.transaction():
-            self._db.run("delete from body where id in (select body from outcome where job = ?)", (job,))
-            for table in ("outcome", "admission", "review", "note"):
+            for kept_by_id in (BODY, CARD):
+                self._db.delete(kept_by_id, "id in (select body from outcome where job = ?)", (job,))
+            for table in ("outcome", "tally", "admission", "review", "note"):
                 self._db.run(f"delete from {table} where job = ?", (job,))  # noqa: S608
             self._db.run("delete from part where job = ? and part <> 'control'", (job,))
             sums = ", ".join(f"{name} = 0" for name in COUNTER_NAMES)
             self._db.run(f"update job set find_job = null, model = null, admitted = 0, first_ms = null, last_ms = null, {sums} where job = ?", (job,))  # noqa: S608
-        self._db.tidy("outcome", "body", "admission", "part", "review", "note", "job")
+        self._db.tidy("outcome", "body", "card", "tally", "admission", "part", "review", "note", "job")
 
     def drop(self, job: str) -> None:
         """Remove the last that is left of a deleted job."""

@@ -5,7 +5,7 @@ is silent for longer than `LEASE_S` is ended by the server. An aggregator that w
 statement refused, and another one in its place.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -17,6 +17,7 @@ from mistudio_explain.errors import BadInput, BadSettings, Unreachable
 from mistudio_explain.settings import StoreSettings, read_secret
 from mistudio_explain.store.database import Database, Elsewhere, StoreLost, Table, Values
 from mistudio_explain.store.tables import make_tables
+from mistudio_explain.store.takeover import take_over
 
 SCHEMA = "mistudio_explain"
 _ANEW = f"{SCHEMA}_anew"
@@ -39,7 +40,7 @@ class Postgres(Database):
         with self.turn, self._session(), self.connection.cursor(binary=True) as cursor:
             return cursor.execute(_with_percent(query), values).fetchall()
 
-    def stream(self, query: str, values: Values = ()) -> Iterator[tuple[Any, ...]]:  # noqa: D102
+    def stream(self, query: str, values: Values = ()) -> Generator[tuple[Any, ...], None, None]:  # noqa: D102
         with self._session(), self.connection.transaction(), self.connection.cursor("rows", binary=True) as cursor:
             yield from cursor.execute(_with_percent(query), values)
 
@@ -54,6 +55,14 @@ class Postgres(Database):
     def make(self, table: Table) -> None:  # noqa: D102
         columns = ", ".join(table.definitions).replace(" text", ' text collate "C"')
         self.run(f"create table if not exists {table.name}({columns}, primary key({', '.join(table.key)}))")
+        for statement in table.indexing:
+            self.run(statement)
+        if table.searched is not None:
+            self.run(f"create index if not exists {table.name}_search on {table.name} using gin (({_words_of(table)}))")
+
+    def columns_of(self, table: str) -> set[str]:  # noqa: D102
+        query = "select column_name::text from information_schema.columns where table_schema = current_schema() and table_name = ?"
+        return {name for (name,) in self.all(query, (table,))}
 
     def put(self, table: Table, rows: Sequence[Values], *, kept: Sequence[str] = ()) -> None:  # noqa: D102
         if not rows:
@@ -76,8 +85,14 @@ class Postgres(Database):
     def among(self, column: str) -> str:  # noqa: D102
         return f"{column} = any(?)"
 
-    def listed(self, values: Iterable[str]) -> Any:  # noqa: D102
+    def listed(self, values: Iterable[str] | Iterable[int]) -> Any:  # noqa: D102
         return list(values)
+
+    def searched(self, table: Table, beginnings: Iterable[str], limit: int) -> list[int]:  # noqa: D102
+        query = f"select id from {table.name} where {_words_of(table)} @@ ?::tsquery limit ?"  # noqa: S608
+        with self.transaction():
+            self.run("set local enable_seqscan = off")  # a word that is thought to be common is not looked for in every row
+            return [found for (found,) in self.all(query, (" & ".join(f"'{each}':*" for each in beginnings), limit))]
 
     def tidy(self, *tables: str) -> None:  # noqa: D102
         self.run(f"vacuum {', '.join(tables)}")
@@ -100,6 +115,10 @@ class Postgres(Database):
             raise StoreLost(f"the PostgreSQL session of store.url is gone: {str(error).strip()}") from error
         except psycopg.Error as error:  # read-only, full, or without a right: as good as gone until a person changes that
             raise StoreLost(f"the PostgreSQL of store.url refuses: {str(error).strip()}") from error
+
+
+def _words_of(table: Table) -> str:
+    return f"array_to_tsvector(string_to_array(ltrim({table.searched}), ' '))"
 
 
 @cache
@@ -125,6 +144,7 @@ def prepare_schema(database: Database, schema: str) -> None:
     """Let the session speak of the tables of a schema, which are made when they are not there."""
     database.run(f'create schema if not exists "{schema}"')
     database.run(f'set search_path to "{schema}"')
+    take_over(database)
     make_tables(database)
     database.run("alter table body alter column body set storage external")  # compressing a body costs more than writing it
 

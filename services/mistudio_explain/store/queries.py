@@ -6,17 +6,14 @@ from mistudio_explain.aggregation.stage import COUNTER_NAMES, Counters, JobState
 from mistudio_explain.events.codec import decode
 from mistudio_explain.events.explanation import FeatureOutcome, FeatureReviewed
 from mistudio_explain.events.job import JobEvent, JobPart
-from mistudio_explain.store.database import Database
+from mistudio_explain.store.explanations import ExplanationQueries
 from mistudio_explain.store.tables import feature_at, place_of
 
 _EXPLAINED = 2  # the strength of an explained outcome (events/winner.py)
 
 
-class JobQueries:
+class JobQueries(ExplanationQueries):
     """Questions to the rows behind one connection."""
-
-    def __init__(self, database: Database) -> None:
-        self._db = database
 
     def jobs(self, limit: int, *, tenant: str | None = None) -> list[str]:
         """Names of jobs, a tenant's or all, those that changed last first."""

@@ -4,6 +4,7 @@ A job's numbers are always those of its rows: of the outcomes that count, the fi
 newest parts and reviews. So a store that is rebuilt from compacted topics comes to the same numbers.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -17,6 +18,7 @@ from mistudio_explain.events.identity import outcome_key
 from mistudio_explain.events.job import Admission, Coordinates, JobEvent, JobPart
 from mistudio_explain.events.topics import EXPLANATIONS, JOBS, REVIEWS
 from mistudio_explain.events.winner import Rank, rank
+from mistudio_explain.store.cards import Details, with_review, without_nul
 from mistudio_explain.store.tables import place_of
 
 _amounts = attrgetter(*COUNTER_NAMES)
@@ -42,15 +44,17 @@ class Counted:
     ordered_as: int
     rank: Rank
     amounts: tuple[int, ...]
+    details: Details
 
     @classmethod
     def of(cls, outcome: FeatureOutcome, body: bytes) -> Self:
         """What an outcome and its bytes come to."""
         subject = outcome.subject
-        model = _without_nul(subject.target_model)
+        model = without_nul(subject.target_model)
         place, amounts = rank(outcome, sha256(body).hexdigest()), _amounts(counters_of(outcome))
         revisions = subject.revision, subject.ordered_as
-        return cls(subject.explain_job_id, subject.feature_key, subject.tenant, subject.find_job_id, model, *revisions, place, amounts)
+        names = subject.explain_job_id, subject.feature_key, subject.tenant, subject.find_job_id, model
+        return cls(*names, *revisions, place, amounts, Details.of(outcome))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +75,15 @@ class Change:
 
 @dataclass(slots=True)
 class OutcomeRow:
-    """The outcome of a feature that counts; `id` names its bytes, which are absent while they are unchanged."""
+    """The outcome of a feature that counts; `id` names its bytes and its card, which are absent here while they are unchanged."""
 
     rank: Rank
     at_ms: int
     amounts: tuple[int, ...]
     id: int
+    cell: str
     body: bytes | None = None
+    details: Details | None = None
 
 
 @dataclass(slots=True)
@@ -138,6 +144,8 @@ class Rows:
     reviews: dict[Key, ReviewRow | None]
     jobs: dict[str, JobRow]
     next_id: int
+    cells: dict[Key, str]
+    """The cells of the outcomes as they stood."""
     changed_outcomes: set[Key] = field(default_factory=set)
     changed_admissions: set[Key] = field(default_factory=set)
     changed_parts: set[Key] = field(default_factory=set)
@@ -147,6 +155,17 @@ class Rows:
     """Jobs that may have lost the row with their first or last moment or greatest revision: these must be looked up."""
     outbox: dict[Key, int] = field(default_factory=dict)
     """Topic and key of records that must be written again, and how often that was noticed."""
+
+    def tallied(self) -> Counter[tuple[str, str]]:
+        """What the batch adds to the number of cards of each job and cell."""
+        added: Counter[tuple[str, str]] = Counter()
+        for key in self.changed_outcomes:
+            before, row = self.cells.get(key), self.outcomes[key]
+            if before is not None:
+                added[key[0], before] -= 1
+            if row is not None:
+                added[key[0], row.cell] += 1
+        return added
 
     def apply(self, change: Change) -> None:
         """Fold one record in."""
@@ -190,8 +209,8 @@ class Rows:
         if old is not None:
             job.sums = [a - b for a, b in zip(job.sums, old.amounts, strict=True)]
             self._replaced(key[0], job, old)
-        self.outcomes[key] = OutcomeRow(place, at_ms, amounts, self._id() if old is None else old.id, body)
-        self.changed_outcomes.add(key)
+        self.outcomes[key] = OutcomeRow(place, at_ms, amounts, self._id() if old is None else old.id, outcome.details.cell, body, outcome.details)
+        self._card_changed(key)
         self._named(job, outcome.find_job, outcome.model, outcome.revision)
         self._touched(key[0], job, at_ms)
         return None
@@ -204,7 +223,7 @@ class Rows:
         self.admissions[key] = AdmissionRow(admission.source, admission.revision, at_ms)
         self.changed_admissions.add(key)
         job.admitted += 1
-        self._named(job, admission.find_job_id, _without_nul(admission.target_model), admission.revision)
+        self._named(job, admission.find_job_id, without_nul(admission.target_model), admission.revision)
         self._touched(key[0], job, at_ms)
 
     def _part(self, event: JobEvent, body: bytes, at_ms: int) -> None:
@@ -221,7 +240,7 @@ class Rows:
             job.buried = max(job.buried, event.revision)
         request = event.request
         find_job, model = (request.find_job_id, request.target_model) if request else (None, None)
-        self._named(job, find_job, _without_nul(model), event.revision)
+        self._named(job, find_job, without_nul(model), event.revision)
         self._touched(key[0], job, None)
         return None
 
@@ -235,6 +254,7 @@ class Rows:
             return None  # written again by this aggregator
         self.reviews[key] = row
         self.changed_reviews.add(key)
+        self._card_changed(key)
         if job is not None:
             self._touched(name, job, None)
         return None
@@ -246,6 +266,7 @@ class Rows:
             return
         self.reviews[row_key] = None
         self.changed_reviews.add(row_key)
+        self._card_changed(row_key)
         if (job := self.jobs.get(name)) is not None:
             self._touched(name, job, None)
 
@@ -279,6 +300,13 @@ class Rows:
 
     def _job(self, name: str, tenant: str) -> JobRow:
         return self.jobs.setdefault(name, JobRow(tenant))
+
+    def _card_changed(self, key: Key) -> None:
+        """The outcome's cell says whether there is a review, and its card what that says."""
+        row = self.outcomes.get(key)
+        if row is not None:
+            row.cell = with_review(row.cell, is_reviewed=self.reviews.get(key) is not None)
+            self.changed_outcomes.add(key)
 
     def _named(self, job: JobRow, find_job: str | None, model: str | None, revision: int) -> None:
         job.find_job = job.find_job or find_job
@@ -324,12 +352,8 @@ def keys_of(changes: list[Change]) -> Mapping[str, set[Key]]:
                     keys[_BY_FEATURE[change.topic]].add((job, place_of(name)))
                 else:
                     keys["part"].add((job, name))
+    keys["outcome"] = keys["review"] = keys["outcome"] | keys["review"]  # a card tells of both
     return keys
-
-
-def _without_nul(text: str | None) -> str | None:
-    """PostgreSQL's texts hold no NUL."""
-    return text and text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _outdated(event: JobEvent, stored: PartRow) -> bool:

@@ -6,12 +6,26 @@ from mistudio_explain.store.database import Database, Table
 OUTCOME = Table(
     "outcome",
     key=("job", "place"),
-    texts=("job", "place", "sha", "counters"),
+    texts=("job", "place", "sha", "counters", "cell"),
     numbers=("strength", "revision", "pass", "validator", "background", "at_ms", "body"),
 )
 """Which outcome of a feature counts, and what it adds to its job; `place` is the feature's key such that places sort as features do."""
 BODY = Table("body", key=("id",), numbers=("id",), bytes=("body",))
 """The bytes of outcomes, apart, so that rows are found and counted without them."""
+CARD = Table(
+    "card",
+    key=("id",),
+    texts=("tenant", "cell", "job", "place", "words"),
+    numbers=("id", "at_ms"),
+    reals=("quality", "accuracy", "confidence"),
+    optional_texts=("target_model", "explainer", "layer", "label", "said", "review"),
+    indexes=tuple(("tenant", "cell", *order, "job", "place") for order in ((), ("quality",), ("accuracy",), ("confidence",), ("at_ms",))),
+    searched="words",
+)
+"""What lists of explanations show of an outcome, and what it is found by (store/cards.py); its id is that of the outcome's bytes."""
+TALLY = Table("tally", key=("job", "cell"), texts=("job", "cell", "tenant"), numbers=("n",), indexes=(("tenant",),))
+"""How many cards there are of a job and cell."""
+ADD_TALLY = "insert into tally(job, cell, tenant, n) values(?, ?, ?, ?) on conflict(job, cell) do update set n = tally.n + excluded.n"
 ADMISSION = Table(
     "admission", key=("job", "place"), texts=("job", "place"), numbers=("revision", "at_ms"), optional_texts=("topic",), optional_numbers=("part", "offs")
 )
@@ -38,7 +52,7 @@ SOURCE = Table("source", key=("topic",), texts=("topic", "cluster", "id"))
 OUTBOX = Table("outbox", key=("topic", "key"), texts=("topic", "key"), numbers=("times",))
 """Keys whose record in the topic is not what the store says, and how often that was noticed."""
 
-_ALL = (OUTCOME, BODY, ADMISSION, PART, JOB, REVIEW, NOTE, POSITION, SOURCE, OUTBOX)
+_ALL = (OUTCOME, BODY, CARD, TALLY, ADMISSION, PART, JOB, REVIEW, NOTE, POSITION, SOURCE, OUTBOX)
 
 
 def make_tables(database: Database) -> None:
