@@ -4,8 +4,17 @@ import importlib
 import logging
 import sys
 
-NAMES = ("mechanics", "cores", "slots", "intake", "complexity", "lanes", "express", "rebalance", "replay", "aggregator", "store_search", "answers", "swap_check")
-LONG = ("llm.throughput", "llm.repeatability", "llm.batching", "llm.delphi", "llm.spec_hardware", "llm.dispatch", "prompts")  # minutes: only by name
+NAMES = ("mechanics", "cores", "slots", "intake", "complexity", "lanes", "express", "rebalance", "replay", "aggregator", "answers", "swap_check")
+LONG = (
+    "llm.throughput",
+    "llm.repeatability",
+    "llm.batching",
+    "llm.delphi",
+    "llm.spec_hardware",
+    "llm.dispatch",
+    "prompts",
+    "store_search",
+)  # minutes: only by name
 
 
 def main() -> None:
