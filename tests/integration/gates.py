@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 
 from integration.aggregating import explained, requested
 from mistudio_explain.events.codec import encode
-from mistudio_explain.events.explanation import FeatureOutcome
+from mistudio_explain.events.explanation import FeatureOutcome, FeatureReviewed
 from mistudio_explain.events.job import JobEvent
 from mistudio_explain.gateway.service import register
 from mistudio_explain.kafka.app import StreamApp
@@ -60,7 +60,7 @@ def job_of(tenant: str, job: str, find_job: str = "find_1", features: Iterable[o
     ]
 
 
-def stored(settings: Settings, events: Iterable[JobEvent | FeatureOutcome]) -> None:
+def stored(settings: Settings, events: Iterable[JobEvent | FeatureOutcome | FeatureReviewed]) -> None:
     """Write rows as an aggregator does."""
     with open_store(settings.store) as store:
         store.apply([Change(event, encode(event), str(outgoing(event).key), 10, outgoing(event).topic) for event in events], {})

@@ -24,6 +24,14 @@ def default_explain_job_id(find_job_id: str, tenant: str = DEFAULT_TENANT) -> st
     return f"{prefix}_{find_job_id.removeprefix('find_')}"
 
 
+def may_name(tenant: str, explain_job_id: str) -> bool:
+    """Whether a job id is one that a tenant may give: no other tenant can give it, so that none meets, or finds out, another's.
+
+    A tenant's ids begin with `explain.<tenant>_`, the default tenant's with anything but `explain.`.
+    """
+    return not explain_job_id.startswith("explain.") if tenant == DEFAULT_TENANT else explain_job_id.startswith(f"explain.{tenant}_")
+
+
 def lane_name(target_model: str) -> str:
     """Name the lane (the topic's last part) of a target model.
 

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from mistudio_explain.events import topics
 from mistudio_explain.events.feature import FeatureFound, JobRequest
-from mistudio_explain.events.identity import default_explain_job_id, feature_key, lane_name, outcome_key
+from mistudio_explain.events.identity import default_explain_job_id, feature_key, lane_name, may_name, outcome_key
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,18 @@ def test_a_lane_is_named_after_its_target_model(model: str, lane: str) -> None:
 def test_the_express_and_the_shared_lane_are_topics_of_their_own() -> None:
     assert topics.EXPRESS == "mistudio.explain.prompts.express"
     assert topics.SHARED == "mistudio.explain.prompts.shared"
+
+
+TENANTS = ("default", "a", "a-b", "ab", "-", "explain")
+
+
+@pytest.mark.parametrize("tenant", TENANTS)
+@pytest.mark.parametrize("find_job", ["find_1", "1", "find_", ".a_1", "a_1", "explain.a_1", "/../x"])
+def test_a_job_is_named_so_that_its_tenant_and_no_other_may_have_named_it(tenant: str, find_job: str) -> None:
+    job = default_explain_job_id(find_job, tenant)
+    assert [each for each in TENANTS if may_name(each, job)] == [tenant]
+
+
+@pytest.mark.parametrize("job", ["explain.a_1", "explain.a-b_", "explain.", "explain_1", "mine", "explain.a", "explain.default_1"])
+def test_no_id_may_be_given_by_two_tenants(job: str) -> None:
+    assert len([each for each in TENANTS if may_name(each, job)]) <= 1
