@@ -11,6 +11,7 @@ from mistudio_explain.reporting.wording import coherence_status, timestamp, writ
 
 NO_COHERENCE = "no_coherence_score"
 NO_ACTIVATION = "no_max_activation"
+_LONGEST_INDEX = 16  # digits: more are no place in a dictionary, and no exact number in JSON
 
 
 def explanation_record(outcome: FeatureOutcome) -> dict[str, Any]:
@@ -84,13 +85,15 @@ def score_record(outcome: FeatureOutcome) -> dict[str, Any]:
     """An explained feature for explanation_results.json, which miStudioScore reads.
 
     It computes with `coherence_score` and `max_activation` and would take 0.0 for an absent key. A number that the
-    source does not have is therefore null, which its scorers answer with no utility, and a flag says so.
+    source does not have is therefore null, which its scorers answer with no utility, and a flag says so. `feature_index` is
+    the dictionary's element that its ablation turns off: null where the id is no number.
     """
     subject = outcome.subject
     strongest = max_activation(outcome)
     absent = [flag for flag, value in ((NO_COHERENCE, subject.coherence_score), (NO_ACTIVATION, strongest)) if value is None]
     return {
         "feature_id": written_feature_id(subject.feature_id),
+        "feature_index": index_of(subject.feature_id),
         "feature_key": subject.feature_key,
         "explanation": explanation_text(outcome),
         "top_activating_examples": top_examples(outcome),
@@ -113,6 +116,11 @@ def explanation_text(outcome: FeatureOutcome) -> str | None:
     if outcome.explanation is not None:
         return outcome.explanation
     return outcome.answer.explanation if outcome.answer else None
+
+
+def index_of(feature_id: str | None) -> int | None:
+    """The feature's place in its dictionary, where its id is that number."""
+    return int(feature_id) if feature_id is not None and feature_id.isascii() and feature_id.isdigit() and len(feature_id) < _LONGEST_INDEX else None
 
 
 def claim(outcome: FeatureOutcome) -> str | None:

@@ -51,7 +51,15 @@ def read_input(
     try:
         return gather(path, _FOREIGN[foreign], features_of(path, _FOREIGN[foreign]), asked, note=note)
     except Flawed as flawed:
-        raise BadInput(message_of(flawed.problems)) from flawed
+        raise BadInput(message_of(flawed.problems) + _looks_like(path, foreign)) from flawed
+    except BadInput as refused:
+        raise BadInput(f"{refused}{_looks_like(path, foreign)}") from refused
+
+
+def _looks_like(path: Path, named: str) -> str:
+    """What to say beside a refusal when the input was named to be another format than it looks like."""
+    seen = sniffed(path)
+    return "" if seen is None or seen[0] == named else f"\nIt was read as {named}, but it looks like {seen[0]}: {seen[1]}"
 
 
 _FOREIGN: Mapping[str, Foreign] = {name: name for name in get_args(Foreign)}
