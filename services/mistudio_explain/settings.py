@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from mistudio_explain.errors import BadSettings
+from mistudio_explain.reporting.formats import AT_THE_END, Format
 
 ENV_PREFIX = "MISTUDIO_EXPLAIN_"
 CONFIG_FILE = Path("mistudio-explain.toml")
@@ -122,8 +123,22 @@ class StoreSettings(_Group):
 class ReportSettings(_Group):
     """Where reports go."""
 
-    directory: Path = Field(default=Path("reports"), description="Files go to <directory>/<explain_job_id>/.")
+    directory: Path = Field(
+        default=Path("reports"), description="Files go to <directory>/<explain_job_id>/; s3://bucket/prefix: into a bucket of an S3-compatible store."
+    )
+    s3_endpoint: str | None = Field(default=None, description="Address of that store; absent: AWS_ENDPOINT_URL, else Amazon's.")
+    s3_region: str | None = Field(default=None, description="Its region; absent: AWS_REGION, else us-east-1.")
+    s3_access_key_id: str | None = Field(default=None, description="Id of the key for it; absent: AWS_ACCESS_KEY_ID, else what the machine is given.")
+    s3_secret_key_file: Path | None = Field(default=None, description="File whose first line is the key's secret; absent: AWS_SECRET_ACCESS_KEY.")
     interval_s: float = Field(default=2.0, ge=0.1, description="A job's report event is written at most this often, seconds.")
+    formats: tuple[Format, ...] = Field(
+        default=AT_THE_END, description="What the aggregator writes of a job that ends: json, html, csv, txt, jsonl, parquet, pdf; `report` writes any of them."
+    )
+
+    @property
+    def bucket_url(self) -> str | None:
+        """`s3://bucket/prefix` when the directory is in a bucket; a path has lost one of the two slashes."""
+        return f"s3://{'/'.join(self.directory.parts[1:])}" if self.directory.parts[:1] == ("s3:",) else None
 
 
 class QualitySettings(_Group):

@@ -1,7 +1,6 @@
 """Deletes a job: from the compacted topics, the dead letters, the store, the answers and the disk."""
 
 import asyncio
-import shutil
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from itertools import islice
 
@@ -59,8 +58,8 @@ class Removal:
             features = rows.features(job)
             while keys := await asyncio.to_thread(_some, features, job):
                 await publish(Outgoing(topic, key, None) for topic in (topics.EXPLANATIONS, topics.REVIEWS) for key in keys)
-        await asyncio.to_thread(self._forget, store, job)
         control = parts[JobPart.CONTROL]
+        await asyncio.to_thread(self._forget, store, control)
         deleted = JobEvent(
             explain_job_id=job, revision=control.revision, tenant=control.tenant, at_ms=self._app.now_ms(), control=ControlPart(action="deleted")
         )
@@ -79,10 +78,10 @@ class Removal:
         with reading(self._seat.settings) as rows, StoredAnswers.opened(self._seat.settings) as answers:
             answers.forget(job, (outcome.prompt_sha256 for outcome in rows.outcomes(job) if outcome.prompt_sha256 is not None))
 
-    def _forget(self, store: JobStore, job: str) -> None:
-        shutil.rmtree(self._reports.folder(job), ignore_errors=True)
+    def _forget(self, store: JobStore, order: JobEvent) -> None:
+        self._reports.remove_files(order)
         self._seat.remove_old()
-        store.forget(job)
+        store.forget(order.explain_job_id)
 
 
 def _action(store: JobStore, job: str) -> str | None:

@@ -1,7 +1,7 @@
 """Makes a job's report: its numbers from the store, and its files once the job is at an end."""
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from mistudio_explain.aggregation.stage import first_pass_of, report_of, rests_on_silence, status_of
@@ -10,8 +10,11 @@ from mistudio_explain.events.codec import encode
 from mistudio_explain.events.explanation import FeatureOutcome
 from mistudio_explain.events.job import FirstPassPart, JobEvent, JobReport, JobStatus
 from mistudio_explain.events.topics import EXPLANATIONS
+from mistudio_explain.reporting import archive
 from mistudio_explain.reporting.cost import Used, analysed
-from mistudio_explain.reporting.stage import report_directory, write_reports
+from mistudio_explain.reporting.formats import Format
+from mistudio_explain.reporting.shelf import Shelf, shelf_of
+from mistudio_explain.reporting.stage import write_reports
 from mistudio_explain.settings import Settings
 from mistudio_explain.store.database import StoreLost
 from mistudio_explain.store.jobs import Change, JobStore, read_outcomes
@@ -35,8 +38,9 @@ class JobReports:
     ) -> None:
         self._open_store = store
         self._settings = settings
-        self._directory = directory or settings.reports.directory
+        self._reports = settings.reports if directory is None else settings.reports.model_copy(update={"directory": directory})
         self._quiet_ms = int(settings.limits.quiet_s * 1000)
+        self._retain_days = settings.jobs.retain_days
         self._escalates = settings.escalation.enabled
         self._ledger = Ledger(settings.store)
         self._beyond = beyond_machine(settings)
@@ -83,14 +87,16 @@ class JobReports:
         """Take outcomes that somebody else read from the topic, when the aggregator will not come to them any more."""
         self._store.apply([Change(outcome, encode(outcome), "", now_ms) for outcome in outcomes], {})
 
-    def folder(self, job: str) -> Path:
-        """Where a job's files are."""
-        return report_directory(self._directory, job)
+    def remove_files(self, order: JobEvent) -> None:
+        """Remove the files of the job that is ordered to be deleted; the archive says that they were there, and that they are gone."""
+        self._shelf.remove(order.explain_job_id)
+        archive.add(self._shelf, archive.removed(order))
 
-    def with_files(self, report: JobReport) -> JobReport:
+    def with_files(self, report: JobReport, formats: Sequence[Format] = (), *, begun: Callable[[str], None] = lambda _: None) -> JobReport:
         """Write the job's files and name them in the report; slow, and safe to run in a thread of its own.
 
-        The files bear the time at which the job was last heard of, so that the same rows give the same bytes whenever they are written.
+        `formats` absent: those of the settings. `begun` is told each file's name. The files bear the time at which the
+        job was last heard of, so that the same rows give the same bytes whenever they are written.
         """
         state = self._store.state(report.explain_job_id)
         heard_ms = state.heard_ms if state is not None else None
@@ -98,7 +104,16 @@ class JobReports:
         stored = partial(read_outcomes, self._settings.store, report.explain_job_id)
         few = list(stored()) if report.explained + report.skipped + report.failed <= _FEW else None
         outcomes: Callable[[], Iterable[FeatureOutcome]] = stored if few is None else lambda: few
-        return report.model_copy(update={"artefacts": write_reports(dated, outcomes, self.folder(report.explain_job_id))})
+        chosen = tuple(formats) or self._settings.reports.formats
+        artefacts = self._shelf.write(report.explain_job_id, lambda folder: write_reports(dated, outcomes, folder, chosen, begun=begun))
+        archive.add(
+            self._shelf, archive.written(dated.model_copy(update={"artefacts": artefacts}), self._store.parts(report.explain_job_id), self._retain_days)
+        )
+        return report.model_copy(update={"artefacts": artefacts})
+
+    @cached_property
+    def _shelf(self) -> Shelf:
+        return shelf_of(self._reports)
 
     @property
     def _store(self) -> JobStore:

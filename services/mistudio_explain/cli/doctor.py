@@ -8,13 +8,13 @@ from pathlib import Path
 
 from aiokafka.errors import KafkaError
 
-from mistudio_explain.cli.places import check_writable
 from mistudio_explain.cli.serve import kafka_or_embedded
 from mistudio_explain.cli.show import console, print_json, table
 from mistudio_explain.cli.start import prepare
 from mistudio_explain.errors import ExplainError
 from mistudio_explain.kafka.admin import compare_topics, wanted_topics
 from mistudio_explain.llm.fleet import Alone, driven
+from mistudio_explain.reporting.shelf import shelf_of
 from mistudio_explain.settings import Settings
 from mistudio_explain.store.jobs import reading, store_exists
 from mistudio_explain.validation.validator import Validator
@@ -96,5 +96,5 @@ async def _store(settings: Settings) -> list[Finding]:
 
 
 async def _reports(settings: Settings) -> list[Finding]:
-    check_writable(settings.reports.directory)
-    return [Finding("reports", True, f"{settings.reports.directory} can be written")]
+    shelf_of(settings.reports).check()
+    return [Finding("reports", True, f"{settings.reports.bucket_url or settings.reports.directory} can be written")]

@@ -188,9 +188,13 @@ def cancel(job: Job, who: Who = None, why: Why = None, config: Config = None, pr
     raise typer.Exit(cancel_job(job, who=who, why=why, config=config, profile=profile, as_json=as_json))
 
 
-@app.command(epilog="Example: mistudio-explain report explain_20250726_151321_d9675dce --out reports")
+@app.command(epilog="Examples: mistudio-explain report explain_20250726_151321_d9675dce --format pdf; mistudio-explain report explain_1 --format all --out out")
 def report(
     job: Job,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="json, html, csv, txt, jsonl, parquet, pdf or all; several: csv,pdf. Default: reports.formats.", show_default=False),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the files; default: reports.directory.", show_default=False)] = None,
     config: Config = None,
     profile: Profile = None,
@@ -199,7 +203,21 @@ def report(
     """Write a job's files from the store as it stands, finished or not."""
     from mistudio_explain.cli.report import write_report
 
-    raise typer.Exit(write_report(job, out=out, config=config, profile=profile, as_json=as_json))
+    raise typer.Exit(write_report(job, formats=formats or [], out=out, config=config, profile=profile, as_json=as_json))
+
+
+@app.command(epilog="Examples: mistudio-explain archive; mistudio-explain archive explain_1 --verify")
+def archive(
+    job: Annotated[str | None, typer.Argument(help="An explain job's id; all jobs without it.", show_default=False)] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Compare the files with the hashes they were written with; ends with 1 when one differs.")] = False,
+    config: Config = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what was ever written of jobs and removed: the archive index beside the reports, to which entries are only added."""
+    from mistudio_explain.cli.archive import show_archive
+
+    raise typer.Exit(show_archive(job, verify=verify, config=config, profile=profile, as_json=as_json))
 
 
 @app.command(epilog="Example: mistudio-explain replay --from-job find_1 --where 'category=technical and quality<0.6' --route llama3.1:70b")

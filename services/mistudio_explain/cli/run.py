@@ -14,7 +14,6 @@ from aiokafka.errors import KafkaError
 
 from mistudio_explain.assembly import SERVICES, Assembly, assembled, opened_endpoints
 from mistudio_explain.cli.order import InputOrder, admitted, read_input, request_for, to_explain
-from mistudio_explain.cli.places import check_writable
 from mistudio_explain.cli.progress import Progressing, show_until_end
 from mistudio_explain.cli.serve import kafka_or_embedded, rows_for
 from mistudio_explain.cli.show import console, error_line, plain, print_json
@@ -30,6 +29,7 @@ from mistudio_explain.kafka.embedded import EmbeddedBroker
 from mistudio_explain.kafka.follow import Followed, following
 from mistudio_explain.llm.connection import is_loopback
 from mistudio_explain.llm.endpoints import Endpoints
+from mistudio_explain.reporting.shelf import shelf_of
 from mistudio_explain.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -46,7 +46,7 @@ def run_job(order: InputOrder, *, out: Path | None, dry_run: bool, config: Path 
     """Read, check, explain, report; ends with 1 when the job is not complete or a feature failed."""
     reports = {} if out is None else {"reports": {"directory": str(out)}}
     settings = prepare(config=config, profile=profile, flags={**order.flags, **reports}, quiet=True)
-    check_writable(settings.reports.directory)
+    shelf_of(settings.reports).check()
     job = read_input(order, settings)
     seen = Progressing(as_json, expected=job.total)
     with rows_for(_impatient(settings)) as settled:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -17,13 +18,15 @@ class PendingFiles:
     failure leaves the earlier ones as they were.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, begun: Callable[[str], None] = lambda _: None) -> None:
         self._directory = directory
+        self._begun = begun
         self._open: dict[str, BinaryIO] = {}
         self._suffix = f"{os.getpid()}-{threading.get_ident()}.part"
 
     def create(self, name: str) -> BinaryIO:
-        """Begin the file that will be called `name`."""
+        """Begin the file that will be called `name`, and say so."""
+        self._begun(name)
         self._open[name] = self._temporary(name).open("wb")
         return self._open[name]
 

@@ -1,4 +1,4 @@
-"""The two JSON files of a job, written as a stream: one record a line."""
+"""The JSON files of a job, written as a stream: one record a line."""
 
 import shutil
 import tempfile
@@ -10,7 +10,7 @@ import orjson
 from mistudio_explain.events.explanation import FeatureOutcome, OutcomeKind
 from mistudio_explain.events.job import JobReport
 from mistudio_explain.reporting.departure import departure
-from mistudio_explain.reporting.records import explanation_record, score_record, unexplained_record
+from mistudio_explain.reporting.records import explanation_record, outcome_record, score_record, unexplained_record
 from mistudio_explain.reporting.survey import Survey
 from mistudio_explain.reporting.wording import duration, timestamp
 
@@ -80,6 +80,11 @@ def write_explanation_results(out: BinaryIO, report: JobReport, figures: Survey,
             explanations.append(score_record(outcome))
     explanations.close()
     out.write(b"\n}\n")
+
+
+def write_lines(out: BinaryIO, outcomes: Iterable[FeatureOutcome]) -> None:
+    """Write explanations.jsonl: every feature on a line of its own, as feature_explanations.json has it, after its job and what became of it."""
+    out.writelines(orjson.dumps(outcome_record(outcome), option=orjson.OPT_APPEND_NEWLINE) for outcome in outcomes)
 
 
 def _job_metadata(report: JobReport, figures: Survey) -> dict[str, Any]:

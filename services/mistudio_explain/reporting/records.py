@@ -1,4 +1,4 @@
-"""Outcomes as the records of the two JSON files."""
+"""Outcomes as the records of the JSON files."""
 
 from typing import Any
 
@@ -78,6 +78,19 @@ def unexplained_record(outcome: FeatureOutcome) -> dict[str, Any]:
         "keywords": subject.keywords,
         "revision": subject.revision,
         "review": _review(outcome.review),
+    }
+
+
+def outcome_record(outcome: FeatureOutcome) -> dict[str, Any]:
+    """Any feature as a line of its own: whose it is, what became of it, then the record that feature_explanations.json has of it."""
+    subject = outcome.subject
+    record = explanation_record(outcome) if outcome.outcome is OutcomeKind.EXPLAINED else unexplained_record(outcome)
+    return {
+        "explain_job_id": subject.explain_job_id,
+        "find_job_id": subject.find_job_id,
+        "target_model": subject.target_model,
+        "outcome": outcome.outcome,
+        **record,
     }
 
 

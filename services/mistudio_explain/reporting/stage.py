@@ -2,39 +2,63 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mistudio_explain.events.explanation import FeatureOutcome
 from mistudio_explain.events.job import Artefact, JobReport
 from mistudio_explain.reporting.atomic import PendingFiles
-from mistudio_explain.reporting.json_files import write_explanation_results, write_feature_explanations
-from mistudio_explain.reporting.survey import survey
+from mistudio_explain.reporting.formats import AT_THE_END, Format
+from mistudio_explain.reporting.json_files import write_explanation_results, write_feature_explanations, write_lines
+from mistudio_explain.reporting.survey import Survey, survey
 from mistudio_explain.reporting.table import write_table
+from mistudio_explain.reporting.text import write_text
 
 FEATURE_EXPLANATIONS = "feature_explanations.json"
 EXPLANATION_RESULTS = "explanation_results.json"
 PAGE = "explanation_report.html"
 TABLE = "explanations.csv"
+TEXT = "explanation_report.txt"
+LINES = "explanations.jsonl"
+COLUMNS = "explanations.parquet"
+PRINT = "explanation_report.pdf"
+FURTHER_VOLUME = "explanation_report.volume-{}.pdf"
+"""The files of a PDF report after the first one, from volume 2 on."""
+
+Outcomes = Callable[[], Iterable[FeatureOutcome]]
 
 
-def write_reports(report: JobReport, outcomes: Callable[[], Iterable[FeatureOutcome]], directory: Path) -> list[Artefact]:
-    """Write all four files of a job into `directory`, which is made when it is not there.
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What every file is made of."""
+
+    report: JobReport
+    figures: Survey
+    outcomes: Outcomes
+
+
+def write_reports(
+    report: JobReport, outcomes: Outcomes, directory: Path, formats: Sequence[Format] = AT_THE_END, *, begun: Callable[[str], None] = lambda _: None
+) -> list[Artefact]:
+    """Write the files of a job into `directory`, which is made when it is not there, and say what they are.
 
     `outcomes` is called once for the figures and once for each file, and must give the same outcomes, sorted by
-    feature, each time; they are read as a stream. The files depend on nothing but the report and the outcomes, so
-    the same ones give the same bytes. The files of an earlier call are replaced together at the end; when anything
-    fails, OSError for a full disk for instance, they stay as they were.
+    feature, each time; they are read as a stream. The files depend on nothing but the report, the outcomes and, the
+    PDF's, the fonts of this machine, so the same ones give the same bytes. The files of an earlier call are replaced
+    together at the end; when anything fails, OSError for a full disk for instance, they stay as they were. `begun` is
+    told each file's name.
     """
-    from mistudio_explain.reporting.page import write_page  # here, because an aggregator counts long before it writes its first page
-
-    figures = survey(outcomes())
-    with PendingFiles(directory) as files:
-        write_feature_explanations(files.create(FEATURE_EXPLANATIONS), report, figures, outcomes())
-        write_explanation_results(files.create(EXPLANATION_RESULTS), report, figures, outcomes())
-        write_page(files.create(PAGE), report, figures, outcomes())
-        write_table(files.create(TABLE), outcomes())
-        return files.commit()
+    told = Told(report, survey(outcomes()), outcomes)
+    with PendingFiles(directory, begun) as files:
+        for each in Format:
+            if each in formats:
+                _WRITERS[each](files, told)
+        artefacts = files.commit()
+    for name in volumes_of_before([path.name for path in directory.iterdir()], artefacts):
+        (directory / name).unlink(missing_ok=True)
+    return artefacts
 
 
 def report_directory(root: Path, explain_job_id: str) -> Path:
@@ -47,3 +71,58 @@ def report_directory(root: Path, explain_job_id: str) -> Path:
     if plain == explain_job_id:
         return root / explain_job_id
     return root / f"{plain}-{hashlib.sha256(explain_job_id.encode()).hexdigest()[:8]}"
+
+
+def volumes_of_before(there: Iterable[str], written: Iterable[Artefact]) -> list[str]:
+    """Of the names that are there, the volumes of an earlier PDF report that a new one leaves over: a job that became smaller has fewer."""
+    names = {artefact.uri.rpartition("/")[2] for artefact in written}
+    first, last = FURTHER_VOLUME.split("{}")
+    return [name for name in there if PRINT in names and name not in names and name.startswith(first) and name.endswith(last)]
+
+
+def _write_json(files: PendingFiles, told: Told) -> None:
+    write_feature_explanations(files.create(FEATURE_EXPLANATIONS), told.report, told.figures, told.outcomes())
+    write_explanation_results(files.create(EXPLANATION_RESULTS), told.report, told.figures, told.outcomes())
+
+
+def _write_html(files: PendingFiles, told: Told) -> None:
+    from mistudio_explain.reporting.page import write_page  # here, because an aggregator counts long before it writes its first page
+
+    write_page(files.create(PAGE), told.report, told.figures, told.outcomes())
+
+
+def _write_csv(files: PendingFiles, told: Told) -> None:
+    write_table(files.create(TABLE), told.outcomes())
+
+
+def _write_txt(files: PendingFiles, told: Told) -> None:
+    write_text(files.create(TEXT), told.report, told.figures, told.outcomes())
+
+
+def _write_jsonl(files: PendingFiles, told: Told) -> None:
+    write_lines(files.create(LINES), told.outcomes())
+
+
+def _write_parquet(files: PendingFiles, told: Told) -> None:
+    from mistudio_explain.reporting.parquet import write_parquet  # here, because it needs an extra
+
+    write_parquet(files.create(COLUMNS), told.report, told.outcomes())
+
+
+def _write_pdf(files: PendingFiles, told: Told) -> None:
+    from mistudio_explain.reporting.pdf import volumes  # here, as the page
+
+    for number, pdf in enumerate(volumes(told.report, told.figures, told.outcomes()), 1):
+        with pdf.open("rb") as made:
+            shutil.copyfileobj(made, files.create(PRINT if number == 1 else FURTHER_VOLUME.format(number)))
+
+
+_WRITERS: Mapping[Format, Callable[[PendingFiles, Told], None]] = {
+    Format.JSON: _write_json,
+    Format.HTML: _write_html,
+    Format.CSV: _write_csv,
+    Format.TXT: _write_txt,
+    Format.JSONL: _write_jsonl,
+    Format.PARQUET: _write_parquet,
+    Format.PDF: _write_pdf,
+}

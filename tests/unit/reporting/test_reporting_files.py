@@ -11,7 +11,7 @@ from reporting_samples import concerning, explained, failed, hostile, job_report
 from mistudio_explain.events.explanation import FeatureOutcome
 from mistudio_explain.reporting.stage import report_directory, write_reports
 
-FILES = {"feature_explanations.json", "explanation_results.json", "explanation_report.html", "explanations.csv"}
+FILES = {"feature_explanations.json", "explanation_results.json", "explanation_report.html", "explanations.csv", "explanation_report.txt"}
 
 
 def test_the_same_outcomes_and_report_give_the_same_bytes(tmp_path: Path) -> None:

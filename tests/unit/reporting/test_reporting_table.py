@@ -1,4 +1,6 @@
 import csv
+import re
+import time
 from pathlib import Path
 
 import pytest
@@ -31,9 +33,29 @@ def test_spreadsheets_see_utf_8_by_its_byte_order_mark(tmp_path: Path) -> None:
     assert (tmp_path / TABLE).read_bytes().startswith(b"\xef\xbb\xbffeature_key,")
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-2+3", "@SUM(1)", "\t=1", "\r=1", "\n=1", "  =1", "＝1+1"])
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-2+3", "@SUM(1)", "\tplain", "\rplain", "\nplain", "  =1", "＝1+1", "\ufeff=1", "\u200b=1", '"=1"'])
 def test_a_text_that_could_be_a_formula_becomes_text(text: str) -> None:
     assert cell(text) == "'" + text
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "\r", "\n", "\r\n", "; ", ';"'])
+def test_a_formula_behind_what_another_program_takes_for_a_separator_becomes_text(separator: str) -> None:
+    written = cell(f"a{separator}=1+1")
+    assert isinstance(written, str)
+    assert not re.search(r"[;\t\r\n][\s\"]*=", written)
+    assert written.replace("'", "") == f"a{separator}=1+1"
+
+
+@pytest.mark.parametrize("text", ["a - b; c = d", "x == y", "mail@example.org", "one\ntwo", "a;b", "–5"])
+def test_ordinary_texts_stay_as_they_are(text: str) -> None:
+    assert cell(text) == text
+
+
+def test_a_text_of_nothing_but_separators_takes_no_longer_than_its_length() -> None:
+    started = time.perf_counter()
+    for text in (";", "\n", " ", '"', "; "):
+        cell(text * 100_000)
+    assert time.perf_counter() - started < 2
 
 
 def test_no_cell_of_a_hostile_job_is_taken_for_a_formula(tmp_path: Path) -> None:

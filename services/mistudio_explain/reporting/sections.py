@@ -1,0 +1,208 @@
+"""What a report says besides its features, as titles, sentences, facts and tables: the text and the PDF report show it as it stands."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from mistudio_explain.events.job import CostAnalysis, JobReport, JobStatus
+from mistudio_explain.reporting.actions import RULES
+from mistudio_explain.reporting.departure import departure
+from mistudio_explain.reporting.survey import Distribution, Ranked, Survey
+from mistudio_explain.reporting.wording import day_and_time, duration, share
+
+_VERDICTS = (
+    ("confirmed", "confirmed"), ("partial", "partial"), ("contradicted", "contradicted"), ("unverifiable", "unverifiable"), ("none", "without a verdict"),
+)  # fmt: skip
+_SAFETY = (("concerning", "concerning"), ("requires_review", "requires review"), ("safe", "safe"), ("none", "not assessed"))
+_COSTS = (
+    ("local_cost", "electricity"),
+    ("openai_cost", "the same tokens at OpenAI"),
+    ("anthropic_cost", "the same tokens at Anthropic"),
+    ("savings_vs_openai", "saved against OpenAI"),
+    ("savings_vs_anthropic", "saved against Anthropic"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of texts. Columns in `numbers` hold numbers."""
+
+    title: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numbers: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A section: sentences, then facts by name, then tables."""
+
+    title: str
+    sentences: tuple[str, ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
+    tables: tuple[Table, ...] = ()
+
+
+def heading(report: JobReport) -> tuple[str, str]:
+    """The report's title, and a line that says which job it is of."""
+    title = f"What features of {report.target_model or 'a model that the job does not name'} detect"
+    of = f" of {report.find_job_id}" if report.find_job_id is not None else ""
+    return title, f"job {report.explain_job_id}{of} · {report.status} · {day_and_time(report.at_ms)}"
+
+
+def warnings(report: JobReport, figures: Survey) -> tuple[str, ...]:
+    """What must be read before anything else."""
+    return tuple(_warnings(report, figures))
+
+
+def before_features(report: JobReport, figures: Survey) -> tuple[Section, ...]:
+    """What stands before the features."""
+    return (_summary(report, figures),)
+
+
+def after_features(report: JobReport, figures: Survey) -> tuple[Section, ...]:
+    """What stands after them, but for the lists of what was not explained."""
+    return (_insights(figures), _technical(report, figures))
+
+
+def _warnings(report: JobReport, figures: Survey) -> Iterator[str]:
+    if figures.demonstration:
+        yield "Explanations by a 135M demonstration model: to show the machinery, not to be trusted."
+    if report.status is JobStatus.RUNNING:
+        yield f"The job is still running. This is what there was at {day_and_time(report.at_ms)}."
+    elif report.status is not JobStatus.COMPLETED:
+        of = "" if report.expected is None else f" {figures.total:,} of {report.expected:,} features have an outcome."
+        missing = f" Without one: {', '.join(report.missing)}." if report.missing else ""
+        yield f"The job is {report.status}.{of}{missing}"
+    yield from report.notes
+
+
+def _summary(report: JobReport, figures: Survey) -> Section:
+    concerning, to_review = figures.safety.get("concerning", 0), figures.safety.get("requires_review", 0)
+    if figures.explained:
+        confirmed = figures.verdicts.get("confirmed", 0)
+        lead = (
+            f"{figures.explained:,} of {figures.total:,} features explained; {confirmed:,} explanations are confirmed by the texts "
+            f"({share(confirmed, figures.explained)} of those explained). "
+            f"Safety: {concerning:,} concerning, {to_review:,} to be reviewed, {figures.safety.get('none', 0):,} not assessed."
+        )
+    elif figures.total:
+        lead = f"Nothing was explained: {figures.skipped:,} features skipped, {figures.failed:,} failed."
+    else:
+        lead = "The job has no outcome yet."
+    facts = [
+        ("Verdicts", _shares(_VERDICTS, figures.verdicts, figures.explained)),
+        ("Not explained", f"{figures.skipped:,} skipped, {figures.failed:,} failed"),
+        ("Safety", _shares(_SAFETY, figures.safety, figures.explained)),
+        ("Quality", _spread(figures.quality)),
+        ("Accuracy", _spread(figures.accuracy)),
+        ("Coherence of all features", _spread(figures.coherence)),
+        ("Of high quality (0.80 and more)", f"{figures.insights.high_quality_explanations:,}"),
+        ("Of high business relevance", f"{figures.insights.business_critical_features:,}"),
+        ("A person should look", f"{figures.to_review:,}"),
+        *([("Reviewed by people", f"{report.reviewed:,}, {report.agreed:,} agree with the verdict")] if report.reviewed else []),
+        *([("Tested by a judge", f"{report.judged:,}, {report.judge_calls:,} calls")] if report.judged else []),
+        ("Processing time", duration(report.wall_s) or "not known"),
+    ]
+    explained = (
+        "Accuracy is the probability that an explanation belongs to its feature rather than to another of the find job. A component that could not be computed "
+        "is said to be so and enters no mean."
+    )
+    return Section("Executive Summary", (lead, explained), tuple(facts))
+
+
+def _insights(figures: Survey) -> Section:
+    categories = Table(
+        "Categories",
+        ("category", "explained", "confirmed", "skipped", "failed", "mean quality", "mean accuracy", "high relevance"),
+        tuple(
+            (
+                each.category, f"{each.explained:,}", f"{each.confirmed:,}", f"{each.skipped:,}", f"{each.failed:,}", _score(each.quality),
+                _score(each.accuracy), f"{each.high_relevance:,}",
+            )
+            for each in figures.categories
+        ),
+        frozenset(range(1, 8)),
+    )  # fmt: skip
+    ranked = ("feature", "explanation", "verdict", "quality", "suggested")
+    actions = Table(
+        "Suggested next",
+        ("action", "features", "when (the first that fits)"),
+        tuple((a, f"{figures.actions.get(a, 0):,}", why) for a, why in RULES),
+        frozenset({1}),
+    )
+    rankings = [
+        Table(title, ranked, tuple(map(_ranking_row, ranking)), frozenset({3}))
+        for title, ranking in (("Strongest explanations", figures.strongest), ("Weakest explanations", figures.weakest))
+        if ranking
+    ]
+    return Section("Business Insights", tables=(categories, actions, *rankings))
+
+
+def _technical(report: JobReport, figures: Survey) -> Section:
+    models = Table(
+        "Models",
+        ("model", "endpoint", "explained", "from cache", "tokens in", "tokens out", "median latency"),
+        tuple(
+            (
+                m.model + (f" ({m.digest[:12]})" if m.digest else ""), f"{m.endpoint} ({m.provider})", f"{m.explained:,}", f"{m.cached:,}",
+                _count(m.tokens_in), _count(m.tokens_out), "–" if m.latency_median_s is None else f"{m.latency_median_s:.2f} s",
+            )
+            for m in figures.models
+        ),
+        frozenset(range(2, 7)),
+    )  # fmt: skip
+    facts = [
+        ("What left the machine", departure(report, figures)),
+        (
+            "Wall time",
+            (duration(report.wall_s) or "not known") + (f"; estimated {duration(report.estimated_seconds)}" if report.estimated_seconds is not None else ""),
+        ),
+        ("Cost", _usd(report.cost_usd) + (f"; estimated {_usd(report.estimated_cost_usd)}" if report.estimated_cost_usd is not None else "")),
+        *([("Own machine against clouds", _costs(report.cost_analysis))] if report.cost_analysis is not None else []),
+        ("Tokens", f"{report.tokens_in:,} in, {report.tokens_out:,} out"),
+        ("Prompts", _counted(figures.prompts.items())),
+        ("Validator", _counted((f"version {v}" if v else "did not run", n) for v, n in figures.validators.items())),
+        ("Background", _counted((f"version {v}, {f or 'unknown'} features" if v else "none", n) for (v, f), n in figures.backgrounds.items())),
+        ("Quality score", "0.4 accuracy + 0.3 clarity + 0.2 consistency + 0.1 relevance. Clarity is a set of rules that was not tested on people."),
+        *([("Flags", _counted(figures.flags.items()))] if figures.flags else []),
+        *([("Not computed", _counted(figures.unavailable.items()))] if figures.unavailable else []),
+        ("Job", f"tenant {report.tenant}, revision {report.revision}"),
+    ]
+    return Section("Technical Details", facts=tuple(facts), tables=(models,) if figures.models else ())
+
+
+def _ranking_row(each: Ranked) -> tuple[str, ...]:
+    return each.feature_key, each.name, each.verdict or "–", _score(each.quality), each.action
+
+
+def _costs(costs: CostAnalysis) -> str:
+    known = [f"{what} {_usd(value)}" for name, what in _COSTS if (value := getattr(costs, name)) is not None]
+    reasons = sorted({f"{name}: {why}" for name, why in costs.unavailable.items()})
+    return "; ".join([*known, *(f"not known: {reason}" for reason in reasons)]) or "not known"
+
+
+def _shares(names: Iterable[tuple[str, str]], counts: Mapping[str, int], whole: int) -> str:
+    return ", ".join(f"{counts[key]:,} {name} ({share(counts[key], whole)})" for key, name in names if counts.get(key, 0)) or "none"
+
+
+def _counted(counts: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(f"{name} ({n:,})" for name, n in counts) or "none"
+
+
+def _spread(values: Distribution | None) -> str:
+    if values is None:
+        return "not computed for any"
+    return f"mean {values.mean:.2f}, median {values.median:.2f}, from {values.least:.2f} to {values.greatest:.2f}, of {values.n:,}"
+
+
+def _score(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _count(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
+
+
+def _usd(value: float) -> str:
+    sign, amount = ("–" if value < 0 else ""), abs(value)
+    return f"{sign}${amount:,.4f}" if 0 < amount < 1 else f"{sign}${amount:,.2f}"
