@@ -105,8 +105,8 @@ def _front(report: JobReport, figures: Survey, found: _Sorted, further: int) -> 
     ]
     after = [_safety(found.unsafe), *after_features(report, figures)]
     if unexplained:
-        cut = f"At most {MOST_ROWS:,} of each are listed; explanations.csv has all." if max(figures.failed, figures.skipped) > MOST_ROWS else ""
-        after.append(Section("Skipped and Failed", tuple(filter(None, ("These enter no mean.", cut))), tables=tuple(unexplained)))
+        cut = (f"The first {MOST_ROWS:,} of each are listed; explanations.csv has all.",) if max(figures.failed, figures.skipped) > MOST_ROWS else ()
+        after.append(Section("List of Features without an Explanation", cut, tables=tuple(unexplained)))
     return {
         **_running(report),
         "title": laid(title),

@@ -1,13 +1,19 @@
 """What a report says besides its features, as titles, sentences, facts and tables: the text and the PDF report show it as it stands."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mistudio_explain.events.job import CostAnalysis, JobReport, JobStatus
 from mistudio_explain.reporting.actions import RULES
 from mistudio_explain.reporting.departure import departure
-from mistudio_explain.reporting.survey import Distribution, Ranked, Survey
-from mistudio_explain.reporting.wording import day_and_time, duration, share
+from mistudio_explain.reporting.named import Named
+from mistudio_explain.reporting.origin import ModelFigures
+from mistudio_explain.reporting.provenance import Fact, compliance, methods
+from mistudio_explain.reporting.redundancy import Redundancy
+from mistudio_explain.reporting.spread import Distribution
+from mistudio_explain.reporting.survey import CategoryFigures, Ranked, Survey
+from mistudio_explain.reporting.targets import Standing, tally, targets
+from mistudio_explain.reporting.wording import counted, day_and_time, duration, share
 
 _VERDICTS = (
     ("confirmed", "confirmed"), ("partial", "partial"), ("contradicted", "contradicted"), ("unverifiable", "unverifiable"), ("none", "without a verdict"),
@@ -60,12 +66,19 @@ def before_features(report: JobReport, figures: Survey) -> tuple[Section, ...]:
 
 
 def after_features(report: JobReport, figures: Survey) -> tuple[Section, ...]:
-    """What stands after them, but for the lists of what was not explained."""
-    return (_insights(figures), _technical(report, figures))
+    """What stands after them, but for the lists of single features."""
+    return (
+        _insights(figures),
+        _targets(report, figures),
+        _technical(report, figures),
+        _detours(figures),
+        Section("Methods and Versions", facts=_facts(methods(figures))),
+        Section("Compliance Appendix", facts=_facts(compliance(report, figures))),
+    )
 
 
 def _warnings(report: JobReport, figures: Survey) -> Iterator[str]:
-    if figures.demonstration:
+    if figures.origin.demonstration:
         yield "Explanations by a 135M demonstration model: to show the machinery, not to be trusted."
     if report.status is JobStatus.RUNNING:
         yield f"The job is still running. This is what there was at {day_and_time(report.at_ms)}."
@@ -102,57 +115,75 @@ def _summary(report: JobReport, figures: Survey) -> Section:
         *([("Reviewed by people", f"{report.reviewed:,}, {report.agreed:,} agree with the verdict")] if report.reviewed else []),
         *([("Tested by a judge", f"{report.judged:,}, {report.judge_calls:,} calls")] if report.judged else []),
         ("Processing time", duration(report.wall_s) or "not known"),
+        ("What left the machine", departure(report, figures)),
     ]
-    explained = (
-        "Accuracy is the probability that an explanation belongs to its feature rather than to another of the find job. A component that could not be computed "
-        "is said to be so and enters no mean."
-    )
-    return Section("Executive Summary", (lead, explained), tuple(facts))
+    return Section("Executive Summary", (lead,), tuple(facts))
 
 
 def _insights(figures: Survey) -> Section:
     categories = Table(
-        "Categories",
+        "Categories, largest first",
         ("category", "explained", "confirmed", "skipped", "failed", "mean quality", "mean accuracy", "high relevance"),
-        tuple(
-            (
-                each.category, f"{each.explained:,}", f"{each.confirmed:,}", f"{each.skipped:,}", f"{each.failed:,}", _score(each.quality),
-                _score(each.accuracy), f"{each.high_relevance:,}",
-            )
-            for each in figures.categories
-        ),
+        tuple(map(_category_row, figures.categories)),
         frozenset(range(1, 8)),
-    )  # fmt: skip
-    ranked = ("feature", "explanation", "verdict", "quality", "suggested")
+    )
     actions = Table(
-        "Suggested next",
-        ("action", "features", "when (the first that fits)"),
+        "Suggested actions",
+        ("action", "features", "when, first match first"),
         tuple((a, f"{figures.actions.get(a, 0):,}", why) for a, why in RULES),
         frozenset({1}),
     )
     rankings = [
-        Table(title, ranked, tuple(map(_ranking_row, ranking)), frozenset({3}))
+        Table(title, ("feature", "explanation", "verdict", "quality", "suggested"), tuple(map(_ranking_row, ranking)), frozenset({3}))
         for title, ranking in (("Strongest explanations", figures.strongest), ("Weakest explanations", figures.weakest))
         if ranking
     ]
-    return Section("Business Insights", tables=(categories, actions, *rankings))
+    return Section("Business Insights", tuple(_redundancy(figures.redundancy)) if figures.total else (), tables=(categories, actions, *rankings))
+
+
+def _redundancy(redundancy: Redundancy) -> Iterator[str]:
+    if redundancy.families:
+        yield (
+            f"{redundancy.in_families:,} features are explained by the same words as another, in {redundancy.families:,} families; the largest: "
+            + "; ".join(f"{family.features[0].name} ({family.n:,}, such as {_named(family.features)})" for family in redundancy.largest)
+        )
+    density = redundancy.density
+    if density.known:
+        yield (
+            f"Of {counted(density.known, 'feature')} whose source says how often they fire, {density.dead:,} fire on no token{_such_as(density.dead_features)} "
+            f"and {density.dense:,} on more than 10% of tokens{_such_as(density.dense_features)}."
+        )
+    else:
+        yield "The source does not say how often its features fire."
+
+
+def _targets(report: JobReport, figures: Survey) -> Section:
+    found = targets(report, figures)
+    standing = tally(found)
+    tables = tuple(
+        Table(
+            group,
+            ("target", "standing", "here", "where that comes from"),
+            tuple((each.goal, each.standing, each.value or "–", each.source) for each in found if each.group == group),
+        )
+        for group in dict.fromkeys(each.group for each in found)
+    )
+    said = ", ".join(f"{standing[each]:,} {each}" for each in Standing)
+    return Section(
+        "Targets of the Specification",
+        (f"Sections 9.2 and 11 of the specification, held against this job: {said}. What one job cannot show is not guessed.",),
+        tables=tables,
+    )
 
 
 def _technical(report: JobReport, figures: Survey) -> Section:
     models = Table(
         "Models",
         ("model", "endpoint", "explained", "from cache", "tokens in", "tokens out", "median latency"),
-        tuple(
-            (
-                m.model + (f" ({m.digest[:12]})" if m.digest else ""), f"{m.endpoint} ({m.provider})", f"{m.explained:,}", f"{m.cached:,}",
-                _count(m.tokens_in), _count(m.tokens_out), "–" if m.latency_median_s is None else f"{m.latency_median_s:.2f} s",
-            )
-            for m in figures.models
-        ),
+        tuple(map(_model_row, figures.origin.models)),
         frozenset(range(2, 7)),
-    )  # fmt: skip
+    )
     facts = [
-        ("What left the machine", departure(report, figures)),
         (
             "Wall time",
             (duration(report.wall_s) or "not known") + (f"; estimated {duration(report.estimated_seconds)}" if report.estimated_seconds is not None else ""),
@@ -160,15 +191,45 @@ def _technical(report: JobReport, figures: Survey) -> Section:
         ("Cost", _usd(report.cost_usd) + (f"; estimated {_usd(report.estimated_cost_usd)}" if report.estimated_cost_usd is not None else "")),
         *([("Own machine against clouds", _costs(report.cost_analysis))] if report.cost_analysis is not None else []),
         ("Tokens", f"{report.tokens_in:,} in, {report.tokens_out:,} out"),
-        ("Prompts", _counted(figures.prompts.items())),
-        ("Validator", _counted((f"version {v}" if v else "did not run", n) for v, n in figures.validators.items())),
-        ("Background", _counted((f"version {v}, {f or 'unknown'} features" if v else "none", n) for (v, f), n in figures.backgrounds.items())),
-        ("Quality score", "0.4 accuracy + 0.3 clarity + 0.2 consistency + 0.1 relevance. Clarity is a set of rules that was not tested on people."),
         *([("Flags", _counted(figures.flags.items()))] if figures.flags else []),
         *([("Not computed", _counted(figures.unavailable.items()))] if figures.unavailable else []),
-        ("Job", f"tenant {report.tenant}, revision {report.revision}"),
     ]
-    return Section("Technical Details", facts=tuple(facts), tables=(models,) if figures.models else ())
+    return Section("Technical Details", facts=tuple(facts), tables=(models,) if figures.origin.models else ())
+
+
+def _detours(figures: Survey) -> Section:
+    reasons = Table(
+        "Reasons (numbers as #)",
+        ("reason", "outcome", "features", "such as"),
+        tuple((each.reason, each.outcome, f"{each.n:,}", _named(each.features)) for each in figures.detours.reasons),
+        frozenset({2}),
+    )
+    lead = f"{figures.skipped:,} skipped, {figures.failed:,} failed. These enter no mean." if reasons.rows else "No feature was skipped, and none failed."
+    retried = f"Explained features that were answered at a second try or later: {figures.detours.retried:,}."
+    return Section("Skipped, Failed and Sent Again", (lead, retried), tables=(reasons,) if reasons.rows else ())
+
+
+def _facts(facts: Iterable[Fact]) -> tuple[tuple[str, str], ...]:
+    return tuple((fact.name, "; ".join(sentence.removesuffix(".") for sentence in fact.sentences) + ".") for fact in facts)
+
+
+def _named(features: Iterable[Named]) -> str:
+    return ", ".join(feature.feature_key for feature in features)
+
+
+def _such_as(features: Sequence[Named]) -> str:
+    return f" (such as {_named(features)})" if features else ""
+
+
+def _category_row(each: CategoryFigures) -> tuple[str, ...]:
+    counts = (each.explained, each.confirmed, each.skipped, each.failed)
+    return each.category, *(f"{n:,}" for n in counts), _score(each.quality), _score(each.accuracy), f"{each.high_relevance:,}"
+
+
+def _model_row(each: ModelFigures) -> tuple[str, ...]:
+    latency = "–" if each.latency_median_s is None else f"{each.latency_median_s:.2f} s"
+    counts = (f"{each.explained:,}", f"{each.cached:,}", _count(each.tokens_in), _count(each.tokens_out))
+    return each.model, f"{each.endpoint} ({each.provider})", *counts, latency
 
 
 def _ranking_row(each: Ranked) -> tuple[str, ...]:

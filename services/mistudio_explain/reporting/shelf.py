@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from mistudio_explain.errors import BadInput, Unreachable
@@ -176,9 +176,10 @@ def _bucket(reports: ReportSettings, url: str) -> "ObjectStore":
         "access_key_id": reports.s3_access_key_id,
         "secret_access_key": read_secret(reports.s3_secret_key_file).get_secret_value() if reports.s3_secret_key_file is not None else None,
     }
+    config: Any = {"checksum_algorithm": "SHA256"} | {name: value for name, value in given.items() if value is not None}
     return S3Store.from_url(
         url,
-        config={"checksum_algorithm": "SHA256", **{name: value for name, value in given.items() if value is not None}},  # type: ignore[typeddict-item]
+        config=config,
         client_options={"allow_http": True, "connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=60)},
         retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=30)},
     )
