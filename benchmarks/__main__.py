@@ -4,3 +4,25 @@ import importlib
 import logging
 import sys
 
+NAMES = ("mechanics", "cores", "slots", "intake", "complexity", "lanes", "express", "rebalance", "replay", "aggregator", "answers", "reports", "swap_check")
+LONG = (
+    "llm.throughput",
+    "llm.repeatability",
+    "llm.batching",
+    "llm.delphi",
+    "llm.spec_hardware",
+    "llm.dispatch",
+    "prompts",
+    "store_search",
+)  # minutes: only by name
+
+
+def main() -> None:
+    logging.disable(logging.CRITICAL)  # a broker that has just started makes its clients complain
+    for name in sys.argv[1:] or NAMES:
+        if name not in (*NAMES, *LONG):
+            sys.exit(f"there is no benchmark {name!r}; there are {', '.join((*NAMES, *LONG))}")
+        importlib.import_module(f"benchmarks.{name}").main()
+
+
+main()

@@ -25,7 +25,7 @@ def s3_program() -> Path:
     program = _program()
     with locked(CACHE / "versitygw" / "lock"):
         if not program.is_file():
-            built = program.parent.with_suffix(".part")
+            built = CACHE / "versitygw" / "part"
             environment = os.environ | {"GOBIN": str(built), "GOFLAGS": "-modcacherw"}
             run_command("go", "install", f"github.com/versity/versitygw/cmd/versitygw@{VERSION}", env=environment)
             program.parent.mkdir(parents=True, exist_ok=True)
