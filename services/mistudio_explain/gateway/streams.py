@@ -84,8 +84,8 @@ class _Standing:
 def _standing(gateway: Gateway, job: str, tenant: str) -> _Standing | None:
     """A job as it stands; None for one that is not there or is another tenant's. Blocks."""
     with gateway.reading() as store:
-        state = None if store is None else store.state(job)
-        if store is None or state is None or state.tenant != tenant:
+        state = None if store is None or not store.is_of(job, tenant) else store.state(job)
+        if store is None or state is None:
             return None
         report = JobReports(lambda: store, gateway.settings).numbers(job, now_ms=gateway.now_ms())
         if report is None:
