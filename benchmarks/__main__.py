@@ -14,6 +14,7 @@ LONG = (
     "llm.dispatch",
     "prompts",
     "store_search",
+    "report_page",
 )  # minutes: only by name
 
 

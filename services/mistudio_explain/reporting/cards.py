@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mistudio_explain.events.explanation import Accuracy, FeatureOutcome, JudgedKind, Judgement
 from mistudio_explain.events.feature import Logit
 from mistudio_explain.reporting.actions import suggested_action
-from mistudio_explain.reporting.evidence import Excerpt, excerpt, max_activation, texts, visible
+from mistudio_explain.reporting.evidence import EXCERPT_CHARACTERS, Excerpt, excerpt, max_activation, texts, visible
 from mistudio_explain.reporting.named import name_of
 from mistudio_explain.reporting.origin import is_demonstration
 from mistudio_explain.reporting.survey import category_of
@@ -75,8 +75,8 @@ class Passage:
     excerpt: Excerpt | None
 
 
-def card_of(position: int, outcome: FeatureOutcome) -> Card:
-    """Word an explained outcome."""
+def card_of(position: int, outcome: FeatureOutcome, characters: int = EXCERPT_CHARACTERS) -> Card:
+    """Word an explained outcome, with so many characters of each of its texts at most."""
     answer, evidence, safety = outcome.answer, outcome.evidence, outcome.safety
     logits = outcome.subject.logits
     return Card(
@@ -95,8 +95,8 @@ def card_of(position: int, outcome: FeatureOutcome) -> Card:
         details=tuple(_details(outcome)),
         flags=tuple(visible(flag) for flag in outcome.flags),
         scores=tuple(_scores(outcome)),
-        seen=tuple(excerpt(a) for a in evidence.seen) if evidence else (),
-        held_out=tuple(excerpt(a) for a in evidence.held_out) if evidence else (),
+        seen=tuple(excerpt(a, characters) for a in evidence.seen) if evidence else (),
+        held_out=tuple(excerpt(a, characters) for a in evidence.held_out) if evidence else (),
         trimmed=evidence.trimmed if evidence else 0,
         logits=_moved(logits) if logits else None,
     )

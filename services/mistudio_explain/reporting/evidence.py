@@ -6,7 +6,7 @@ from mistudio_explain.events.explanation import Evidence, FeatureOutcome
 from mistudio_explain.events.feature import Activation
 
 EXCERPT_CHARACTERS = 360
-"""Longest text on the page; the JSON files hold every text whole."""
+"""Longest text on a page; the JSON files hold every text whole."""
 
 _BIDI_CONTROLS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _VISIBLE: dict[int, str] = {
@@ -28,14 +28,14 @@ class Excerpt:
     peak_token: str | None
 
 
-def excerpt(activation: Activation) -> Excerpt:
-    """Cut a text to `EXCERPT_CHARACTERS` round its peak, with characters that would not show made visible."""
+def excerpt(activation: Activation, characters: int = EXCERPT_CHARACTERS) -> Excerpt:
+    """Cut a text to so many characters round its peak, with characters that would not show made visible."""
     text = activation.text
     start, end = peak_span(activation) or (0, 0)
-    if end - start > EXCERPT_CHARACTERS:
-        end = start + EXCERPT_CHARACTERS
-    first = max(0, min((start + end - EXCERPT_CHARACTERS) // 2, len(text) - EXCERPT_CHARACTERS))
-    last = min(len(text), first + EXCERPT_CHARACTERS)
+    if end - start > characters:
+        end = start + characters
+    first = max(0, min((start + end - characters) // 2, len(text) - characters))
+    last = min(len(text), first + characters)
     token = peak_token(activation)
     return Excerpt(
         before=("… " if first else "") + visible(text[first:start]),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mistudio_explain.events.explanation import FeatureOutcome, Generation
+from mistudio_explain.reporting.evidence import texts
 from mistudio_explain.reporting.spread import Quartiles, numbers, quartiles
 
 DEMONSTRATION = "demonstration"
@@ -63,6 +64,10 @@ class Origin:
     texts_seen: int
     """Texts of features that prompts showed."""
     texts_held_out: int
+    text_characters: int
+    """Characters of both kinds of texts together."""
+    text_bytes: int
+    """The same in UTF-8."""
     traceable: int
     """Explanations that name their model, their prompt's hash and the validator's version, and have their texts."""
     cached: int
@@ -106,6 +111,8 @@ class OriginTally:
     backgrounds: Counter[tuple[int, int | None]] = field(default_factory=Counter)
     texts_seen: int = 0
     texts_held_out: int = 0
+    text_characters: int = 0
+    text_bytes: int = 0
     traceable: int = 0
     call_s: float = 0.0
     demonstration: bool = False
@@ -119,6 +126,9 @@ class OriginTally:
         if outcome.evidence is not None:
             self.texts_seen += len(outcome.evidence.seen)
             self.texts_held_out += len(outcome.evidence.held_out)
+            for activation in texts(outcome.evidence):
+                self.text_characters += len(activation.text)
+                self.text_bytes += len(activation.text.encode("utf-8", "replace"))
         self.traceable += None not in (outcome.generation, outcome.prompt_sha256, outcome.evidence) and outcome.validator_version > 0
         for made in (outcome.generation, outcome.other):
             if made is not None:
@@ -162,6 +172,8 @@ class OriginTally:
             backgrounds=dict(sorted(self.backgrounds.items(), key=lambda item: (item[0][0], item[0][1] or 0))),
             texts_seen=self.texts_seen,
             texts_held_out=self.texts_held_out,
+            text_characters=self.text_characters,
+            text_bytes=self.text_bytes,
             traceable=self.traceable,
             cached=sum(model.cached for model in self.models.values()),
             call_s=self.call_s,

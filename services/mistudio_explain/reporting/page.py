@@ -17,12 +17,13 @@ from mistudio_explain.events.explanation import FeatureOutcome, OutcomeKind
 from mistudio_explain.events.job import JobReport
 from mistudio_explain.reporting import wording
 from mistudio_explain.reporting.actions import RULES
-from mistudio_explain.reporting.cards import card_of, passages
+from mistudio_explain.reporting.cards import Card, card_of, passages
 from mistudio_explain.reporting.contents import contents
 from mistudio_explain.reporting.departure import departure
-from mistudio_explain.reporting.evidence import visible
+from mistudio_explain.reporting.evidence import EXCERPT_CHARACTERS, visible
 from mistudio_explain.reporting.figures import figures_of
 from mistudio_explain.reporting.named import name_of
+from mistudio_explain.reporting.origin import Origin
 from mistudio_explain.reporting.provenance import compliance, methods
 from mistudio_explain.reporting.spool import Packed, Spool
 from mistudio_explain.reporting.survey import Survey
@@ -31,6 +32,10 @@ from mistudio_explain.reporting.targets import tally, targets
 WHOLE_UP_TO = 300
 """Features up to which every card stands in the page whole; of more, the page shows what is said of each, the verdict, the scores
 and the first text, and keeps the rest packed until it is opened: 5,000 features of 12 texts would be 24 MB."""
+
+_PACKED_BYTES = 9_000_000
+"""Texts that a large page keeps packed, in UTF-8 before they are packed to about 45%; the longer the texts together, the shorter their excerpts."""
+_LEAST_CHARACTERS = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +63,10 @@ def write_page(out: BinaryIO, report: JobReport, figures: Survey, outcomes: Iter
     """
     spools = Spools({}, Spool(), Spool(), Spool(), Packed())
     is_brief = figures.total > whole_up_to
+    characters = _excerpt_characters(figures.origin) if is_brief else EXCERPT_CHARACTERS
     with closing(spools):
         for position, outcome in enumerate(outcomes, 1):
-            _sort(spools, position, outcome, is_brief)
+            _sort(spools, position, outcome, is_brief, characters)
         page = environment().get_template("report.html.j2")
         out.writelines(piece.encode() for piece in page.generate(**_context(report, figures, spools, is_brief)))
 
@@ -71,13 +77,20 @@ def content_security_policy() -> str:
     return f"default-src 'none'; style-src '{style}'; script-src '{script}'; base-uri 'none'; form-action 'none'"
 
 
-def _sort(spools: Spools, position: int, outcome: FeatureOutcome, is_brief: bool) -> None:
+def _excerpt_characters(origin: Origin) -> int:
+    texts = origin.texts_seen + origin.texts_held_out
+    if not origin.text_bytes:
+        return EXCERPT_CHARACTERS
+    return max(_LEAST_CHARACTERS, min(EXCERPT_CHARACTERS, _PACKED_BYTES * origin.text_characters // (origin.text_bytes * texts)))
+
+
+def _sort(spools: Spools, position: int, outcome: FeatureOutcome, is_brief: bool, characters: int) -> None:
     match outcome.outcome:
         case OutcomeKind.EXPLAINED:
-            card = card_of(position, outcome)
+            card = card_of(position, outcome, characters)
             chunk = spools.packed.add(card) if is_brief else None
             spool = spools.cards.setdefault(card.category, Spool())
-            spool.add(environment().get_template("card.html.j2").render(card=card, brief=is_brief, chunk=chunk))
+            spool.add(environment().get_template("card.html.j2").render(card=card, brief=is_brief, chunk=chunk, main_scores=_main_scores(card)))
             if card.safety not in ("safe", None):
                 row = environment().get_template("safety.html.j2")
                 found = passages(outcome, 1) if is_brief else passages(outcome)
@@ -86,6 +99,10 @@ def _sort(spools: Spools, position: int, outcome: FeatureOutcome, is_brief: bool
             spools.skipped.add(environment().get_template("unexplained.html.j2").render(position=position, outcome=outcome))
         case OutcomeKind.FAILED:
             spools.failed.add(environment().get_template("unexplained.html.j2").render(position=position, outcome=outcome))
+
+
+def _main_scores(card: Card) -> str:
+    return " · ".join(f"{line.name} {line.value:.2f}" for line in card.scores[:3] if line.value is not None)
 
 
 def _context(report: JobReport, figures: Survey, spools: Spools, is_brief: bool) -> dict[str, Any]:

@@ -8,7 +8,10 @@ from mistudio_explain.events.explanation import (
     Category,
     Evidence,
     FeatureOutcome,
+    FeatureReviewed,
     Generation,
+    JudgedKind,
+    Judgement,
     OutcomeKind,
     Safety,
     SafetyEvidence,
@@ -19,6 +22,8 @@ from mistudio_explain.events.explanation import (
 )
 from mistudio_explain.events.feature import Activation
 from mistudio_explain.events.job import Averages, JobReport, JobStatus
+
+JUDGED = JudgedKind(kind="detection", basis="held_out", n=17, positives=8, negatives=9, unparsed=1, unasked=2, tpr=0.875, tnr=0.75, balanced_accuracy=0.8125)
 
 HOSTILE = (
     "</script><script>alert(1)</script>",
@@ -106,6 +111,24 @@ def skipped(feature_id: str = "7", **changes: Any) -> FeatureOutcome:
 
 def failed(feature_id: str | None = "8", **changes: Any) -> FeatureOutcome:
     return FeatureOutcome(outcome=OutcomeKind.FAILED, reason="the answer was cut three times", subject=subject(feature_id), **changes)
+
+
+def review(**changes: Any) -> FeatureReviewed:
+    fields = {
+        "explain_job_id": "explain_1",
+        "feature_key": "1",
+        "verdict": "wrong",
+        "corrected": "Names of dogs.",
+        "who": "ada",
+        "why": "no schema",
+        "at_ms": 0,
+    }
+    return FeatureReviewed.model_validate(fields | changes)
+
+
+def judgement(**changes: Any) -> Judgement:
+    fields = {"model": "big", "endpoint": "gpu1", "kinds": [JUDGED], "factual_coherence": 0.75, "logical_coherence": 1.0, "calls": 5, "prompts_version": 1}
+    return Judgement.model_validate(fields | changes)
 
 
 def hostile() -> list[FeatureOutcome]:

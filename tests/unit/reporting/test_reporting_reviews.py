@@ -5,32 +5,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from reporting_samples import HOSTILE, explained, failed, job_report
+from reporting_samples import HOSTILE, explained, failed, job_report, judgement, review
 from test_reporting_json import written
 
 from mistudio_explain.cli.summary import counts, summary
-from mistudio_explain.events.explanation import FeatureReviewed, JudgedKind, Judgement
+from mistudio_explain.events.explanation import JudgedKind
 from mistudio_explain.reporting.stage import PAGE, TABLE, write_reports
-
-JUDGED = JudgedKind(kind="detection", basis="held_out", n=17, positives=8, negatives=9, unparsed=1, unasked=2, tpr=0.875, tnr=0.75, balanced_accuracy=0.8125)
-
-
-def review(**changes: Any) -> FeatureReviewed:
-    fields = {
-        "explain_job_id": "explain_1",
-        "feature_key": "1",
-        "verdict": "wrong",
-        "corrected": "Names of dogs.",
-        "who": "ada",
-        "why": "no schema",
-        "at_ms": 0,
-    }
-    return FeatureReviewed.model_validate(fields | changes)
-
-
-def judgement(**changes: Any) -> Judgement:
-    fields = {"model": "big", "endpoint": "gpu1", "kinds": [JUDGED], "factual_coherence": 0.75, "logical_coherence": 1.0, "calls": 5, "prompts_version": 1}
-    return Judgement.model_validate(fields | changes)
 
 
 def row(tmp_path: Path, *outcomes: Any) -> dict[str, str]:

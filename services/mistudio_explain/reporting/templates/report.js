@@ -2,7 +2,6 @@
 // Filters the page by words, outcome, verdict and category, and unpacks what a large page keeps packed. It writes plain
 // text only: nothing of a feature is ever read as HTML.
 (() => {
-  document.documentElement.classList.add("scripted");
   const form = document.getElementById("filters");
   if (!form) return;
   const words = document.getElementById("words");
@@ -20,6 +19,9 @@
     return card ? element.textContent + " " + said(card) : element.textContent;
   };
 
+  const written = (n) => n.toLocaleString("en");
+  const counted = (n, thing) => `${written(n)} ${thing}${n === 1 ? "" : "s"}`;
+
   const apply = () => {
     const wanted = words.value.toLowerCase().split(/\s+/).filter(Boolean);
     const chosen = choices.filter(([, select]) => select.value !== "");
@@ -32,7 +34,7 @@
       count += fits;
     }
     for (const group of groups) group.hidden = !group.querySelector("[data-outcome]:not([hidden])");
-    shown.textContent = count === features.length ? `${count} features` : `${count} of ${features.length} features`;
+    shown.textContent = count === features.length ? counted(count, "feature") : `${written(count)} of ${counted(features.length, "feature")}`;
   };
 
   // ---- what is packed: card.html.j2 writes the same elements, where they stand in the page
@@ -59,7 +61,6 @@
     element.append(...inside);
     return element;
   };
-  const counted = (n, thing) => `${n} ${thing}${n === 1 ? "" : "s"}`;
 
   const bar = (line) =>
     line.low === null || line.high === null
@@ -77,13 +78,13 @@
     return line.basis ? [name, value, made("dd", "basis", line.basis)] : [name, value];
   };
   const prose = (card) =>
-    auto(made("div", "prose",
-      ...card.meanings.map((meaning) => made("p", "quiet", meaning)),
-      card.review_reason && made("p", "review", made("b", "", "A person should look:"), ` ${card.review_reason}`),
-      card.review.length ? made("p", "review", made("b", "", card.review[0]), ...card.review.slice(1).map((part) => made("span", "", ` ${part}`))) : null,
-      card.caveats.length ? made("ul", "caveats", ...card.caveats.map((caveat) => made("li", "", caveat))) : null,
+    made("div", "prose",
+      ...card.meanings.map((meaning) => auto(made("p", "quiet", meaning))),
+      card.review_reason && auto(made("p", "review", made("b", "", "A person should look:"), ` ${card.review_reason}`)),
+      card.review.length ? auto(made("p", "review", made("b", "", card.review[0]), ...card.review.slice(1).map((part) => made("span", "", ` ${part}`)))) : null,
+      card.caveats.length ? made("ul", "caveats", ...card.caveats.map((caveat) => auto(made("li", "", caveat)))) : null,
       made("p", "small", ...card.details.map((detail) => made("span", "", `${detail.name} `, made("bdi", "", detail.value)))),
-      card.flags.length ? made("p", "flags", ...card.flags.flatMap((flag) => [made("span", "chip", flag), " "])) : null));
+      card.flags.length ? made("p", "flags", ...card.flags.flatMap((flag) => [made("span", "chip", flag), " "])) : null);
   const passage = (text) =>
     made("li", "",
       text.strength === null ? null : made("span", "strength", String(Number(text.strength.toPrecision(4)))),
@@ -103,17 +104,23 @@
       ...card.details.map((detail) => detail.value),
       ...[...card.seen, ...card.held_out].map((text) => text.before + text.peak + text.after)].join(" ");
 
-  const fill = async (details) => {
-    if (details.childElementCount > 1) return;
-    await unpack(details.dataset.chunk);
-    const card = packed.get(details.closest(".card").id);
-    if (details.childElementCount > 1 || !card) return;
-    const columns = made("div", "columns", prose(card), made("dl", "scores", ...card.scores.flatMap(score)));
-    details.append(columns, ...texts(card).filter((part) => part !== null));
+  const unfold = async (button) => {
+    const card = button.closest(".card");
+    const isOpen = button.getAttribute("aria-expanded") === "true";
+    button.setAttribute("aria-expanded", String(!isOpen));
+    if (card.lastElementChild !== button) {
+      card.lastElementChild.hidden = isOpen;
+      return;
+    }
+    await unpack(button.dataset.chunk);
+    if (card.lastElementChild !== button) return;
+    const whole = packed.get(card.id);
+    const columns = made("div", "columns", prose(whole), made("dl", "scores", ...whole.scores.flatMap(score)));
+    card.append(made("div", "unfolded", columns, ...texts(whole).filter((part) => part !== null)));
   };
-  document.addEventListener("toggle", (event) => {
-    if (event.target.matches("details.more") && event.target.open) fill(event.target);
-  }, true);
+  document.addEventListener("click", (event) => {
+    if (event.target.matches("button.more")) unfold(event.target);
+  });
   const everything = Array.from(document.querySelectorAll("script[id^=d]"), (script) => script.id.slice(1));
   let isSearchable = everything.length === 0;
   const searchable = async () => {
