@@ -23,7 +23,6 @@ from structlog.testing import capture_logs
 from integration.foreign_headers import send_with_foreign_header
 from integration.real_kafka import RealKafka
 from integration.slow_llm import SlowLlm
-from mistudio_explain.cli.replay_order import ReplayOrder, plan
 from mistudio_explain.errors import BadInput
 from mistudio_explain.events import topics
 from mistudio_explain.events.codec import decode, encode
@@ -40,6 +39,7 @@ from mistudio_explain.kafka.topics import topic_specs
 from mistudio_explain.kafka.unreadable import TolerantFetch
 from mistudio_explain.replay import service as replay
 from mistudio_explain.replay.copying import Copy
+from mistudio_explain.replay.order import ReplayOrder, plan
 from mistudio_explain.replay.stage import Place, Selection, Tally
 from mistudio_explain.settings import KafkaSettings, Settings, StoreSettings
 from mistudio_explain.store.jobs import Change, open_store

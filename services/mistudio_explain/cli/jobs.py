@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
@@ -15,10 +14,9 @@ from mistudio_explain.cli.letter_text import moment
 from mistudio_explain.cli.show import console, fits, plain, print_json, table
 from mistudio_explain.cli.start import prepare
 from mistudio_explain.cli.summary import counts
-from mistudio_explain.errors import BadInput
 from mistudio_explain.events.job import JobEvent, JobPart, JobReport
 from mistudio_explain.events.topics import PROMPTS_PREFIX
-from mistudio_explain.kafka.orders import KnownJob, give_order, is_finished, known_job, order, read_jobs
+from mistudio_explain.kafka.orders import KnownJob, cancellation, deletion, give_order, known_job, read_jobs
 from mistudio_explain.kafka.topics import topic_specs
 from mistudio_explain.settings import Settings
 
@@ -68,7 +66,7 @@ def show_job(name: str, *, config: Path | None, profile: str | None, as_json: bo
 def cancel_job(name: str, *, who: str | None, why: str | None, config: Path | None, profile: str | None, as_json: bool) -> int:
     """Order that a job explains nothing more."""
     settings = with_kafka("cancel", config=config, profile=profile)
-    event = asyncio.run(_order(settings, name, "cancel", who, why))
+    event = asyncio.run(_cancel(settings, name, who, why))
     if as_json:
         print_json({"explain_job_id": name, "action": "cancel", "ordered": event is not None, "revision": event.revision if event else None})
     elif event is None:
@@ -111,30 +109,22 @@ def delete_job(name: str, *, yes: bool, who: str | None, why: str | None, config
     return 0 if yes else 2
 
 
-async def _order(settings: Settings, name: str, action: Literal["cancel"], who: str | None, why: str | None) -> JobEvent | None:
+async def _cancel(settings: Settings, name: str, who: str | None, why: str | None) -> JobEvent | None:
     clients = await reached(settings)
-    job = known_job(await read_jobs(clients), name)
-    control = job.control.action if job.control else None
-    if control == action:
-        return None
-    if control in ("delete", "deleted"):
-        raise BadInput(f"job {name} {job.closed}: there is nothing to {action}")
-    if is_finished(job):
-        raise BadInput(f"job {name} is completed: there is nothing to {action}; `mistudio-explain job delete {name}` removes it")
-    event = order(job, action, who=who, why=why, now_ms=_now_ms())
-    async with writing(settings, clients) as producer:
-        await give_order(producer, event)
+    event = cancellation(known_job(await read_jobs(clients), name), who=who, why=why, now_ms=_now_ms())
+    if event is not None:
+        async with writing(settings, clients) as producer:
+            await give_order(producer, event)
     return event
 
 
 async def _delete(settings: Settings, name: str, who: str | None, why: str | None) -> tuple[KnownJob, bool]:
     job = known_job((await find_jobs(settings)).jobs, name)
-    if job.control is not None and job.control.action in ("delete", "deleted"):
-        return job, False
-    clients = await reached(settings)
-    async with writing(settings, clients) as producer:
-        await give_order(producer, order(job, "delete", who=who, why=why, now_ms=_now_ms()))
-    return job, True
+    event = deletion(job, who=who, why=why, now_ms=_now_ms())
+    if event is not None:
+        async with writing(settings, await reached(settings)) as producer:
+            await give_order(producer, event)
+    return job, event is not None
 
 
 def _what_stays(job: KnownJob, settings: Settings) -> list[tuple[str, int]]:
@@ -142,14 +132,6 @@ def _what_stays(job: KnownJob, settings: Settings) -> list[tuple[str, int]]:
     specs = (spec for spec in topic_specs(settings) if spec.cleanup == "delete")
     kept = {f"{PROMPTS_PREFIX}*" if spec.name.startswith(PROMPTS_PREFIX) else spec.name: spec.retention_ms or 0 for spec in specs}
     return sorted(((name, job.heard_ms + age) for name, age in kept.items()), key=lambda row: (-row[1], row[0]))
-
-
-def status(job: KnownJob) -> str:
-    """How far a job is, in a word or two; what was ordered of it before what was reported."""
-    ordered = job.control.action if job.control else None
-    if ordered in ("cancel", "delete", "deleted"):
-        return {"cancel": "cancelled", "delete": "being deleted", "deleted": "deleted"}[ordered]
-    return job.report.status.value if job.report else "requested"
 
 
 def _job_list(jobs: Sequence[KnownJob], out: Console) -> RenderableType:
@@ -165,7 +147,7 @@ def _row(job: KnownJob) -> tuple[str, ...]:
     report = job.report
     numbers = ("-", "-", "-") if report is None else (str(report.explained), str(report.skipped), str(report.failed))
     of = "?" if report is None or report.expected is None else str(report.expected)
-    return job.explain_job_id, job.find_job_id or "-", status(job), *numbers, of, moment(job.heard_ms)
+    return job.explain_job_id, job.find_job_id or "-", job.status, *numbers, of, moment(job.heard_ms)
 
 
 def _lines(row: Sequence[str]) -> Iterator[str]:
@@ -182,7 +164,7 @@ def _json(job: KnownJob) -> dict[str, object]:
         "explain_job_id": job.explain_job_id,
         "find_job_id": job.find_job_id,
         "tenant": job.tenant,
-        "status": status(job),
+        "status": job.status,
         "revision": job.revision,
         "expected": report.expected if report else None,
         "explained": report.explained if report else None,
@@ -194,7 +176,7 @@ def _json(job: KnownJob) -> dict[str, object]:
 
 def _numbers(job: KnownJob) -> Iterator[str]:
     report = job.report
-    standing = job.closed or f"is {status(job)}"
+    standing = job.closed or f"is {job.status}"
     yield f"{job.explain_job_id} {standing}; revision {job.revision}, tenant {job.tenant}, last heard of {moment(job.heard_ms)} UTC"
     if report is None:
         return

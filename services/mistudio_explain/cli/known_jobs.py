@@ -3,10 +3,10 @@
 import time
 from dataclasses import dataclass
 
+from mistudio_explain.aggregation.known_jobs import with_rows
 from mistudio_explain.aggregation.reports import JobReports
 from mistudio_explain.cli.configured import reached
 from mistudio_explain.errors import BadSettings
-from mistudio_explain.events.job import JobEvent, JobPart, JobReport
 from mistudio_explain.kafka.orders import KnownJob, read_jobs
 from mistudio_explain.settings import Settings
 from mistudio_explain.store.jobs import reading, store_exists
@@ -37,26 +37,4 @@ def _lay_over(jobs: dict[str, KnownJob], settings: Settings) -> None:
     with reading(settings.store) as store:
         reports = JobReports(lambda: store, settings)
         for name in store.jobs(1_000_000):
-            state = store.state(name)
-            heard_ms = (state.heard_ms if state else None) or 0
-            known = jobs.setdefault(name, KnownJob(name))
-            known.heard_ms = max(known.heard_ms, heard_ms)
-            known.parts = _newer(known.parts, store.parts(name))
-            report = reports.numbers(name, now_ms=int(time.time() * 1000))
-            if report is not None and known.closed is None:
-                known.report = _merged(report, known.report, heard_ms)
-
-
-def _merged(ours: JobReport, written: JobReport | None, heard_ms: int) -> JobReport:
-    """The report that the aggregator wrote where the job was not heard of since: it knows more than the rows tell, such as what waits in topics."""
-    if written is None:
-        return ours
-    return written if written.at_ms >= heard_ms else ours.model_copy(update={"artefacts": written.artefacts})
-
-
-def _newer(ours: dict[JobPart, JobEvent], theirs: dict[JobPart, JobEvent]) -> dict[JobPart, JobEvent]:
-    return {
-        part: max((event for event in (ours.get(part), theirs.get(part)) if event is not None), key=lambda event: (event.revision, event.at_ms))
-        for part in JobPart
-        if part in ours or part in theirs
-    }
+            jobs[name] = with_rows(jobs.get(name) or KnownJob(name), store, reports, now_ms=int(time.time() * 1000))

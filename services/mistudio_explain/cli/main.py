@@ -256,7 +256,7 @@ def replay(
 ) -> None:
     """Explain features of a find job again under a new job: with another model or prompt, all of them or some."""
     from mistudio_explain.cli.replay import replay_job
-    from mistudio_explain.cli.replay_order import ReplayOrder
+    from mistudio_explain.replay.order import ReplayOrder
 
     order = ReplayOrder(from_job, of, where, features, route, prompt, since, until, failed_only, explain_poor, new_job, from_file, target_model, candidates)
     raise typer.Exit(replay_job(order, dry_run=dry_run, config=config, profile=profile, as_json=as_json))

@@ -1,21 +1,15 @@
-"""What `run` and `publish` have in common: which input, and what of it is to be explained."""
+"""The input that `run` and `publish` are given."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from aiokafka import AIOKafkaProducer
-
 from mistudio_explain.cli.show import console, error_line, plain
 from mistudio_explain.errors import BadInput
-from mistudio_explain.events.feature import JobRequest
-from mistudio_explain.events.identity import default_explain_job_id
 from mistudio_explain.intake.formats.choice import read_input as read
 from mistudio_explain.intake.locate import locate
+from mistudio_explain.intake.order import to_explain
 from mistudio_explain.intake.stage import FindJob
-from mistudio_explain.kafka.client import KafkaClients
-from mistudio_explain.kafka.orders import admission, give_order, read_jobs
 from mistudio_explain.settings import Settings
 
 
@@ -57,30 +51,6 @@ def read_input(order: InputOrder, settings: Settings) -> FindJob:
     if to_explain(job, settings) == 0:
         raise BadInput(f"{job.path}: {job.distribution.nothing_passes(settings.quality.threshold)}")
     return job
-
-
-def to_explain(job: FindJob, settings: Settings) -> int:
-    """How many of the job's features are explained; the others are skipped as poor."""
-    return job.total if settings.quality.explain_poor else job.distribution.passing(settings.quality.threshold)
-
-
-def request_for(job: FindJob, settings: Settings) -> JobRequest:
-    """The explain job that belongs to a find job."""
-    return JobRequest(
-        explain_job_id=default_explain_job_id(job.find_job_id),
-        explain_poor=settings.quality.explain_poor,
-        prompt_version=settings.context.template,
-        candidates=settings.generation.candidates if "candidates" in settings.generation.model_fields_set else None,
-        expected=job.total,
-    )
-
-
-async def admitted(clients: KafkaClients, producer: AIOKafkaProducer, job: FindJob, request: JobRequest, *, reopen: bool) -> JobRequest:
-    """The request as its job takes it now, which is reopened first where that is asked for; raises BadInput when it takes none."""
-    revision, reopened = admission(await read_jobs(clients), request.explain_job_id, job.find_job_id, reopen=reopen, now_ms=int(time.time() * 1000))
-    if reopened is not None:
-        await give_order(producer, reopened)
-    return request.model_copy(update={"revision": revision})
 
 
 def _path(order: InputOrder) -> Path:

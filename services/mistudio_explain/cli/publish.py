@@ -4,11 +4,12 @@ import asyncio
 import time
 from pathlib import Path
 
-from mistudio_explain.cli.order import InputOrder, admitted, read_input, request_for
+from mistudio_explain.cli.order import InputOrder, read_input
 from mistudio_explain.cli.show import console, print_json
 from mistudio_explain.cli.start import prepare
 from mistudio_explain.errors import BadSettings
 from mistudio_explain.events.feature import JobRequest
+from mistudio_explain.intake.order import admitted, request_for
 from mistudio_explain.intake.service import publish_job
 from mistudio_explain.intake.stage import FindJob
 from mistudio_explain.kafka.admin import create_topics
@@ -39,5 +40,6 @@ async def _publish(settings: Settings, job: FindJob, request: JobRequest, *, reo
     async with clients.admin() as admin:
         await create_topics(admin, topic_specs(settings), settings.kafka.replication)
     async with clients.producer({spec.name for spec in topic_specs(settings)}) as producer:
-        taken = await admitted(clients, producer, job, request, reopen=reopen)
-        return await publish_job(producer, job, taken, None, int(time.time() * 1000))
+        now_ms = int(time.time() * 1000)
+        taken = await admitted(clients, producer, job, request, reopen=reopen, now_ms=now_ms)
+        return await publish_job(producer, job, taken, None, now_ms)

@@ -9,10 +9,9 @@ from pathlib import Path
 from aiokafka import AIOKafkaProducer
 
 from mistudio_explain.cli.copying import Shown, follow_copies
-from mistudio_explain.cli.replay_order import Plan, ReplayOrder, plan
 from mistudio_explain.cli.show import console, error_line, print_json
 from mistudio_explain.cli.start import prepare
-from mistudio_explain.errors import BadInput, BadSettings
+from mistudio_explain.errors import BadSettings
 from mistudio_explain.events.feature import FeatureFound
 from mistudio_explain.events.job import SealedPart
 from mistudio_explain.intake.service import publish_replay
@@ -24,6 +23,7 @@ from mistudio_explain.kafka.publisher import publish
 from mistudio_explain.kafka.records import outgoing
 from mistudio_explain.kafka.topics import topic_specs
 from mistudio_explain.replay.forecast import Change, Forecast, forecast
+from mistudio_explain.replay.order import Plan, ReplayOrder, check_unused, plan
 from mistudio_explain.replay.selection import Replayed, replayed_job
 from mistudio_explain.replay.stage import knows_how_many, request_of
 from mistudio_explain.settings import Settings
@@ -58,7 +58,7 @@ async def _replay(settings: Settings, made: Plan, shown: Shown) -> SealedPart:
     async with AsyncExitStack() as stack:
         async with clients.admin() as admin:
             await create_topics(admin, topic_specs(settings), settings.kafka.replication)
-        await _check_unused(clients, made)
+        check_unused(await read_jobs(clients), made)
         producer = await stack.enter_async_context(clients.producer({spec.name for spec in topic_specs(settings)}))
         if made.file is not None:
             return await _send_file(producer, made, made.file, shown)
@@ -66,17 +66,6 @@ async def _replay(settings: Settings, made: Plan, shown: Shown) -> SealedPart:
         await publish(producer, [outgoing(made.request), outgoing(made.replay)])
         shown.ordered()
         return await shown.until_sealed(copies, clients)
-
-
-async def _check_unused(clients: KafkaClients, made: Plan) -> None:
-    """An id names one job for ever: what was replayed before must not be mixed with this."""
-    jobs = await read_jobs(clients)
-    if made.job in jobs:
-        known = jobs[made.job]
-        raise BadInput(f"the job {made.job} exists already (of {known.find_job_id or 'an unknown find job'}); name the replay otherwise with --as")
-    find_job = made.replay.replay.from_job if made.replay.replay else ""
-    if made.file is not None and all(job.find_job_id != find_job for job in jobs.values()):
-        raise BadInput(f"{find_job} was never explained here, so there is nothing to replay; `mistudio-explain publish {made.file.path}` explains it")
 
 
 async def _send_file(producer: AIOKafkaProducer, made: Plan, file: FindJob, shown: Shown) -> SealedPart:

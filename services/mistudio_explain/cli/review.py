@@ -23,6 +23,7 @@ from mistudio_explain.kafka.records import outgoing
 from mistudio_explain.kafka.reviews import read_reviews
 from mistudio_explain.settings import Settings
 from mistudio_explain.store.jobs import read_outcomes, reading, store_exists
+from mistudio_explain.store.reviews import is_of_a_feature
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ async def _review(settings: Settings, said: Said) -> tuple[FeatureReviewed, bool
     if job.closed is not None and job.control is not None and job.control.action in ("delete", "deleted"):
         raise BadInput(f"job {said.job} {job.closed}: nothing of it is kept, and no review would be")
     event = _event(said)
-    is_checked = await asyncio.to_thread(_check_feature, settings, event)
+    is_checked = await asyncio.to_thread(_is_of_a_feature, settings, event)
     async with writing(settings, await reached(settings)) as producer:
         await publish(producer, [outgoing(event)])
     return event, is_checked
@@ -102,19 +103,11 @@ def _login() -> str:
         raise BadInput("this system does not tell who you are; say it with --who") from error
 
 
-def _check_feature(settings: Settings, event: FeatureReviewed) -> bool:
-    """Whether the store could say that the feature is there; raises BadInput when it says that it is not."""
+def _is_of_a_feature(settings: Settings, event: FeatureReviewed) -> bool:
     if not store_exists(settings.store):
         return False
     with reading(settings.store) as store:
-        if store.state(event.explain_job_id) is None:
-            return False
-        if store.has_outcome(event.explain_job_id, event.feature_key):
-            return True
-        some = [key for _, key in zip(range(10), store.features(event.explain_job_id), strict=False)]
-    raise BadInput(
-        f"job {event.explain_job_id} has no outcome of a feature {event.feature_key!r}; it has {', '.join(some) or 'none'}{' ...' * (len(some) == 10)}"
-    )
+        return is_of_a_feature(store, event)
 
 
 def _reviews(settings: Settings, job: str) -> tuple[Sequence[FeatureReviewed], dict[str, FeatureOutcome]]:

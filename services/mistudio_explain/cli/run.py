@@ -13,7 +13,7 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from mistudio_explain.assembly import SERVICES, Assembly, assembled, opened_endpoints
-from mistudio_explain.cli.order import InputOrder, admitted, read_input, request_for, to_explain
+from mistudio_explain.cli.order import InputOrder, read_input
 from mistudio_explain.cli.progress import Progressing, show_until_end
 from mistudio_explain.cli.serve import kafka_or_embedded, rows_for
 from mistudio_explain.cli.show import console, error_line, plain, print_json
@@ -23,6 +23,7 @@ from mistudio_explain.cli.watch import exit_code, pages_of
 from mistudio_explain.context.estimate import Estimate, estimate
 from mistudio_explain.errors import BrokerLost
 from mistudio_explain.events.job import JobReport
+from mistudio_explain.intake.order import admitted, request_for, to_explain
 from mistudio_explain.intake.service import publish_job
 from mistudio_explain.intake.stage import FindJob
 from mistudio_explain.kafka.embedded import EmbeddedBroker
@@ -86,7 +87,7 @@ async def _run(settings: Settings, job: FindJob, seen: Progressing, *, dry_run: 
         try:
             await running.enter_async_context(assembly.app.running())
             if broker is None:
-                request = await admitted(clients, assembly.app.producer, job, request, reopen=reopen)
+                request = await admitted(clients, assembly.app.producer, job, request, reopen=reopen, now_ms=assembly.app.now_ms())
             events = await running.enter_async_context(following(clients, request.explain_job_id, revision=request.revision))
             publishing = publish_job(assembly.app.producer, job, request, (estimated.seconds, estimated.cost_usd), int(time.time() * 1000))
             return await _until_end(events, seen, broker, publishing)

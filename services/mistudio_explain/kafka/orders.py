@@ -68,6 +68,14 @@ class KnownJob:
         return f"{said}{by}{f' ({control.why})' if control.why else ''}"
 
     @property
+    def status(self) -> str:
+        """How far it is, in a word or two; what was ordered of it before what was reported."""
+        ordered = self.control.action if self.control else None
+        if ordered in ("cancel", "delete", "deleted"):
+            return {"cancel": "cancelled", "delete": "being deleted", "deleted": "deleted"}[ordered]
+        return self.report.status.value if self.report else "requested"
+
+    @property
     def reopened_as(self) -> int:
         """The revision that it was reopened with, 0 when it never was."""
         part = self.parts.get(JobPart.CONTROL)
@@ -79,12 +87,13 @@ async def read_jobs(clients: KafkaClients) -> dict[str, KnownJob]:
     jobs: dict[str, KnownJob] = {}
     async with standing(clients, topics.JOBS, topics.REPORTS) as snapshot:
         async for record in snapshot:
-            _note(jobs, record)
+            note(jobs, record)
     known = (job for job in jobs.values() if job.parts or job.report or job.unreadable)
     return {job.explain_job_id: job for job in sorted(known, key=lambda job: -job.heard_ms)}
 
 
-def _note(jobs: dict[str, KnownJob], record: ConsumerRecord) -> None:
+def note(jobs: dict[str, KnownJob], record: ConsumerRecord) -> None:
+    """Take a record of either topic into what is known."""
     key = (record.key or b"").decode("utf-8", "backslashreplace")
     name, _, part = (key, "", "") if record.topic == topics.REPORTS else key.rpartition("|")
     job = jobs.setdefault(name, KnownJob(name))
@@ -131,6 +140,25 @@ async def give_order(producer: AIOKafkaProducer, event: JobEvent) -> None:
 def is_finished(job: KnownJob) -> bool:
     """Whether every feature of a sealed job has its outcome, so that nothing is left to cancel."""
     return job.report is not None and job.report.status is JobStatus.COMPLETED and job.report.expected_source == "sealed"
+
+
+def cancellation(job: KnownJob, *, who: str | None, why: str | None, now_ms: int) -> JobEvent | None:
+    """The order that a job explains nothing more, None when it was given before; raises BadInput when there is nothing to cancel."""
+    control = job.control.action if job.control else None
+    if control == "cancel":
+        return None
+    if control in ("delete", "deleted"):
+        raise BadInput(f"job {job.explain_job_id} {job.closed}: there is nothing to cancel")
+    if is_finished(job):
+        raise BadInput(f"job {job.explain_job_id} is completed: there is nothing to cancel; `mistudio-explain job delete {job.explain_job_id}` removes it")
+    return order(job, "cancel", who=who, why=why, now_ms=now_ms)
+
+
+def deletion(job: KnownJob, *, who: str | None, why: str | None, now_ms: int) -> JobEvent | None:
+    """The order that a job is deleted, None when it was given before."""
+    if job.control is not None and job.control.action in ("delete", "deleted"):
+        return None
+    return order(job, "delete", who=who, why=why, now_ms=now_ms)
 
 
 def admission(jobs: Mapping[str, KnownJob], job: str, find_job_id: str, *, reopen: bool, now_ms: int) -> tuple[int, JobEvent | None]:

@@ -1,5 +1,6 @@
-"""What a replay is asked for on the command line, checked before anything is written."""
+"""What a replay is asked for, checked before anything is written; told in the words of the command line."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -8,6 +9,7 @@ from mistudio_explain.context.prompt import Templates
 from mistudio_explain.errors import BadInput
 from mistudio_explain.events.job import JobEvent, ReplayPart, RequestPart
 from mistudio_explain.intake.stage import FindJob, read
+from mistudio_explain.kafka.orders import KnownJob
 from mistudio_explain.replay.moments import moment_ms
 from mistudio_explain.replay.selection import Replayed, replayed_job, selection_of
 from mistudio_explain.replay.stage import default_replay_id, knows_how_many, listed, needs_outcomes
@@ -17,7 +19,7 @@ from mistudio_explain.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class ReplayOrder:
-    """The options of the command."""
+    """What is asked for; each as the command's option of that name says."""
 
     from_job: str
     of: str | None = None
@@ -83,6 +85,16 @@ def plan(order: ReplayOrder, settings: Settings, now: datetime) -> Plan:
     except ValueError as error:
         raise BadInput(f"--as {job!r} is no job id: 1 to 200 characters of A-Z a-z 0-9 . _ : / @ - and space") from error
     return Plan(request, JobEvent(explain_job_id=job, tenant=tenant, at_ms=at_ms, replay=part), replayed, keys, file)
+
+
+def check_unused(jobs: Mapping[str, KnownJob], made: Plan) -> None:
+    """Raise BadInput when the new job's id is taken: an id names one job for ever, and what was replayed before must not be mixed with this."""
+    if made.job in jobs:
+        known = jobs[made.job]
+        raise BadInput(f"the job {made.job} exists already (of {known.find_job_id or 'an unknown find job'}); name the replay otherwise with --as")
+    find_job = made.replay.replay.from_job if made.replay.replay else ""
+    if made.file is not None and all(job.find_job_id != find_job for job in jobs.values()):
+        raise BadInput(f"{find_job} was never explained here, so there is nothing to replay; `mistudio-explain publish {made.file.path}` explains it")
 
 
 def _part(order: ReplayOrder, now: datetime) -> ReplayPart:
