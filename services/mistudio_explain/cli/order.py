@@ -8,7 +8,7 @@ from mistudio_explain.cli.show import console, error_line, plain
 from mistudio_explain.errors import BadInput
 from mistudio_explain.intake.formats.choice import read_input as read
 from mistudio_explain.intake.locate import locate
-from mistudio_explain.intake.order import to_explain
+from mistudio_explain.intake.order import check_something_is_explained
 from mistudio_explain.intake.stage import FindJob
 from mistudio_explain.settings import Settings
 
@@ -48,8 +48,7 @@ def read_input(order: InputOrder, settings: Settings) -> FindJob:
         console(stderr=True).print(plain(note))
     for problem in job.problems:
         error_line(f"left out: {problem}")
-    if to_explain(job, settings) == 0:
-        raise BadInput(f"{job.path}: {job.distribution.nothing_passes(settings.quality.threshold)}")
+    check_something_is_explained(job, settings)
     return job
 
 

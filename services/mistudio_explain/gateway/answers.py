@@ -19,6 +19,12 @@ def read_answer(request: Request, content: object, headers: Mapping[str, str] | 
     return Response(body, headers=kept, media_type=_JSON)
 
 
+def written(content: object, status: int, *, location: str | None = None) -> Response:
+    """An answer to an order; `location` is where what it made can be seen."""
+    headers = {"cache-control": "no-store"} | ({} if location is None else {"location": location})
+    return Response(orjson.dumps(content), status, headers, _JSON)
+
+
 def is_kept(request: Request, tag: str) -> bool:
     """Whether the caller says that it has what bears an ETag."""
     named = request.headers.get("if-none-match")

@@ -7,7 +7,26 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from mistudio_explain import __version__
-from mistudio_explain.gateway import audit, explain_now, health, jobs, operations, pages, problems, session, streams, webhooks
+from mistudio_explain.gateway import (
+    artefacts,
+    audit,
+    explain_now,
+    explanations,
+    features,
+    health,
+    jobs,
+    operations,
+    orders,
+    pages,
+    problems,
+    reviews,
+    session,
+    streams,
+    uploads,
+    webhooks,
+)
+from mistudio_explain.gateway.artefacts import RangesAsTheyAre
+from mistudio_explain.gateway.description import complete_description
 from mistudio_explain.gateway.guard import Guard
 from mistudio_explain.gateway.keyring import KeyRing
 from mistudio_explain.gateway.names import SlashesInNames
@@ -16,7 +35,21 @@ from mistudio_explain.store.audit import StoredAudit
 from mistudio_explain.store.keys import StoredKeys, access_store
 
 PREFIX = "/api/v1"
-_ROUTERS = (jobs.router, streams.router, explain_now.router, operations.router, webhooks.router, audit.router, session.router)
+_ROUTERS = (
+    jobs.router,
+    uploads.router,
+    orders.router,
+    explanations.router,
+    features.router,
+    reviews.router,
+    artefacts.router,
+    streams.router,
+    explain_now.router,
+    operations.router,
+    webhooks.router,
+    audit.router,
+    session.router,
+)
 """The resources, one module each."""
 _GZIP_FROM_BYTES = 1024
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -35,6 +68,7 @@ def make_app(gateway: Gateway) -> FastAPI:
         openapi_url=f"{PREFIX}/openapi.json",
         docs_url=None,  # these pages load scripts from elsewhere
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.state.gateway = gateway
     app.state.keys = KeyRing(StoredKeys(access_store(gateway.settings)), time.monotonic)
@@ -45,8 +79,10 @@ def make_app(gateway: Gateway) -> FastAPI:
     app.include_router(health.router)
     app.include_router(pages.router)
     app.add_middleware(GZipMiddleware, minimum_size=_GZIP_FROM_BYTES)
-    app.add_middleware(SlashesInNames)
+    app.add_middleware(RangesAsTheyAre)
     app.add_middleware(Guard, settings=gateway.settings.gateway, keys=app.state.keys, audit=app.state.audit, now_ms=gateway.now_ms)
     if origins := gateway.settings.gateway.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=_METHODS, allow_headers=_HEADERS, expose_headers=_EXPOSED)
+    app.add_middleware(SlashesInNames)
+    complete_description(app)
     return app

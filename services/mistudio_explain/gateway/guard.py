@@ -24,9 +24,9 @@ from mistudio_explain.settings import GatewaySettings
 from mistudio_explain.store.audit import Deed, StoredAudit
 from mistudio_explain.store.database import StoreLost
 
-UPLOADS = frozenset({"/api/v1/jobs"})
+UPLOADS = frozenset({"/api/v1/uploads"})
 """Paths whose requests may be as large as an upload."""
-FILES = re.compile(r"/api/v1/jobs/[^/]+/(artefacts|reports)/")
+FILES = re.compile(r"/api/v1/jobs/[^/]+/files/")
 """Paths under which a job's files are handed out, which the audit log remembers."""
 _NAME = re.compile(r"[A-Za-z0-9._:/@~ -]{1,401}")
 

@@ -4,19 +4,21 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
 
+from mistudio_explain.aggregation.known_jobs import with_rows
 from mistudio_explain.aggregation.reports import JobReports
 from mistudio_explain.events.job import JobEvent, JobPart, JobReport
-from mistudio_explain.gateway.access import Reader
+from mistudio_explain.gateway.access import Caller, Reader
 from mistudio_explain.gateway.answers import read_answer
 from mistudio_explain.gateway.names import JobId
 from mistudio_explain.gateway.parts import Gateway, Here
 from mistudio_explain.gateway.problems import no_such_job
-from mistudio_explain.store.jobs import JobStore
+from mistudio_explain.kafka.orders import KnownJob
 
 router = APIRouter(tags=["jobs"])
 
-_ORDERED = {"cancel": "cancelled", "delete": "being deleted", "deleted": "deleted"}
+_MOST_JOBS = 1_000_000
 
 
 class JobLine(BaseModel):
@@ -24,35 +26,36 @@ class JobLine(BaseModel):
 
     explain_job_id: str = Field(description="The job.")
     find_job_id: str | None = Field(description="The find job whose features it explains, as far as that is known.")
-    target_model: str | None = Field(description="The model that the features belong to.")
-    status: str = Field(description="running, completed, incomplete, cancelled, being deleted or deleted.")
+    target_model: str | None = Field(description="The model that the features belong to, as far as that is known.")
+    status: str = Field(description="requested, running, completed, incomplete, cancelled, being deleted or deleted.")
     revision: int = Field(description="Greatest revision seen.")
     expected: int | None = Field(description="How many features it has; null while unknown.")
-    admitted: int = Field(description="Features that entered.")
-    explained: int = Field(description="Features explained.")
-    skipped: int = Field(description="Features skipped.")
-    failed: int = Field(description="Features failed.")
-    flagged: int = Field(description="Explained features that ask for a review.")
-    first_ms: int | None = Field(description="When its first feature entered, milliseconds since 1970 UTC.")
-    heard_ms: int | None = Field(description="When it was last heard of, milliseconds since 1970 UTC.")
+    explained: int | None = Field(description="Features explained; null while nothing was counted.")
+    skipped: int | None = Field(description="Features skipped.")
+    failed: int | None = Field(description="Features failed.")
+    flagged: int | None = Field(description="Explained features that ask for a review.")
+    eta_s: float | None = Field(description="Seconds until the last outcome at the current rate; null when it is over or cannot be told.")
+    heard_ms: int = Field(description="When it was last heard of, milliseconds since 1970 UTC.")
 
 
 class JobList(BaseModel):
     """Jobs, last heard of first."""
 
     jobs: list[JobLine] = Field(description="The jobs.")
+    total: int = Field(description="How many there are, of which `limit` are listed.")
 
 
 class Job(JobLine):
     """Everything that is known of a job."""
 
-    report: JobReport = Field(description="Its numbers, as explain.reports has them.")
-    parts: dict[JobPart, JobEvent] = Field(description="What was asked and ordered, as explain.jobs has it.")
+    report: JobReport | None = Field(description="Its numbers, as explain.reports has them; null while nothing was counted.")
+    parts: dict[JobPart, JobEvent] = Field(description="What was asked and ordered, as explain.jobs has it; fields that are absent there are left out.")
     jobs_of_the_same_find_job: list[str] = Field(description="Other jobs that explain the same features.")
+    unreadable_parts: list[str] = Field(description="Records of the job that cannot be read, and why.")
 
 
 @router.get("/jobs", response_model=JobList)
-def list_jobs(
+async def list_jobs(
     request: Request,
     gateway: Here,
     caller: Reader,
@@ -60,47 +63,78 @@ def list_jobs(
     limit: Annotated[int, Query(ge=1, le=1000, description="Most jobs to list.")] = 50,
 ) -> Response:
     """List jobs, last heard of first."""
-    with gateway.reading() as store:
-        names = [] if store is None else store.jobs(limit, tenant=caller.tenant) if find_job is None else store.jobs_of(find_job, tenant=caller.tenant)
-        lines = [line for name in names if store is not None and (line := _line(gateway, store, name, caller.tenant)) is not None]
-    lines.sort(key=lambda line: -(line[0]["heard_ms"] or 0))
-    return read_answer(request, {"jobs": [line for line, _ in lines[:limit]]})
+    jobs = [job for job in await _known_jobs(gateway, caller) if find_job in (None, job.find_job_id)]
+    return read_answer(request, {"jobs": [job_line(job) for job in jobs[:limit]], "total": len(jobs)})
 
 
 @router.get("/jobs/{job}", response_model=Job)
-def show_job(request: Request, gateway: Here, caller: Reader, job: JobId) -> Response:
+async def show_job(request: Request, gateway: Here, caller: Reader, job: JobId) -> Response:
     """Show everything that is known of a job."""
-    with gateway.reading() as store:
-        found = None if store is None else _line(gateway, store, job, caller.tenant)
-        if store is None or found is None:
-            raise no_such_job(job)
-        line, report = found
-        parts = {part.value: event.model_dump(mode="json", exclude_none=True) for part, event in store.parts(job).items()}
-        siblings = [name for name in store.jobs_of(report.find_job_id, tenant=caller.tenant) if name != job] if report.find_job_id else []
-    return read_answer(request, line | {"report": report.model_dump(mode="json", exclude={"at_ms"}), "parts": parts, "jobs_of_the_same_find_job": siblings})
-
-
-def _line(gateway: Gateway, store: JobStore, job: str, tenant: str) -> tuple[dict[str, Any], JobReport] | None:
-    """A job's line and report; None for one that is not there or is another tenant's."""
-    state = store.state(job) if store.is_of(job, tenant) else None
-    if state is None:
-        return None
-    report = JobReports(lambda: store, gateway.settings).numbers(job, now_ms=gateway.now_ms())
-    if report is None:
-        return None
-    line = {
-        "explain_job_id": job,
-        "find_job_id": state.find_job_id,
-        "target_model": state.target_model,
-        "status": _ORDERED.get(state.control or "", report.status.value),
-        "revision": report.revision,
-        "expected": report.expected,
-        "admitted": report.admitted,
-        "explained": report.explained,
-        "skipped": report.skipped,
-        "failed": report.failed,
-        "flagged": report.flagged,
-        "first_ms": state.first_ms,
-        "heard_ms": state.heard_ms,
+    known = await known_job(gateway, caller, job)
+    others = await _known_jobs(gateway, caller) if known.find_job_id else []
+    siblings = sorted(other.explain_job_id for other in others if other.explain_job_id != job and other.find_job_id == known.find_job_id)
+    content = job_line(known) | {
+        "report": None if known.report is None else known.report.model_dump(mode="json"),
+        "parts": {part.value: event.model_dump(mode="json", exclude_none=True) for part, event in known.parts.items()},
+        "jobs_of_the_same_find_job": siblings,
+        "unreadable_parts": known.unreadable,
     }
-    return line, report
+    return read_answer(request, content)
+
+
+async def known_job(gateway: Gateway, caller: Caller, name: str) -> KnownJob:
+    """A job of the caller's tenant, from its topics and the store; raises Problem 404 for any other."""
+    known = await run_in_threadpool(_stored, gateway, name)
+    if known is None or known.tenant != caller.tenant:
+        raise no_such_job(name)
+    return known
+
+
+def job_line(job: KnownJob) -> dict[str, Any]:
+    """A job as lists show it."""
+    report = job.report
+    asked = job.parts[JobPart.REQUEST].request if JobPart.REQUEST in job.parts else None
+    return {
+        "explain_job_id": job.explain_job_id,
+        "find_job_id": job.find_job_id,
+        "target_model": (report.target_model if report else None) or (asked.target_model if asked else None),
+        "status": job.status,
+        "revision": job.revision,
+        "expected": (report.expected if report else None) or (asked.expected if asked else None),
+        "explained": report.explained if report else None,
+        "skipped": report.skipped if report else None,
+        "failed": report.failed if report else None,
+        "flagged": report.flagged if report else None,
+        "eta_s": report.eta_s if report else None,
+        "heard_ms": job.heard_ms,
+    }
+
+
+def _stored(gateway: Gateway, name: str) -> KnownJob | None:
+    """A job as both have it; its report bears the time at which the job was last heard of, so that it changes with the job alone."""
+    known = gateway.jobs.get(name)
+    with gateway.reading() as store:
+        if store is not None:
+            reports = JobReports(lambda: store, gateway.settings)
+            known = with_rows(known or KnownJob(name), store, reports, now_ms=gateway.now_ms())
+    if known is None or not (known.parts or known.report):
+        return None
+    if known.report is not None:
+        known.report = known.report.model_copy(update={"at_ms": known.heard_ms})
+    return known
+
+
+async def _known_jobs(gateway: Gateway, caller: Caller) -> list[KnownJob]:
+    """The tenant's jobs as their topics have them; as the store has them where these were not read yet."""
+    if gateway.jobs.is_complete:
+        return gateway.jobs.of(caller.tenant)
+    return await run_in_threadpool(_stored_jobs, gateway, caller.tenant)
+
+
+def _stored_jobs(gateway: Gateway, tenant: str) -> list[KnownJob]:
+    with gateway.reading() as store:
+        if store is None:
+            return []
+        reports = JobReports(lambda: store, gateway.settings)
+        names = store.jobs(_MOST_JOBS, tenant=tenant)
+        return [with_rows(gateway.jobs.get(name) or KnownJob(name), store, reports, now_ms=gateway.now_ms()) for name in names]

@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 _URN = "urn:mistudio-explain:problem:"
-_AGAIN_S = 5
+AGAIN = {"retry-after": "5"}
 """What a client is asked to wait when something that the gateway needs is away, seconds."""
 
 
@@ -83,7 +83,7 @@ def explained(error: Exception) -> Response:
             return respond(400, "bad-input", str(error))
         case Unreachable() | StoreLost():
             log.warning("gateway.unreachable", error=str(error))
-            return respond(503, "unreachable", "something that the gateway needs does not answer; its log says what", headers={"retry-after": str(_AGAIN_S)})
+            return respond(503, "unreachable", "something that the gateway needs does not answer; its log says what", headers=AGAIN)
         case _:
             log.error("gateway.failed", error=told(error))
             return respond(500, "failed", "the gateway failed; its log says why")
@@ -97,7 +97,8 @@ async def _invalid(_: Request, error: Exception) -> Response:
 
 async def _http(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return respond(error.status_code, HTTPStatus(error.status_code).phrase.lower().replace(" ", "-"), str(error.detail), headers=error.headers)
+    kind = "too-large" if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
+    return respond(error.status_code, kind, str(error.detail), headers=error.headers)
 
 
 async def _unexpected(_: Request, error: Exception) -> Response:

@@ -15,6 +15,7 @@ from mistudio_explain.errors import BadSettings, Unreachable
 from mistudio_explain.gateway.app import make_app
 from mistudio_explain.gateway.deliveries import Deliveries
 from mistudio_explain.gateway.keyring import KeyRing
+from mistudio_explain.gateway.known import KnownJobs
 from mistudio_explain.gateway.live import Live
 from mistudio_explain.gateway.looks import look_at_fleet, look_at_lag
 from mistudio_explain.gateway.origin import is_loopback
@@ -23,6 +24,8 @@ from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.settings import GatewaySettings
 from mistudio_explain.store.database import StoreLost
 from mistudio_explain.store.deliveries import StoredDeliveries
+from mistudio_explain.store.readers import Readers
+from mistudio_explain.store.replies import StoredReplies
 
 _BACKLOG = 2048
 
@@ -31,11 +34,22 @@ log = structlog.get_logger(__name__)
 
 def register(stream: StreamApp) -> FastAPI:
     """Make the gateway's application; what it reads from Kafka it reads through `stream`. Raises BadSettings for a webhook that cannot be used."""
-    live, told = Live(stream), StoredDeliveries(stream.settings.store)
+    store = stream.settings.store
+    live, told = Live(stream), StoredDeliveries(store)
     deliveries = Deliveries(stream.settings.webhooks, told, live.feed, stream.clients, stream.now_ms)
     if deliveries.has_receivers:
         stream.task("webhooks", deliveries.run)
-    gateway = Gateway(stream, new_id=lambda: secrets.token_hex(12), live=live, lag=look_at_lag(stream), fleet=look_at_fleet(stream.settings), told=told)
+    gateway = Gateway(
+        stream,
+        KnownJobs(stream),
+        Readers(store),
+        StoredReplies(store),
+        new_id=lambda: secrets.token_hex(12),
+        live=live,
+        lag=look_at_lag(stream),
+        fleet=look_at_fleet(stream.settings),
+        told=told,
+    )
     return make_app(gateway)
 
 
@@ -65,6 +79,7 @@ async def web_server(app: FastAPI, settings: GatewaySettings) -> AsyncIterator[s
             app.state.gateway.live.feed.end("the gateway stops: connect again with the id of the last event")  # else it would wait for its streams
             server.should_exit = True
             await task
+            app.state.gateway.close()
 
 
 async def _check_openness(settings: GatewaySettings, keys: KeyRing) -> None:

@@ -2,6 +2,7 @@
 
 from aiokafka import AIOKafkaProducer
 
+from mistudio_explain.errors import BadInput
 from mistudio_explain.events.feature import JobRequest
 from mistudio_explain.events.identity import DEFAULT_TENANT, default_explain_job_id
 from mistudio_explain.intake.stage import FindJob
@@ -13,6 +14,12 @@ from mistudio_explain.settings import Settings
 def to_explain(job: FindJob, settings: Settings) -> int:
     """How many of the job's features are explained; the others are skipped as poor."""
     return job.total if settings.quality.explain_poor else job.distribution.passing(settings.quality.threshold)
+
+
+def check_something_is_explained(job: FindJob, settings: Settings) -> None:
+    """Raise BadInput when no feature reaches the threshold and poor ones are to be skipped."""
+    if to_explain(job, settings) == 0:
+        raise BadInput(f"{job.path}: {job.distribution.nothing_passes(settings.quality.threshold)}")
 
 
 def request_for(job: FindJob, settings: Settings, tenant: str = DEFAULT_TENANT) -> JobRequest:

@@ -272,12 +272,16 @@ class StreamApp:
         """Whether Kafka was reached and everything reads and can publish, since when an outage only makes it wait."""
         return self._has_started
 
-    def unready_because(self) -> str | None:
-        """Why it cannot do its work now: Kafka or all LLM endpoints are away, a reader has not read to the end, a partition is paused; None when it can."""
+    def away_because(self) -> str | None:
+        """Why nothing can be published now; None when it can."""
         if not self._is_connected:
             return f"Kafka at {self.clients.bootstrap_servers} does not answer"
-        if not self._has_started:
-            return f"still starting with Kafka at {self.clients.bootstrap_servers}"
+        return None if self._has_started else f"still starting with Kafka at {self.clients.bootstrap_servers}"
+
+    def unready_because(self) -> str | None:
+        """Why it cannot do its work now: Kafka or all LLM endpoints are away, a reader has not read to the end, a partition is paused; None when it can."""
+        if (why := self.away_because()) is not None:
+            return why
         for obstacle in self._obstacles:
             if (why := obstacle()) is not None:
                 return why

@@ -1,0 +1,124 @@
+"""What the examples in the description of the REST API are: requests made of a gateway with a certain job, in this order, and its answers."""
+
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+
+from integration.aggregating import admitted, explained, failed, requested, sealed
+from integration.live_gateway import LiveGateway
+from mistudio_explain.events.explanation import Answer, Evidence, FeatureOutcome
+from mistudio_explain.events.feature import Activation
+
+JOB, FIND_JOB = "explain_1", "find_1"
+CODE = Activation(
+    text="import numpy as np",
+    activation_strength=4.2,
+    tokens=["import", " numpy", " as", " np"],
+    token_activations=[4.2, 1.1, 0.0, 0.3],
+)
+UPLOAD = {
+    "job_metadata": {"job_id": "find_2", "model_name": "gpt2-small", "total_features": 1},
+    "features": [
+        {
+            "feature_id": 5,
+            "coherence_score": 0.8,
+            "pattern_keywords": ["import", "numpy"],
+            "top_activations": [{"text": "import numpy as np", "activation_strength": 4.2}, {"text": "from pathlib import Path", "activation_strength": 3.9}],
+        }
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request of the examples."""
+
+    operation: str
+    path: dict[str, str] = field(default_factory=dict)
+    query: dict[str, Any] = field(default_factory=dict)
+    body: Any = None
+
+
+CALLS = (
+    Call("livez"),
+    Call("readyz"),
+    Call("metrics"),
+    Call("list_jobs", query={"limit": 10}),
+    Call("show_job", {"job": JOB}),
+    Call("list_explanations", {"job": JOB}, {"verdict": ["confirmed"], "quality_from": 0.5, "text": "python imp", "order": "quality", "descending": True}),
+    Call("search_explanations", query={"category": ["technical"], "limit": 2}),
+    Call("count_explanations", {"job": JOB}, {"text": "python"}),
+    Call("show_feature", {"job": JOB, "feature": "layer 1~348"}),
+    Call("show_history", {"job": JOB, "feature": "layer 1~348"}),
+    Call(
+        "review_feature", {"job": JOB, "feature": "layer 1~348"}, body={"verdict": "partly", "corrected": "Imports of numpy.", "who": "ada", "why": "too wide"}
+    ),
+    Call("list_reviews", {"job": JOB}),
+    Call("list_files", {"job": JOB}),
+    Call("read_file", {"job": JOB, "name": "explanations.csv"}),
+    Call("rescore_job", {"job": JOB}, body={"every": True}),
+    Call("replay_job", {"job": JOB}, body={"where": "quality<0.8", "route": "llama3.1:70b", "new_job": "explain_1_again"}),
+    Call("cancel_job", {"job": "explain_1_again"}, body={"why": "wrong model"}),
+    Call("delete_job", {"job": "explain_1_again"}, {"why": "not needed"}),
+    Call("create_job", body={"find_job_id": "find_2"}),
+    Call("upload_job", query={"explain_poor": True}, body=UPLOAD),
+    Call("show_session"),
+    Call("open_session", body={"key": "mse_..."}),
+    Call("close_session"),
+    Call("show_audit", query={"limit": 1}),
+)
+_STEADY: dict[str, Any] = {"sha256": "0" * 64, "size": 1234, "wall_s": 12.5, "prompt_sha256": "0" * 64, "as_of": {"0": 3}, "validator_version": 6}
+_MOMENT_MS = 1_764_057_600_000
+
+
+def prepare(gateway: LiveGateway) -> None:
+    """Bring about the job that the examples are of."""
+    root = gateway.settings.gateway.data_root
+    assert root is not None
+    (root / "results" / "find").mkdir(parents=True)
+    (root / "results" / "find" / "find_2_results.json").write_bytes(orjson.dumps(UPLOAD))
+    features = ("layer 1/348", "layer 1/349", "layer 2/7")
+    imports = _imports(explained(features[0], says="Import statements of Python modules."))
+    gateway.write(requested(), *(admitted(feature) for feature in features), imports, explained(features[1]), failed(features[2]), sealed(3))
+    gateway.until(lambda: gateway.get("/jobs")["total"] and gateway.get(f"/jobs/{JOB}")["status"] == "completed")
+    gateway.until(lambda: any(file["sha256"] for file in gateway.get(f"/jobs/{JOB}/files")["files"]))
+
+
+def _imports(outcome: FeatureOutcome) -> FeatureOutcome:
+    answer = Answer(label="Python imports", pattern=outcome.explanation or "")
+    subject = outcome.subject.model_copy(update={"feature_id": "348", "source_id": "layer 1", "keywords": ["import", "numpy"]})
+    return outcome.model_copy(update={"answer": answer, "evidence": Evidence(seen=[CODE]), "subject": subject})
+
+
+def asked(gateway: LiveGateway, description: dict[str, Any], call: Call) -> dict[str, Any]:
+    """Make a request, and give it with its answer as an example."""
+    path, method = next(
+        (path, method) for path, methods in description["paths"].items() for method, operation in methods.items() if operation["operationId"] == call.operation
+    )
+    for name, value in call.path.items():
+        path = path.replace(f"{{{name}}}", quote(value, safe="~"))
+    answer = gateway.client.request(method.upper(), path, params=call.query, json=call.body)
+    told: dict[str, Any] = {"status": answer.status_code}
+    told |= {"path": call.path} if call.path else {}
+    told |= {"query": call.query} if call.query else {}
+    told |= {} if call.body is None else {"body": call.body}
+    if answer.headers.get("content-type") == "application/json":
+        told["answer"] = steady(answer.json(), str(gateway.settings.reports.directory.parent))
+    elif answer.content and call.operation not in ("metrics", "read_file"):
+        told["answer"] = answer.text
+    return told
+
+
+def steady(content: Any, folder: str, name: str = "") -> Any:
+    """An answer without what differs from run to run."""
+    if name in _STEADY and content is not None:
+        return _STEADY[name]
+    if name.endswith("_ms") and content is not None:
+        return _MOMENT_MS
+    if isinstance(content, dict):
+        return {key: steady(value, folder, key) for key, value in content.items()}
+    if isinstance(content, list):
+        return [steady(value, folder, name) for value in content]
+    return content.replace(f"{folder}/", "") if isinstance(content, str) else content
