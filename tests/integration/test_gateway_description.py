@@ -30,11 +30,15 @@ def test_the_examples_are_what_a_gateway_answers(gateway: LiveGateway, descripti
     assert found == examples(), "write them anew with `python tests/rest_examples.py`, and look at what changed"
 
 
-def test_every_operation_has_an_id_of_its_own_a_summary_and_an_example(description: dict[str, Any]) -> None:
+LIVE = {"follow_jobs", "follow_job", "explain_now"}
+"""Whose answers are streams, or take a model."""
+
+
+def test_every_operation_has_an_id_of_its_own_a_description_and_an_example(description: dict[str, Any]) -> None:
     assert description["openapi"].startswith("3.1")
     names = [operation["operationId"] for operation in operations(description)]
     assert len(names) == len(set(names))
-    assert sorted(set(names) - set(examples())) == []
+    assert set(names) - set(examples()) == LIVE
     for operation in operations(description):
         assert operation.get("description"), operation["operationId"]
         assert all(parameter.get("description") for parameter in operation.get("parameters", ())), operation["operationId"]
@@ -42,7 +46,7 @@ def test_every_operation_has_an_id_of_its_own_a_summary_and_an_example(descripti
 
 def test_the_examples_fit_the_schemas_that_describe_them(description: dict[str, Any]) -> None:
     for operation in operations(description):
-        example = examples()[operation["operationId"]]
+        example = examples().get(operation["operationId"], {"status": 200})
         for content, kept in (
             (operation["responses"][str(example["status"])].get("content", {}), "answer"),
             (operation.get("requestBody", {}).get("content", {}), "body"),

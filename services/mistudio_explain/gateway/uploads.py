@@ -33,6 +33,7 @@ from mistudio_explain.settings import Settings
 router = APIRouter(tags=["jobs"])
 
 _FILE = "upload.json"
+_KINDS = ("application/json", "application/octet-stream")
 
 
 class Options(Body):
@@ -95,12 +96,7 @@ async def create_job(gateway: Here, caller: Writer, once: Once, order: FindJobOr
     "/uploads",
     response_model=Created,
     status_code=201,
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {kind: {"schema": {"description": "The file."}} for kind in ("application/json", "application/octet-stream")},
-        }
-    },
+    openapi_extra={"requestBody": {"required": True, "content": {kind: {"schema": {"description": "The file."}} for kind in _KINDS}}},
 )
 async def upload_job(request: Request, gateway: Here, caller: Writer, once: Once, options: Annotated[UploadOptions, Query()]) -> Response:
     """Explain the features in a file, sent as the body: one that miStudioFind wrote, or of another format; uploaded twice it changes nothing."""
