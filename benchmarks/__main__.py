@@ -4,7 +4,22 @@ import importlib
 import logging
 import sys
 
-NAMES = ("mechanics", "cores", "slots", "intake", "complexity", "lanes", "express", "rebalance", "replay", "aggregator", "answers", "gateway", "reports", "swap_check")
+NAMES = (
+    "mechanics",
+    "cores",
+    "slots",
+    "intake",
+    "complexity",
+    "lanes",
+    "express",
+    "rebalance",
+    "replay",
+    "aggregator",
+    "answers",
+    "gateway",
+    "reports",
+    "swap_check",
+)
 LONG = (
     "llm.throughput",
     "llm.repeatability",
