@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 UV_VERSION := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.lock)
 DEMO_JOB := examples/gpt2-small/feature_analysis.json
 
-.PHONY: demo test test-image check bench evaluate chaos schemas secrets lock clean
+.PHONY: demo test test-image test-formats check bench evaluate chaos schemas secrets lock clean
 
 demo: $(READY)  ## explain 16 real GPT-2 features with the embedded broker and a local model
 	@echo "The 16 features are real. Find's coherence formula gives each of them less than 0.1,"
@@ -25,6 +25,9 @@ check: $(READY)  ## style, types, import directions
 
 bench: $(READY)  ## tables of speed, each against a peer in the same run
 	$(BIN)/python -m benchmarks
+
+test-formats: $(READY)  ## what is read and written for Neuronpedia, SAEDashboard, OpenAI and delphi, against their own packages (an environment of 100 MB)
+	PYTHONPATH=tests $(BIN)/python -m peers
 
 evaluate: $(READY)  ## what the validator's figures are worth on real features; tables and pictures in out/evaluation
 	$(BIN)/mistudio-explain evaluate examples/features --out out/evaluation
