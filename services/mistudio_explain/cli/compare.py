@@ -8,6 +8,7 @@ from typing import Any, cast
 from rich.console import RenderableType
 from rich.text import Text
 
+from mistudio_explain.cli.scored import job_of
 from mistudio_explain.cli.show import console, plain, print_json, table
 from mistudio_explain.cli.start import prepare
 from mistudio_explain.errors import BadInput
@@ -37,12 +38,13 @@ def compare_jobs(jobs: Sequence[str], *, by: str | None, limit: int, same_backgr
     return 0
 
 
-def _outcomes(settings: Settings, job: str) -> JobOutcomes:
-    with reading(settings.store) as store:
-        state = store.state(job)
-        if state is None:
-            raise BadInput(f"the store {settings.store.url} has no job {job!r}; it has {', '.join(store.jobs(20)) or 'none'}")
-    return JobOutcomes.of(job, state.find_job_id, read_outcomes(settings.store, job))
+def _outcomes(settings: Settings, named: str) -> JobOutcomes:
+    with job_of(named, settings) as (stored, job):
+        with reading(stored.store) as store:
+            state = store.state(job)
+            if state is None:
+                raise BadInput(f"the store {stored.store.url} has no job {job!r}; it has {', '.join(store.jobs(20)) or 'none'}")
+        return JobOutcomes.of(named, state.find_job_id, read_outcomes(stored.store, job))
 
 
 def as_data(comparison: Comparison) -> dict[str, Any]:

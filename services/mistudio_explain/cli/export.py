@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mistudio_explain.cli.scored import job_of
 from mistudio_explain.cli.show import console, plain, print_json
 from mistudio_explain.cli.start import prepare
 from mistudio_explain.errors import BadInput
@@ -22,15 +23,16 @@ def export_job(job: str, form: str, *, out: Path, model_id: str | None, creator_
     if form not in FORMATS:
         raise BadInput(f"--format {form!r}: one of {', '.join(FORMATS)} was expected")
     settings = prepare(config=config, profile=profile, quiet=True)
-    at_ms = _heard_ms(settings, job)
-    with _new_folder(out) as folder:
+    with job_of(job, settings) as (stored, meant), _new_folder(out) as folder:
+        at_ms = _heard_ms(stored, meant)
+        outcomes = read_outcomes(stored.store, meant)
         if form == "neuronpedia":
-            batches = write_neuronpedia(folder, read_outcomes(settings.store, job), at_ms, Target(model_id, creator_id or CREATOR))
+            batches = write_neuronpedia(folder, outcomes, at_ms, Target(model_id, creator_id or CREATOR))
             told = {"features": batches.features, "explanations": batches.explanations, "texts": batches.texts}
             notes = {"texts without tokens are left out": batches.without_tokens, **_listed("features whose id is no number are left out", batches.unnumbered)}
             left_out = len(batches.unnumbered)
         else:
-            files = write_delphi(folder, read_outcomes(settings.store, job))
+            files = write_delphi(folder, outcomes)
             told = {"explanations": files.explanations}
             notes, left_out = dict(_listed("features whose id is no number got one", files.renumbered)), 0
     if as_json:

@@ -205,7 +205,7 @@ def report(
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a job's files from the store as it stands, finished or not."""
+    """Write a job's files from the store as it stands, finished or not; or those of a file that `score` wrote, in the place of JOB."""
     from mistudio_explain.cli.report import write_report
 
     raise typer.Exit(write_report(job, formats=formats or [], out=out, config=config, profile=profile, as_json=as_json))
@@ -264,7 +264,7 @@ def replay(
 
 @app.command(epilog="Example: mistudio-explain compare explain_1 explain_1_replay_20261124_083000 --by model")
 def compare(
-    jobs: Annotated[list[str], typer.Argument(help="Two or more explain jobs of one find job; the others are compared with the first.")],
+    jobs: Annotated[list[str], typer.Argument(help="Two or more explain jobs of one find job, or files of `score`; the others are compared with the first.")],
     by: Annotated[str | None, typer.Option("--by", help="Group by model, prompt or category.", show_default=False)] = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Features shown side by side, those that changed most.")] = 10,
     same_background: Annotated[
@@ -459,7 +459,7 @@ def export(
     profile: Profile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a job's explanations from the store in the form that another project reads.
+    """Write a job's explanations from the store, or those of a file that `score` wrote, in the form that another project reads.
 
     Exit code 1 when explained features had no place in it.
     """

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mistudio_explain.aggregation.reports import JobReports
+from mistudio_explain.cli.scored import job_of, untimed
 from mistudio_explain.cli.show import console, print_json
 from mistudio_explain.cli.start import prepare
 from mistudio_explain.cli.summary import counts
@@ -24,8 +25,8 @@ def write_report(job: str, *, formats: Sequence[str], out: Path | None, config: 
     settings = prepare(config=config, profile=profile, quiet=True)
     directory = out or settings.reports.directory
     shelf_of(settings.reports.model_copy(update={"directory": directory})).check()
-    with _progress(as_json) as begun:
-        report = _write(settings, job, directory, wanted, begun)
+    with _progress(as_json) as begun, job_of(job, settings) as (stored, meant):
+        report = _write(stored, meant, directory, wanted, begun, is_given=stored is not settings)
     if as_json:
         print_json(report.model_dump(mode="json"))
     else:
@@ -45,7 +46,7 @@ def formats_of(said: Sequence[str]) -> tuple[Format, ...]:
     return tuple(each for each in Format if each in names)
 
 
-def _write(settings: Settings, job: str, directory: Path, formats: Sequence[Format], begun: Callable[[str], None]) -> JobReport:
+def _write(settings: Settings, job: str, directory: Path, formats: Sequence[Format], begun: Callable[[str], None], *, is_given: bool) -> JobReport:
     with reading(settings.store) as store:
         reports = JobReports(lambda: store, settings, directory=directory)
         report = reports.numbers(job, now_ms=int(time.time() * 1000))
@@ -53,7 +54,7 @@ def _write(settings: Settings, job: str, directory: Path, formats: Sequence[Form
             known = ", ".join(store.jobs(20)) or "none"
             raise BadInput(f"the store {settings.store.url} has no job {job!r}; it has {known}")
         try:
-            return reports.with_files(report, formats, begun=begun)
+            return reports.with_files(untimed(report) if is_given else report, formats, begun=begun)
         except OSError as error:
             raise BadInput(f"{directory}: the files cannot be written there ({error.strerror or error}); those of before are as they were") from error
 
