@@ -19,6 +19,7 @@ NAMES = (
     "gateway",
     "reports",
     "swap_check",
+    "explorer",
 )
 LONG = (
     "llm.throughput",

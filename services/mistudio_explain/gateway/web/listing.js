@@ -7,6 +7,7 @@ import { at, place, replaceQuery } from "./place.js";
 import { ASSESSMENTS, CATEGORIES, count, known, plural, score, spaced, VERDICTS, visible } from "./words.js";
 
 const PAGE = 50;
+const PAUSE_MS = 150;
 const FEW = 20; // a page of rare explanations may be short though more follow
 const FILTERS = {
   outcome: ["Outcome", ["explained", "skipped", "failed"]],
@@ -27,7 +28,7 @@ const ORDERS = {
 
 /** The list of a job's features, for the page around it. */
 export function listing(job, { signal }) {
-  const state = { items: [], next: null, loading: null, chosen: null };
+  const state = { items: [], next: null, loading: null, telling: null, chosen: null };
   const search = el("input", { type: "search", id: "search", placeholder: "Search labels, explanations, keywords", autocomplete: "off", spellcheck: "false", "aria-describedby": "found" });
   const found = el("p", { id: "found", role: "status", class: "quiet found" });
   const ol = el("ol", { class: "features", "aria-label": "Features" });
@@ -46,7 +47,7 @@ export function listing(job, { signal }) {
   search.addEventListener("input", changed);
   for (const { select } of controls) select.addEventListener("change", changed);
   new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && state.next && load(true), { rootMargin: "600px" }).observe(more);
-  signal.addEventListener("abort", () => state.loading?.abort());
+  signal.addEventListener("abort", () => [state.loading, state.telling].forEach((each) => each?.abort()));
 
   function choice(name, title, options) {
     const select = el("select", { name }, options.map(([value, text]) => el("option", { value }, text)));
@@ -80,7 +81,7 @@ export function listing(job, { signal }) {
 
   async function load(isMore) {
     if (isMore && state.loading) return;
-    state.loading?.abort();
+    for (const before of [state.loading, ...(isMore ? [] : [state.telling])]) before?.abort();
     const mine = (state.loading = new AbortController());
     ol.setAttribute("aria-busy", "true");
     try {
@@ -89,16 +90,19 @@ export function listing(job, { signal }) {
       state.items = isMore ? [...state.items, ...page.explanations] : page.explanations;
       state.next = page.next ?? null;
       draw(isMore ? page.explanations : null);
-      state.loading = null;
-      if (!isMore) tell(mine.signal);
+      settled();
+      if (!isMore) tell((state.telling = new AbortController()).signal);
       if (state.next && page.explanations.length < FEW) load(true);
     } catch (error) {
       if (error.name === "AbortError" || mine !== state.loading) return;
-      state.loading = null;
+      settled();
       fill(found, el("span", { class: "problem" }, error.message), " ", el("button", { type: "button", class: "plain", click: () => load(isMore) }, "Try again"));
-    } finally {
-      ol.removeAttribute("aria-busy");
     }
+  }
+
+  function settled() {
+    state.loading = null;
+    ol.removeAttribute("aria-busy");
   }
 
   function draw(added) {
@@ -112,8 +116,10 @@ export function listing(job, { signal }) {
     mark();
   }
 
-  /** How many there are in all, and what each choice of a filter would leave; after the list, which nobody should wait for. */
+  /** How many there are in all, and what each choice of a filter would leave; once nothing is typed, for the next list is more urgent. */
   async function tell(asking) {
+    await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+    if (asking.aborted) return;
     const { order: _, descending: __, ...filters } = asked();
     const counts = await api.counts(job, filters, asking).catch(() => null);
     if (counts === null || asking.aborted) return;
@@ -157,7 +163,11 @@ export function listing(job, { signal }) {
   function chosen(name) {
     state.chosen = name;
     mark();
-    ol.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
+    const [link, side] = [ol.querySelector("[aria-current]"), root.parentElement];
+    if (!link || !side) return;
+    const [place, frame] = [link.getBoundingClientRect(), side.getBoundingClientRect()]; // moves the list alone, never the page
+    if (place.top < frame.top) side.scrollTop -= frame.top - place.top;
+    else if (place.bottom > frame.bottom) side.scrollTop += place.bottom - frame.bottom;
   }
 
   /** The feature that many rows away from the one shown; null at an end. */

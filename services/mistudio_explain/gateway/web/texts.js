@@ -44,12 +44,7 @@ export function around(activation) {
 
 /** Tokens that the source says fire, but whose place in the text it leaves open: `{token, value}`. */
 export function unplaced(activation) {
-  if (activation.token_activations) {
-    if (tokenSpans(activation).length > 0) return [];
-    return activation.tokens.map((token, i) => ({ token, value: activation.token_activations[i] })).filter((each) => each.value > 0);
-  }
-  const open = (activation.active_tokens ?? []).filter((each) => onlyPlace(activation.text, each.token) === null);
-  return open.map((each) => ({ token: each.token, value: each.strength }));
+  return placed(activation).filter((each) => each.span === null && each.value > 0).sort((a, b) => b.value - a.value);
 }
 
 /** The peak token where its place is left open; null where it is shown in the text, or not known. */
@@ -68,18 +63,46 @@ export function greatest(activations) {
 }
 
 function tokenSpans(activation) {
-  if (!activation.tokens || !activation.token_activations) {
-    return (activation.active_tokens ?? [])
-      .map((each) => ({ ...onlyPlace(activation.text, each.token), value: each.strength }))
-      .filter((span) => span.start !== undefined)
-      .sort((a, b) => a.start - b.start);
+  const there = placed(activation).filter((each) => each.span !== null && each.span.end > 0 && each.span.start < activation.text.length);
+  return there.map(({ span, value }) => ({ ...span, value })).sort((a, b) => a.start - b.start);
+}
+
+/** The tokens that have a value, `{token, value, span}`; `span` is null where the text leaves open where a token stands. */
+function placed({ text, tokens, token_activations: values, active_tokens: active }) {
+  if (!tokens || !values) return (active ?? []).map((each) => ({ token: each.token, value: each.strength, span: onlyPlace(text, each.token) }));
+  const spans = spansOf(text, tokens);
+  return tokens.map((token, i) => ({ token, value: values[i], span: spans[i] }));
+}
+
+/**
+ * Where tokens stand in a text that they make up. Some do not make it up quite: a character may be spread over tokens, and
+ * marks of a conversation are no text. Then those that fit without a gap from its beginning, and from its end, are placed,
+ * and those that stand once both in the text and among the tokens.
+ */
+function spansOf(text, tokens) {
+  const spans = tokens.map(() => null);
+  const shift = tokens.join("").indexOf(text);
+  if (shift >= 0) {
+    let end = -shift;
+    return tokens.map((token) => ({ start: end, end: (end += token.length) }));
   }
-  const joined = activation.tokens.join("");
-  const shift = joined.indexOf(activation.text);
-  if (shift < 0) return [];
-  let end = -shift;
-  const spans = activation.tokens.map((token, i) => ({ start: end, end: (end += token.length), value: activation.token_activations[i] }));
-  return spans.filter((span) => span.end > 0 && span.start < activation.text.length);
+  let [first, last] = [0, tokens.length - 1];
+  while (first <= last && !text.includes(tokens[first])) first++;
+  let start = 0;
+  for (; first <= last && text.startsWith(tokens[first], start); first++) spans[first] = { start, end: (start += tokens[first].length) };
+  while (first <= last && !text.includes(tokens[last])) last--;
+  let end = text.length;
+  for (; first <= last; last--) {
+    const begin = end - tokens[last].length;
+    if (begin < start || !text.startsWith(tokens[last], begin)) break;
+    spans[last] = { start: begin, end };
+    end = begin;
+  }
+  for (let i = first; i <= last; i++) {
+    const only = tokens.indexOf(tokens[i]) === i && tokens.lastIndexOf(tokens[i]) === i ? onlyPlace(text, tokens[i]) : null;
+    if (only && only.start >= start && only.end <= end) spans[i] = only;
+  }
+  return spans;
 }
 
 function peakSpan(activation, tokens) {

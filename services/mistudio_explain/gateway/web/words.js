@@ -20,8 +20,11 @@ export const strength = (value) => Number(value.toPrecision(3)).toString();
 export const plural = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`;
 export const spaced = (name) => String(name).replaceAll("_", " ");
 
-/** A share in percent with three digits that count, such that some never looks like none. */
-export const percent = (share) => `${Number((100 * share).toPrecision(3))}%`;
+/** A share in percent with three digits that count, such that nearly all never looks like all. */
+export function percent(share) {
+  const written = Number((100 * share).toPrecision(3));
+  return share < 1 && written === 100 ? "over 99.9%" : `${written}%`;
+}
 
 export function duration(seconds) {
   if (!known(seconds)) return "–";

@@ -1,0 +1,246 @@
+"""The explorer as a person sees it: a real browser, a real gateway, a real store, no Kafka."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, Route, expect
+
+from integration.explorer_world import ARABIC, CJK, browser, gateway, populate
+
+SERIOUS = ("serious", "critical")
+PAGES = {
+    "jobs": "#/jobs",
+    "several": "#/jobs/explain_several",
+    "none": "#/jobs/explain_none",
+    "feature": "#/jobs/explain_several/features/tokens",
+    "hostile": "#/jobs/explain_hostile/features/1000",
+    "choose": "#/compare",
+    "features side by side": "#/compare?f=explain_several%7Ctokens&f=explain_other%7Ctokens",
+    "jobs side by side": "#/compare?a=explain_several&b=explain_other",
+    "explain": "#/explain",
+    "operations": "#/operations",
+    "nothing": "#/jobs/no_such_job",
+}
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder: Path = tmp_path_factory.mktemp("explorer")
+    populate(folder)
+    with gateway(folder) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with browser() as found:
+        yield found
+
+
+class Visit:
+    """A tab, and what went wrong in it."""
+
+    def __init__(self, page: Page, address: str) -> None:
+        self.page = page
+        self.address = address
+        self.asked: list[str] = []
+        self.faults: list[str] = []
+        page.on("request", lambda request: self.asked.append(request.url))
+        page.on("pageerror", lambda error: self.faults.append(str(error)))
+        page.on("dialog", lambda dialog: (self.faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on(
+            "console", lambda message: self.faults.append(message.text) if "Content Security Policy" in message.text or "TrustedHTML" in message.text else None
+        )
+
+    def to(self, place: str) -> Page:
+        self.page.goto(f"{self.address}/explorer/{place}")
+        self.page.wait_for_selector("h1")
+        expect(self.page.locator("[aria-busy]")).to_have_count(0)
+        return self.page
+
+
+@pytest.fixture
+def visit(chromium: Browser, address: str) -> Iterator[Visit]:
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(15_000)
+    found = Visit(page, address)
+    yield found
+    assert found.faults == []
+    assert [url for url in found.asked if not url.startswith(address)] == [], "the explorer asks its own gateway alone"
+    page.close()
+
+
+def rows(page: Page) -> list[str]:
+    return page.eval_on_selector_all(".features a", "links => links.map(link => link.dataset.key)")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_is_accessible_and_fits_a_telephone(visit: Visit, scheme: str) -> None:
+    visit.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    found: dict[str, Any] = {}
+    for name, place in PAGES.items():
+        for width in (1280, 390):
+            visit.page.set_viewport_size({"width": width, "height": 800})
+            page = visit.to(place)
+            if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+                found[f"{name} at {width}"] = "scrolls sideways"
+        violations = Axe().run(visit.page).response["violations"]
+        if bad := [(each["id"], each["nodes"][0]["html"][:200]) for each in violations if each["impact"] in SERIOUS]:
+            found[name] = bad
+    assert found == {}
+
+
+def test_texts_are_only_ever_text(visit: Visit) -> None:
+    page = visit.to("#/jobs/explain_hostile")
+    keys = rows(page)
+    for key in keys:
+        page = visit.to(f"#/jobs/explain_hostile/features/{key}")
+        page.wait_for_selector(".card h2")
+    assert page.locator("main script, main img, main iframe, main textarea, main style, [onload], [onerror], [onmouseover]").count() == 0
+    visit.to("#/jobs/explain_hostile/features/1000")
+    assert "</script><script>alert(1)</script>" in page.locator(".card h2").inner_text()
+    visit.to("#/jobs/explain_hostile/features/1011")
+    assert "[U+202E]turned" in page.locator(".card h2").inner_text()
+
+
+def test_tokens_are_coloured_by_activation_where_the_source_gave_it_and_nowhere_else(visit: Visit) -> None:
+    page = visit.to("#/jobs/explain_several/features/tokens")
+    texts = page.locator(".passages .texts li")
+    expect(texts).to_have_count(5)
+    assert texts.nth(0).locator(".token").all_inner_texts() == [" JSON", " schema"]
+    assert texts.nth(0).locator(".peak").all_inner_texts() == [" JSON"]
+    assert texts.nth(3).locator(".token").all_inner_texts() == ["it", " cat"], "a character that is spread over tokens leaves the others where they are"
+    assert "<s> 9" in texts.nth(3).locator(".note").inner_text()
+    heat = texts.nth(0).locator(".token").evaluate_all("tokens => tokens.map(token => token.style.getPropertyValue('--heat'))")
+    assert [round(float(each), 3) for each in heat] == [0.889, 0.444]
+    assert texts.nth(1).locator(".token").all_inner_texts() == [" cat"], "'the' stands there twice: nobody knows which one fired"
+    assert "the" in texts.nth(1).locator(".note").inner_text()
+    assert texts.nth(2).locator(".token, .peak, .hazard").count() == 0
+    assert texts.nth(4).locator(".hazard").all_inner_texts() == ["weapon"]
+    assert page.locator(".logits th").all_inner_texts() == [" schema", " banana"]
+    assert "0.12%" in page.locator(".aside").inner_text()
+
+
+def test_a_search_is_answered_while_one_types_and_stays_in_the_address(visit: Visit) -> None:
+    page = visit.to("#/jobs/explain_several")
+    page.keyboard.press("/")
+    page.keyboard.type("政治")
+    expect(page.locator(".features li")).to_have_count(1)
+    assert rows(page) == ["cjk"]
+    page.reload()
+    expect(page.locator(".features li")).to_have_count(1)
+    assert page.locator("#search").input_value() == "政治"
+    page.locator("#search").fill("nothing at all has these words")
+    expect(page.locator("#found")).to_have_text("No feature fits.")
+
+
+def test_filters_and_order_choose_what_is_listed(visit: Visit) -> None:
+    page = visit.to("#/jobs/explain_several?outcome=skipped")
+    assert rows(page) == ["7"]
+    page = visit.to("#/jobs/explain_many?sort=-quality")
+    assert sorted(rows(page)[:2]) == ["199", "99"]
+    visit.page.get_by_label("Safety").select_option("concerning")
+    expect(page.locator("#found")).to_have_text("No feature fits.")
+
+
+def test_a_late_answer_never_replaces_a_newer_one(visit: Visit) -> None:
+    waiting: list[Route] = []
+
+    def hold(route: Route) -> None:
+        if "text=cjk" in route.request.url:
+            waiting.append(route)
+        else:
+            route.continue_()
+
+    page = visit.to("#/jobs/explain_several")
+    page.route("**/explanations*", hold)
+    page.locator("#search").fill("cjk")
+    page.locator("#search").fill("arabic")
+    expect(page.locator(".features li")).to_have_count(1)
+    assert rows(page) == ["arabic"]
+    for route in waiting:
+        route.continue_()
+    page.wait_for_load_state("networkidle")
+    assert rows(page) == ["arabic"]
+
+
+def test_a_slow_network_says_that_it_loads(visit: Visit) -> None:
+    waiting: list[Route] = []
+    visit.page.route("**/api/v1/jobs/explain_one", lambda route: waiting.append(route))
+    with visit.page.expect_response("**/explanations*"):
+        visit.page.goto(f"{visit.address}/explorer/#/jobs/explain_one")
+    expect(visit.page.locator(".waiting")).to_have_text("Loading")
+    waiting[0].continue_()
+    expect(visit.page.locator("h1")).to_have_text("explain_one")
+
+
+def test_many_features_come_as_one_scrolls(visit: Visit) -> None:
+    page = visit.to("#/jobs/explain_many")
+    expect(page.locator("#found")).to_have_text("230 features")
+    for listed in (50, 100, 150, 200, 230):
+        expect(page.locator(".features li")).to_have_count(listed)
+        page.locator(".features li").last.scroll_into_view_if_needed()
+    assert rows(page) == [str(number) for number in range(230)], "in their order, each once"
+
+
+def test_a_job_without_outcomes_says_so(visit: Visit) -> None:
+    page = visit.to("#/jobs/explain_none")
+    expect(page.locator("#found")).to_have_text("No feature has left this job yet.")
+
+
+def test_keys_step_through_features_and_can_be_turned_off(visit: Visit) -> None:
+    page = visit.to("#/jobs/explain_many")
+    page.keyboard.press("j")
+    expect(page.locator(".card .key code").first).to_have_text("0")
+    page.keyboard.press("j")
+    expect(page.locator(".card .key code").first).to_have_text("1")
+    page.keyboard.press("k")
+    expect(page.locator(".card .key code").first).to_have_text("0")
+    page.keyboard.press("?")
+    page.get_by_label("single keys do this").uncheck()
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    expect(page.locator(".features a[aria-current]")).to_have_attribute("data-key", "0")
+
+
+def test_a_link_leads_to_its_feature_whatever_its_name(visit: Visit) -> None:
+    page = visit.to("#/jobs/explain_several")
+    link = page.locator(".features a[data-key='layer 3/17']").get_attribute("href")
+    assert link is not None
+    page = visit.to(link)
+    expect(page.locator(".card .key code").first).to_have_text("layer 3/17")
+    expect(page).to_have_title(re.compile("layer 3/17"))
+
+
+def test_features_stand_side_by_side(visit: Visit) -> None:
+    page = visit.to("#/jobs/explain_several/features/cjk")
+    page.keyboard.press("c")
+    visit.to("#/jobs/explain_several/features/arabic")
+    page.keyboard.press("c")
+    page.keyboard.press("g")
+    page.keyboard.press("c")
+    page.get_by_text("Show 2 features side by side").click()
+    expect(page.locator(".columns .card h2").first).to_have_text(CJK)
+    expect(page.locator(".columns .card h2").last).to_have_text(ARABIC)
+
+
+def test_jobs_stand_side_by_side_feature_by_feature(visit: Visit) -> None:
+    page = visit.to("#/compare?a=explain_several&b=explain_other")
+    expect(page.locator(".pairs li")).to_have_count(7)
+    assert page.locator(".pairs li").filter(has_text="not in explain_other").count() == 6
+
+
+def test_without_kafka_everything_stored_is_shown_and_what_needs_it_says_why(visit: Visit) -> None:
+    page = visit.to("#/jobs/explain_several/features/tokens")
+    expect(page.locator("#away")).to_contain_text("Kafka is away")
+    page.evaluate("localStorage.setItem('mistudio-explain.who', 'Ada')")
+    page.keyboard.press("r")
+    page.keyboard.press("1")
+    expect(page.locator("dialog .problem")).not_to_be_empty()
+    page.keyboard.press("Escape")
+    page = visit.to("#/operations")
+    expect(page.locator("section .empty").first).to_be_visible()
