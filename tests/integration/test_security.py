@@ -20,7 +20,9 @@ from integration.gates import gateway_settings, stored
 from mistudio_explain.cli.main import app
 from mistudio_explain.events.explanation import FeatureReviewed
 from mistudio_explain.events.job import ControlPart, JobEvent, SealedPart
+from mistudio_explain.reporting.delphi import write_delphi
 from mistudio_explain.reporting.formats import Format
+from mistudio_explain.reporting.neuronpedia import Target, write_neuronpedia
 from mistudio_explain.reporting.stage import report_directory, write_reports
 from unit.reporting.reporting_samples import HOSTILE, explained, hostile, job_report, skipped
 
@@ -196,3 +198,22 @@ def test_hostile_texts_end_no_line_of_json(command: tuple[str, ...]) -> None:
     lines = result.stdout.split("\n")
     assert all(isinstance(json.loads(line), dict) for line in lines[:-1])
     assert not re.search(r"[\x00-\x1f]", "".join(lines))
+
+
+ELSEWHERE = ("..", "../../x", "/etc/passwd", ".", "a/../../b", "C:/x", "@", "..:..")
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_no_name_in_a_job_leads_out_of_the_folder_that_it_is_exported_to(name: str, tmp_path: Path) -> None:
+    """Ids and names are hostile too: these are all that the rules for ids let through."""
+    out = tmp_path / "a" / "b" / "out"
+    outcomes = [
+        explained("5", subject_changes={"source_id": name, "target_model": name, "find_job_id": name, "explain_job_id": name, "feature_key": f"{name}/5"}),
+        explained(name, subject_changes={"source_id": None, "feature_key": name}),
+    ]
+    write_delphi(out / "delphi", outcomes)
+    write_neuronpedia(out / "neuronpedia", outcomes, 1, Target())
+    made = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert made
+    assert all(path.is_relative_to(out) for path in made)
+    assert len(list((out / "neuronpedia").iterdir())) == 2, "the model's folder, and the one with names"
