@@ -20,6 +20,7 @@ PUBLIC = frozenset({("GET", "/livez"), ("GET", "/readyz"), ("POST", "/api/v1/ses
 """What needs no key: whether the gateway lives, and how to show a key."""
 FOR_ADMINISTRATORS = frozenset({"/metrics", "/api/v1/audit", "/api/v1/operations", "/api/v1/lag", "/api/v1/fleet"})
 OURS, THEIRS, NOBODYS = "explain.ours_1", "explain.theirs_1", "explain.nobody_1"
+FEATURES = (348, 2)  # the first is the description's example
 SECRET_WORD = "zebrafish"
 
 
@@ -121,7 +122,7 @@ OF_A_JOB = [each for each in ALL if "{job}" in each.path]
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Two tenants' jobs, with a word in one of them that the other must never see; its files too."""
     settings = gateway_settings(tmp_path_factory.mktemp("two"), requests_at_once=100_000)
-    stored(settings, [*job_of("ours", OURS), *job_of("theirs", THEIRS, says=SECRET_WORD)])
+    stored(settings, [*job_of("ours", OURS, features=FEATURES), *job_of("theirs", THEIRS, features=FEATURES, says=SECRET_WORD)])
     for job in (OURS, THEIRS):
         folder = report_directory(settings.reports.directory, job)
         folder.mkdir(parents=True)

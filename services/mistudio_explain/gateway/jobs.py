@@ -84,8 +84,8 @@ async def show_job(request: Request, gateway: Here, caller: Reader, job: JobId) 
 
 async def known_job(gateway: Gateway, caller: Caller, name: str) -> KnownJob:
     """A job of the caller's tenant, from its topics and the store; raises Problem 404 for any other."""
-    known = await run_in_threadpool(_stored, gateway, name)
-    if known is None or known.tenant != caller.tenant:
+    known = await run_in_threadpool(_stored, gateway, name, caller.tenant)
+    if known is None:
         raise no_such_job(name)
     return known
 
@@ -110,14 +110,19 @@ def job_line(job: KnownJob) -> dict[str, Any]:
     }
 
 
-def _stored(gateway: Gateway, name: str) -> KnownJob | None:
-    """A job as both have it; its report bears the time at which the job was last heard of, so that it changes with the job alone."""
+def _stored(gateway: Gateway, name: str, tenant: str) -> KnownJob | None:
+    """A tenant's job as both have it; its report bears the time at which the job was last heard of, so that it changes with the job alone.
+
+    Of another tenant's job no more is read than of one that is not there.
+    """
     known = gateway.jobs.get(name)
+    if known is not None and known.tenant != tenant:
+        known = None
     with gateway.reading() as store:
-        if store is not None:
+        if store is not None and store.is_of(name, tenant):
             reports = JobReports(lambda: store, gateway.settings)
             known = with_rows(known or KnownJob(name), store, reports, now_ms=gateway.now_ms())
-    if known is None or not (known.parts or known.report):
+    if known is None or known.tenant != tenant or not (known.parts or known.report):
         return None
     if known.report is not None:
         known.report = known.report.model_copy(update={"at_ms": known.heard_ms})
