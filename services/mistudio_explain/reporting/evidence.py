@@ -49,7 +49,7 @@ def excerpt(activation: Activation, characters: int = EXCERPT_CHARACTERS) -> Exc
 
 def visible(text: str) -> str:
     """Replace control characters and direction overrides by marks that a reader sees."""
-    return text.translate(_VISIBLE)
+    return text if text.isprintable() else text.translate(_VISIBLE)  # nothing printable stands in the table
 
 
 def peak_token(activation: Activation) -> str | None:

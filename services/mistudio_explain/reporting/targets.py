@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from mistudio_explain.events.explanation import OutcomeKind
 from mistudio_explain.events.job import JobReport, JobStatus
+from mistudio_explain.reporting.formats import Format
 from mistudio_explain.reporting.survey import Survey
 from mistudio_explain.reporting.wording import counted, duration, share
 
@@ -245,7 +246,7 @@ def _cost_efficiency(job: _Job) -> Judged:
 
 
 def _formats(_: _Job) -> Judged:
-    return "JSON, HTML and CSV at least", Standing.MET, "this file stands beside the others, which are written together or not at all"
+    return ", ".join(each.upper() for each in Format), Standing.MET, "`mistudio-explain report JOB --format`; docs/reports.md has what each is for"
 
 
 _SPEED, _QUALITY, _COST = "9.2 Processing speed", "9.2 Quality", "9.2 Cost"
