@@ -48,6 +48,7 @@ class Events:
         """The events up to the next one of a name, that one included."""
         found = [await self.next()]
         while found[-1].name != name:
+            assert found[-1].name not in ("failed", "dropped"), found[-1]
             found.append(await self.next())
         return found
 

@@ -96,10 +96,10 @@ class Deliveries:
 
     async def _listen(self, telling: asyncio.TaskGroup) -> None:
         """Hear of jobs: of those that stand in the topic, then of those that come."""
-        await self._feed.has_begun.wait()
-        for name in self._receivers:
-            self._since[name] = await asyncio.to_thread(self._stored.since, name, self._now_ms())
-        with self._feed.listening([Subject(REPORTS, None)]) as listener:
+        with self._feed.listening([Subject(REPORTS, None)]) as listener:  # first, so that what is read meanwhile is heard too
+            await self._feed.has_begun.wait()
+            for name in self._receivers:
+                self._since[name] = await asyncio.to_thread(self._stored.since, name, self._now_ms())
             async with standing(self._clients, REPORTS) as snapshot:
                 async for record in snapshot:
                     await self._hear(record.value, telling)

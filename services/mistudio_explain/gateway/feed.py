@@ -114,6 +114,8 @@ class Feed:
         self._kept_bytes = 0
         self._kept_from: Position | None = None
         self._number = 0
+        self._forgotten = 0
+        """The number of the last entry that is not kept any more."""
         self._listeners: dict[Subject, set[Listener]] = {}
         self._touched: set[Listener] = set()
 
@@ -121,6 +123,7 @@ class Feed:
         """Begin at a position; nothing is kept of what came before."""
         self._kept.clear()
         self._kept_bytes = 0
+        self._forgotten = self._number
         self.position = self._kept_from = position
         self.has_begun.set()
 
@@ -133,10 +136,9 @@ class Feed:
         entry = Entry(self._number, topic, partition, offset, key, value, self.position)
         if topic in (EXPLANATIONS, REPORTS):
             self._keep(entry)
-        oldest = self._kept[0].number if self._kept else self._number
         for subject in (Subject(topic, entry.name), Subject(topic, None)):
             for listener in self._listeners.get(subject, ()):
-                if listener.pending and listener.pending[0].number < oldest:
+                if len(listener.pending) >= self._most_entries or (listener.pending and listener.pending[0].number <= self._forgotten):
                     listener.end("this client reads more slowly than events come: connect again with the id of the last event")
                 elif listener.ended is None:
                     listener.pending.append(entry)
@@ -185,6 +187,7 @@ class Feed:
         while len(self._kept) > self._most_entries or (self._kept_bytes > self._most_bytes and len(self._kept) > 1):
             gone = self._kept.popleft()
             self._kept_bytes -= gone.size
+            self._forgotten = gone.number
             assert self._kept_from is not None
             self._kept_from = self._kept_from.after(gone.topic, gone.partition, gone.offset)
 

@@ -5,9 +5,11 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from mistudio_explain.gateway.access import Administrator
+from mistudio_explain import __version__
+from mistudio_explain.gateway.access import Administrator, Reader
 from mistudio_explain.gateway.answers import read_answer
 from mistudio_explain.gateway.parts import Here
+from mistudio_explain.kafka.asyncapi import document
 
 router = APIRouter(tags=["operations"])
 
@@ -39,3 +41,9 @@ async def show_lag(request: Request, gateway: Here, _: Administrator) -> Respons
 async def show_models(request: Request, gateway: Here, _: Administrator) -> Response:
     """Show every LLM endpoint and its models; the figures are at most two seconds old."""
     return read_answer(request, await gateway.fleet.now())
+
+
+@router.get("/asyncapi.json", response_model=dict[str, Any])
+def show_topics(request: Request, gateway: Here, _: Reader) -> Response:
+    """Describe the Kafka topics and their events, as AsyncAPI 3.0."""
+    return read_answer(request, document(gateway.settings, __version__))

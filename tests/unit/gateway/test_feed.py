@@ -122,7 +122,10 @@ async def test_pieces_are_handed_over_and_not_kept() -> None:
     with feed.listening([Subject(TOKENS, "e1")]) as listener:
         feed.take(TOKENS, 0, 0, b"e1", b"")
         feed.take(TOKENS, 0, 1, b"e2", b"")
-        assert offsets(list(listener.pending)) == [0]
+        feed.take(TOKENS, 0, 2, b"e1", b"")
+        feed.take(TOKENS, 0, 3, b"e1", b"")
+        assert listener.ended is None
+        assert offsets(list(listener.pending)) == [0, 2, 3]
     assert feed.position == START
     assert not feed._kept
 
