@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 import yaml
 from prometheus_client import REGISTRY
 
+from integration.components import require
 from mistudio_explain.observability import metrics
 
 ROOT = Path(__file__).parent.parent.parent
@@ -50,3 +53,12 @@ def test_every_alert_has_an_entry_in_the_runbook(alert: Mapping[str, Any]) -> No
 
 def test_the_runbook_has_no_entry_for_an_alert_that_is_gone() -> None:
     assert set(re.findall(r"^## (Mistudio\w+)$", RUNBOOK, re.MULTILINE)) == {alert["alert"] for alert in ALERTS}
+
+
+def test_prometheus_takes_the_rules_and_each_alert_fires_and_ends() -> None:
+    if (promtool := shutil.which("promtool")) is None:
+        require("promtool", "install Debian's package prometheus, whose server need not run")
+    folder = Path(__file__).parent
+    assert {alert["alert"] for alert in ALERTS} == set(re.findall(r"alertname: (\w+)", (folder / "rules_test.yaml").read_text()))
+    done = subprocess.run([promtool, "test", "rules", folder / "rules_test.yaml"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
