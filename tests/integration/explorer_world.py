@@ -18,14 +18,15 @@ from mistudio_explain.events.topics import EXPLANATIONS
 from mistudio_explain.gateway.service import register, web_server
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.client import KafkaClients
-from mistudio_explain.settings import GatewaySettings, KafkaSettings, Settings, StoreSettings
+from mistudio_explain.settings import EndpointSettings, GatewaySettings, KafkaSettings, LlmSettings, Settings, StoreSettings
 from mistudio_explain.store.jobs import Change, open_store
 from unit.reporting.reporting_samples import explained, failed, hostile, skipped
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
 NOWHERE = "127.0.0.1:1"
-"""A port on which no Kafka ever listens."""
+"""A port on which nobody ever listens."""
+AWAY = EndpointSettings(name="gpu0", provider="openai", url=f"http://{NOWHERE}/v1", models=("m",), slots=1)
 CJK = "この特徴は、政治家の名前が出てくる文に反応します。特に選挙や外交についての長い文章で強く働きます。"
 ARABIC = "تنشط هذه الميزة عند ذكر أسماء السياسيين في النصوص الطويلة عن الانتخابات"
 LONG = "Antidisestablishmentarianism" * 12
@@ -46,28 +47,31 @@ def browser() -> Iterator[Browser]:
 def gateway(folder: Path) -> Iterator[str]:
     """Serve a folder's store; gives the gateway's address."""
     settings = Settings(
-        store=StoreSettings(url=f"sqlite:///{folder}/explain.db"), kafka=KafkaSettings(bootstrap_servers=NOWHERE), gateway=GatewaySettings(port=0)
+        store=StoreSettings(url=f"sqlite:///{folder}/explain.db"),
+        kafka=KafkaSettings(bootstrap_servers=NOWHERE),
+        llm=LlmSettings(endpoints=(AWAY,)),
+        gateway=GatewaySettings(port=0),
     )
-    started, stop = threading.Event(), asyncio.Event()
-    address: list[str] = []
-    loop = asyncio.new_event_loop()
+    started = threading.Event()
+    told: list[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = []
 
     async def serve() -> None:
+        stop = asyncio.Event()
         stream = StreamApp(settings, KafkaClients(settings.kafka, settings.limits))
-        async with web_server(register(stream), settings.gateway) as found:
-            address.append(found)
+        async with web_server(register(stream), settings.gateway) as address:
+            told.append((address, asyncio.get_running_loop(), stop))
             started.set()
             await stop.wait()
 
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
+    assert started.wait(30), "the gateway did not start"
+    address, loop, stop = told[0]
     try:
-        assert started.wait(30), "the gateway did not start"
-        yield address[0]
+        yield address
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join()
-        loop.close()
 
 
 def store(folder: Path, outcomes: Iterable[FeatureOutcome], jobs: Iterable[JobEvent] = ()) -> None:

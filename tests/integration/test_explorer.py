@@ -65,13 +65,13 @@ class Visit:
 
 @pytest.fixture
 def visit(chromium: Browser, address: str) -> Iterator[Visit]:
-    page = chromium.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(15_000)
-    found = Visit(page, address)
-    yield found
-    assert found.faults == []
-    assert [url for url in found.asked if not url.startswith(address)] == [], "the explorer asks its own gateway alone"
-    page.close()
+    with chromium.new_context(viewport={"width": 1280, "height": 900}) as context:
+        page = context.new_page()
+        page.set_default_timeout(15_000)
+        found = Visit(page, address)
+        yield found
+        assert found.faults == []
+        assert [url for url in found.asked if not url.startswith(address)] == [], "the explorer asks its own gateway alone"
 
 
 def rows(page: Page) -> list[str]:

@@ -41,6 +41,7 @@ async function show() {
     else link.removeAttribute("aria-current");
   }
   const leaving = new AbortController();
+  main.setAttribute("aria-busy", "true");
   try {
     const { open } = await PAGES[name](parts);
     if (mine !== turn) return;
@@ -49,6 +50,8 @@ async function show() {
     if (mine === turn) shown.moved = moved;
   } catch (error) {
     if (mine === turn && error.name !== "AbortError") showError(error);
+  } finally {
+    if (mine === turn) main.removeAttribute("aria-busy");
   }
 }
 

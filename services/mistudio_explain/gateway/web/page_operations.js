@@ -4,33 +4,40 @@ import * as api from "./api.js";
 import { el, fill } from "./dom.js";
 import { count, duration, known, moment, plural } from "./words.js";
 
-const AGAIN_MS = 5_000;
+const LAG_EVERY_MS = 5_000;
+const MODELS_EVERY_MS = 60_000; // to look at endpoints asks every one of them, and starts a demonstration model where there is none
 
 export async function open(main, { signal }) {
   document.title = "Operations · miStudioExplain";
-  const [lag, fleet] = [el("section", { "aria-labelledby": "lag" }), el("section", { "aria-labelledby": "fleet" })];
-  fill(main, el("h1", {}, "Operations"), lag, fleet);
-  await look();
-  later();
+  const lag = part("lag", "What is still to do", api.lag, lagTable, signal);
+  const models = part("models", "Models", api.models, fleetTable, signal);
+  fill(main, el("h1", {}, "Operations"), lag.node, models.node);
+  await lag.look(); // a key that is missing or too small is the whole page's matter
+  models.look().catch(() => undefined);
+  every(LAG_EVERY_MS, lag.look, signal);
+  every(MODELS_EVERY_MS, models.look, signal);
+}
 
-  async function look() {
-    await Promise.all([part(lag, "lag", "What is still to do", api.lag, lagTable), part(fleet, "fleet", "Models", api.models, fleetTable)]);
-  }
-
-  async function part(node, id, title, ask, table) {
-    const heading = el("h2", { id }, title);
+/** A part of the page with its heading, and how to look at it anew. */
+function part(id, title, ask, table, signal) {
+  const content = el("div", {}, el("p", { class: "waiting" }, "Looking"));
+  const look = async () => {
     try {
-      fill(node, heading, ...[table(await ask(signal))].flat());
+      fill(content, table(await ask(signal)));
     } catch (error) {
       if (error.name === "AbortError" || error.status === 401) throw error;
-      fill(node, heading, el("p", { class: "empty" }, error.message));
+      fill(content, el("p", { class: "empty" }, error.message));
     }
-  }
+  };
+  return { node: el("section", { "aria-labelledby": id }, el("h2", { id }, title), content), look };
+}
 
-  function later() {
-    const timer = setTimeout(() => (document.hidden ? Promise.resolve() : look().catch(() => undefined)).then(later), AGAIN_MS);
+function every(ms, look, signal) {
+  const again = () => {
+    const timer = setTimeout(() => (document.hidden ? Promise.resolve() : look().catch(() => undefined)).then(() => signal.aborted || again()), ms);
     signal.addEventListener("abort", () => clearTimeout(timer), { once: true });
-  }
+  };
+  again();
 }
 
 function lagTable(reading) {
