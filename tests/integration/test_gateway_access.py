@@ -1,16 +1,21 @@
 """Who may use the gateway: keys, tenants, origins, limits, and what is written down of it."""
 
+import asyncio
 import sqlite3
 from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
+from starlette.types import Message, Receive, Scope, Send
 
 from integration.gates import HERE, calling, gateway_app, gateway_settings, job_of, new_key, stored
 from mistudio_explain.errors import BadSettings
 from mistudio_explain.gateway import keyring
+from mistudio_explain.gateway.guard import Guard
+from mistudio_explain.gateway.keyring import KeyRing
 from mistudio_explain.gateway.service import web_server
+from mistudio_explain.reporting.stage import report_directory
 from mistudio_explain.settings import Settings
 from mistudio_explain.store.audit import StoredAudit
 from mistudio_explain.store.keys import StoredKeys, access_store, parsed
@@ -280,3 +285,77 @@ def test_deeds_are_numbered_in_the_order_in_which_they_were_done(settings: Setti
         calling(app).delete("/api/v1/session")
     ids = [entry.id for entry in StoredAudit(access_store(settings)).newest(10)]
     assert ids == [3, 2, 1]
+
+
+async def test_a_stream_ends_once_the_key_that_opened_it_is_revoked(settings: Settings) -> None:
+    key = new_key(settings)
+    keys = KeyRing(StoredKeys(settings.store), lambda: 0.0)
+    told: list[Message] = []
+
+    async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        while True:
+            await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+
+    async def hear(message: Message) -> None:
+        told.append(message)
+        if len(told) == 5:
+            StoredKeys(settings.store).revoke(parsed(key)[0], 9)  # type: ignore[index]
+            keys._read_at = None
+
+    async def nothing() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    headers = [(b"host", b"localhost"), (b"authorization", f"Bearer {key}".encode())]
+    scope = {"type": "http", "method": "GET", "path": "/api/v1/events", "headers": headers}
+    async with asyncio.timeout(10):
+        await Guard(endless, settings=settings.gateway, keys=keys, audit=StoredAudit(settings.store), now_ms=lambda: 1)(scope, nothing, hear)
+    assert len(told) == 6
+    assert told[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+def test_an_upload_is_bounded_as_it_comes_and_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    client = calling(gateway_app(gateway_settings(tmp_path / "state", upload_bytes=4096, body_bytes=1024)))
+    pieces = ([b"[", *[b"1," * 500] * 10, b"1]"][number] for number in range(12))
+    assert client.post("/api/v1/uploads", content=pieces, headers={"content-type": "application/json"}).status_code == 413
+    assert client.post("/api/v1/uploads", content=b" " * 4097, headers={"content-type": "application/json"}).status_code == 413
+    assert client.post("/api/v1/uploads", content=b" " * 2000, headers={"content-type": "application/json"}).status_code not in (413, 500)
+    assert list(tmp_path.glob("mistudio-explain-upload-*")) == []
+
+
+OUTSIDE = (  # what is not a plain name, or not a plain file
+    "..",
+    "../secret",
+    "..%2Fsecret",
+    "%2e%2e",
+    "%2e%2e%2fsecret",
+    "..%5csecret",
+    "~secret",
+    "..~secret",
+    ".hidden",
+    "%00",
+    "a%00.html",
+    "/etc/passwd",
+    "link.html",
+)
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_no_path_names_a_file_that_the_job_does_not_have(name: str, two_tenants: Settings) -> None:
+    ours = report_directory(two_tenants.reports.directory, "explain.ours_1")
+    ours.mkdir(parents=True)
+    (two_tenants.reports.directory / "secret").write_text("zebrafish")
+    (ours / ".hidden").write_text("zebrafish")
+    (ours / "link.html").symlink_to(two_tenants.reports.directory / "secret")
+    client = calling(gateway_app(two_tenants), new_key(two_tenants, tenant="ours"))
+    for path in (
+        f"/api/v1/jobs/explain.ours_1/files/{name}",
+        f"/api/v1/jobs/explain.ours_1~..{name}/files/secret",
+        f"/explorer/{name}",
+        f"/api/v1/jobs/{name}",
+    ):
+        answer = client.get(path)
+        assert "zebrafish" not in answer.text
+        if name != "..":  # which clients take for the folder above
+            assert answer.status_code in (404, 422), (path, answer.text)
