@@ -154,4 +154,14 @@ def test_a_server_that_goes_away_is_an_outage_and_no_loss(s3: RealS3, store: Sto
         finally:
             s3.start()
         assert len(written.with_files(report).artefacts) == 5
-    assert isinstance(shelf_of(reports), Bucket)
+
+
+def test_files_of_a_bucket_are_listed_and_read_in_parts(s3: RealS3, store: StoreSettings, reports: ReportSettings) -> None:
+    assert command("report", JOB, "--format", "csv,json", store=store, reports=reports).returncode == 0
+    shelf = shelf_of(reports)
+    assert isinstance(shelf, Bucket)
+    assert [file.name for file in shelf.files(JOB)] == ["explanation_results.json", "explanations.csv", "feature_explanations.json"]
+    whole = (s3.data / str(reports.bucket_url).removeprefix("s3://") / JOB / "explanations.csv").read_bytes()
+    assert b"".join(shelf.pieces(JOB, "explanations.csv", 3, 20)) == whole[3:21]
+    assert b"".join(shelf.pieces(JOB, "explanations.csv", 0, len(whole) - 1)) == whole
+    assert shelf.files("explain") == []

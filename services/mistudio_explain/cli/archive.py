@@ -56,7 +56,9 @@ def _differences(shelf: Shelf, found: Iterable[Entry]) -> Iterator[dict[str, str
             del files[name]
         files.update({artefact.uri.rpartition("/")[2]: artefact.sha256 for artefact in entry.artefacts})
     for job, files in newest.items():
+        there = {file.name: file for file in shelf.files(job)}
         for name, sha256 in files.items():
-            now = shelf.hash(job, name)
-            if now != sha256:
-                yield {"job": job, "name": name, "what": "is gone" if now is None else "is not what was written"}
+            if name not in there:
+                yield {"job": job, "name": name, "what": "is gone"}
+            elif shelf.hash(job, there[name]) != sha256:
+                yield {"job": job, "name": name, "what": "is not what was written"}

@@ -19,7 +19,9 @@ import orjson
 from mistudio_explain.errors import ExplainError
 from mistudio_explain.events.explanation import FeatureOutcome, OutcomeKind
 from mistudio_explain.events.job import JobReport
+from mistudio_explain.reporting.drawing import standalone
 from mistudio_explain.reporting.evidence import Excerpt
+from mistudio_explain.reporting.figures import Figure, figures_of
 from mistudio_explain.reporting.sections import Section, Table, after_features, before_features, heading, warnings
 from mistudio_explain.reporting.shown import Shown, short, shown
 from mistudio_explain.reporting.survey import Survey, category_of
@@ -114,6 +116,7 @@ def _front(report: JobReport, figures: Survey, found: _Sorted, further: int) -> 
         "warnings": [laid(each) for each in warnings(report, figures)],
         "contents": [(f"Volume {number}", f"features {_range(number, figures.explained)} by category") for number in range(2, further + 2)],
         "before": [_section(each) for each in before_features(report, figures)],
+        "figures": [_figure(each) for each in figures_of(figures)],
         "after": [_section(each) for each in after],
     }
 
@@ -128,7 +131,16 @@ def _safety(unsafe: Sequence[tuple[str, ...]]) -> Section:
 
 
 def _further(report: JobReport, number: int) -> dict[str, Any]:
-    return {**_running(report), "title": f"Volume {number}: feature explanations", "byline": "", "warnings": [], "contents": [], "before": [], "after": []}
+    return {
+        **_running(report),
+        "title": f"Volume {number}: feature explanations",
+        "byline": "",
+        "warnings": [],
+        "contents": [],
+        "before": [],
+        "figures": [],
+        "after": [],
+    }
 
 
 def _running(report: JobReport) -> dict[str, str]:
@@ -144,7 +156,7 @@ def _by_category(features: Iterable[tuple[str, bytes]]) -> list[dict[str, Any]]:
     categories: dict[str, list[Any]] = {}
     for category, line in features:
         categories.setdefault(category, []).append(orjson.Fragment(line))
-    return [{"title": category, "features": cards} for category, cards in categories.items()]
+    return [{"title": category.capitalize(), "features": cards} for category, cards in categories.items()]
 
 
 def _set(folder: Path, told: dict[str, Any]) -> Path:
@@ -194,6 +206,10 @@ def _excerpt(text: Excerpt) -> dict[str, str]:
         "peak": laid(text.peak),
         "after": laid(text.after),
     }
+
+
+def _figure(figure: Figure) -> dict[str, str]:
+    return {"title": figure.title, "note": figure.note, "alternative": laid(figure.alternative), "svg": standalone(figure.svg).decode()}
 
 
 def _section(section: Section) -> dict[str, Any]:

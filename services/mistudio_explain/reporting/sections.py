@@ -27,6 +27,9 @@ _COSTS = (
     ("savings_vs_anthropic", "saved against Anthropic"),
 )
 
+_NAME = 60
+"""Characters of a flag or another name that is counted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -210,7 +213,12 @@ def _detours(figures: Survey) -> Section:
 
 
 def _facts(facts: Iterable[Fact]) -> tuple[tuple[str, str], ...]:
-    return tuple((fact.name, "; ".join(sentence.removesuffix(".") for sentence in fact.sentences) + ".") for fact in facts)
+    return tuple((fact.name, _joined(fact.sentences)) for fact in facts)
+
+
+def _joined(said: Iterable[str]) -> str:
+    """Sentences one after another, and what is none between semicolons."""
+    return "; ".join(said).replace(".; ", ". ")
 
 
 def _named(features: Iterable[Named]) -> str:
@@ -247,7 +255,7 @@ def _shares(names: Iterable[tuple[str, str]], counts: Mapping[str, int], whole: 
 
 
 def _counted(counts: Iterable[tuple[str, int]]) -> str:
-    return ", ".join(f"{name} ({n:,})" for name, n in counts) or "none"
+    return ", ".join(f"{name if len(name) <= _NAME else name[:_NAME] + '…'} ({n:,})" for name, n in counts) or "none"
 
 
 def _spread(values: Distribution | None) -> str:

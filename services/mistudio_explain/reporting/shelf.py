@@ -6,6 +6,7 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +18,23 @@ from mistudio_explain.reporting.stage import report_directory, volumes_of_before
 from mistudio_explain.settings import ReportSettings, read_secret
 
 if TYPE_CHECKING:
+    from obstore import ObjectMeta
     from obstore.store import ObjectStore
 
 Writing = Callable[[Path], list[Artefact]]
 """Writes a job's files into a folder and says what they are."""
 
 _SAID_CHARACTERS = 300
+_PIECE = 1 << 18
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class File:
+    """A file of a job: its name, bytes, and when it was written, milliseconds since 1970 UTC."""
+
+    name: str
+    size: int
+    modified_ms: int
 
 
 class Shelf(ABC):
@@ -37,8 +49,19 @@ class Shelf(ABC):
         """Remove all files of a job."""
 
     @abstractmethod
-    def hash(self, job: str, name: str) -> str | None:
-        """The sha256 of one of a job's files as it is now, hex; None when it is gone."""
+    def files(self, job: str) -> list[File]:
+        """A job's files, by name."""
+
+    @abstractmethod
+    def pieces(self, job: str, name: str, first: int, last: int) -> Iterator[bytes]:
+        """The bytes of one of the job's `files` from `first` to `last`, in pieces."""
+
+    def hash(self, job: str, file: File) -> str:
+        """The sha256 of a file as it is now, hex."""
+        digest = hashlib.sha256()
+        for piece in self.pieces(job, file.name, 0, file.size - 1):
+            digest.update(piece)
+        return digest.hexdigest()
 
     @abstractmethod
     def check(self) -> None:
@@ -61,12 +84,20 @@ class Folder(Shelf):
     def remove(self, job: str) -> None:  # noqa: D102
         shutil.rmtree(report_directory(self._root, job), ignore_errors=True)
 
-    def hash(self, job: str, name: str) -> str | None:  # noqa: D102
-        try:
-            with (report_directory(self._root, job) / name).open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-        except FileNotFoundError:
-            return None
+    def files(self, job: str) -> list[File]:  # noqa: D102
+        folder = report_directory(self._root, job)
+        there = (
+            [path for path in sorted(folder.iterdir()) if not path.name.startswith(".") and path.is_file() and not path.is_symlink()] if folder.is_dir() else []
+        )
+        return [File(path.name, path.stat().st_size, path.stat().st_mtime_ns // 1_000_000) for path in there]
+
+    def pieces(self, job: str, name: str, first: int, last: int) -> Iterator[bytes]:  # noqa: D102
+        with (report_directory(self._root, job) / name).open("rb") as file:
+            file.seek(first)
+            left = last - first + 1
+            while left > 0 and (piece := file.read(min(_PIECE, left))):
+                left -= len(piece)
+                yield piece
 
     def check(self) -> None:  # noqa: D102
         place = self._root.resolve()
@@ -103,7 +134,7 @@ class Bucket(Shelf):
                 for artefact in written:
                     name = artefact.uri.rpartition("/")[2]
                     obstore.put(self._store, f"{folder_of(job)}/{name}", Path(folder) / name)
-                there = [each.rpartition("/")[2] for each in self._paths(job)]
+                there = [each["path"].rpartition("/")[2] for each in self._there(job)]
                 obstore.delete(self._store, [f"{folder_of(job)}/{name}" for name in volumes_of_before(there, written)])
         return [artefact.model_copy(update={"uri": f"{self._url}/{folder_of(job)}/{artefact.uri.rpartition('/')[2]}"}) for artefact in written]
 
@@ -111,19 +142,18 @@ class Bucket(Shelf):
         import obstore
 
         with self._reached():
-            obstore.delete(self._store, self._paths(job))
+            obstore.delete(self._store, [each["path"] for each in self._there(job)])
 
-    def hash(self, job: str, name: str) -> str | None:  # noqa: D102
+    def files(self, job: str) -> list[File]:  # noqa: D102
+        with self._reached():
+            return sorted(File(each["path"].rpartition("/")[2], each["size"], int(each["last_modified"].timestamp() * 1000)) for each in self._there(job))
+
+    def pieces(self, job: str, name: str, first: int, last: int) -> Iterator[bytes]:  # noqa: D102
         import obstore
 
-        digest = hashlib.sha256()
         with self._reached():
-            try:
-                for piece in obstore.get(self._store, f"{folder_of(job)}/{name}").stream():
-                    digest.update(piece)
-            except FileNotFoundError:
-                return None
-        return digest.hexdigest()
+            if last >= first:
+                yield from map(bytes, obstore.get(self._store, f"{folder_of(job)}/{name}", options={"range": (first, last + 1)}).stream(_PIECE))
 
     def check(self) -> None:  # noqa: D102
         import obstore
@@ -136,10 +166,10 @@ class Bucket(Shelf):
     def objects(self) -> "ObjectStore":  # noqa: D102
         return self._store
 
-    def _paths(self, job: str) -> list[str]:
+    def _there(self, job: str) -> "list[ObjectMeta]":
         import obstore
 
-        return [each["path"] for some in obstore.list(self._store, prefix=folder_of(job)) for each in some]
+        return [each for some in obstore.list(self._store, prefix=folder_of(job)) for each in some]
 
     @contextmanager
     def _reached(self) -> Iterator[None]:

@@ -14,6 +14,8 @@ SHOWN_TEXTS = 5
 """Texts of a feature that are shown; the JSON files hold all."""
 LONGEST = 2_000
 """Characters of one text at most."""
+_SHORT = 200
+"""The same of a score or a fact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,8 @@ def shown(outcome: FeatureOutcome) -> Shown:
         verdict=outcome.pattern_verification or "no verdict",
         safety=_safety(outcome),
         paragraphs=tuple(short(part) for part in paragraphs if part),
-        scores=short(" · ".join(_scores(outcome))),
-        facts=short(" · ".join(_facts(outcome))),
+        scores=" · ".join(short(each, _SHORT) for each in _scores(outcome)),
+        facts=" · ".join(short(each, _SHORT) for each in _facts(outcome)),
         notes=tuple(short(note) for note in _notes(outcome)),
         seen=tuple(excerpt(text) for text in seen),
         held_out=tuple(excerpt(text) for text in held_out),
