@@ -21,8 +21,6 @@ from mistudio_explain.store.jobs import Change, JobStore, read_outcomes
 from mistudio_explain.store.ledger import Ledger
 
 _MOST_MISSING = 100
-_FEW = 1000
-"""Outcomes that are kept while the files are written, about 150 KB each; those of a larger job are decoded anew for each file."""
 
 
 class JobReports:
@@ -101,9 +99,7 @@ class JobReports:
         state = self._store.state(report.explain_job_id)
         heard_ms = state.heard_ms if state is not None else None
         dated = report if heard_ms is None else report.model_copy(update={"at_ms": heard_ms})
-        stored = partial(read_outcomes, self._settings.store, report.explain_job_id)
-        few = list(stored()) if report.explained + report.skipped + report.failed <= _FEW else None
-        outcomes: Callable[[], Iterable[FeatureOutcome]] = stored if few is None else lambda: few
+        outcomes = partial(read_outcomes, self._settings.store, report.explain_job_id)
         chosen = tuple(formats) or self._settings.reports.formats
         artefacts = self._shelf.write(report.explain_job_id, lambda folder: write_reports(dated, outcomes, folder, chosen, begun=begun))
         archive.add(

@@ -31,11 +31,16 @@ MOST_MEGABYTES = 1_024
 """Address space of the process that sets a volume; of that a volume of 500 features has less than a half in memory (`python -m benchmarks reports`)."""
 MOST_ROWS = 1_000
 """Rows of the lists of skipped, failed and unsafe features; the CSV file has them all."""
+MOST_TEXTS, TEXT_CHARACTERS = 3, 240
+"""Texts of a feature that are shown, and where they are cut: their characters are most of what setting takes, 0.4 KB of memory each."""
 _LONGEST_S = 300.0
 _SPOOL_BYTES = 1 << 20
 
 _UNBROKEN = re.compile(r"([!-~]{12})(?=[!-~])|([^\s\u200b]{36})(?=[^\s\u200b])")
 """Where typst, which breaks lines at blanks, would let a text run off the page: in joined scripts less often, because a break there parts letters."""
+
+
+_RIGHT_TO_LEFT = re.compile(r"[^A-Za-z\u00c0-\u058f\u0900-\ufb1c]*[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 
 
 class CannotTypeset(ExplainError):
@@ -56,7 +61,7 @@ class _Sorted:
         if outcome.outcome is not OutcomeKind.EXPLAINED:
             self._unexplained(outcome)
             return
-        one = shown(outcome)
+        one = shown(outcome, most_texts=MOST_TEXTS, characters=TEXT_CHARACTERS)
         category = category_of(outcome)
         if category not in self.features:
             self.features[category] = self.stack.enter_context(tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES))  # noqa: SIM115 - the stack closes it
@@ -234,5 +239,6 @@ def _table(table: Table) -> dict[str, Any]:
 
 
 def laid(text: str) -> str:
-    """A text with places to break lines in what is otherwise unbroken (U+200B, which does not show)."""
-    return _UNBROKEN.sub("\\g<0>\u200b", text)
+    """A text with places to break lines in what is otherwise unbroken (U+200B), and a mark in front (U+200F) when it begins from the right; neither shows."""
+    broken = _UNBROKEN.sub("\\g<0>\u200b", text)
+    return f"\u200f{broken}" if _RIGHT_TO_LEFT.match(text) else broken

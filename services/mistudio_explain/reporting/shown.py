@@ -10,8 +10,6 @@ from mistudio_explain.reporting.evidence import Excerpt, excerpt, max_activation
 from mistudio_explain.reporting.records import explanation_text
 from mistudio_explain.reporting.wording import coherence_status
 
-SHOWN_TEXTS = 5
-"""Texts of a feature that are shown; the JSON files hold all."""
 LONGEST = 2_000
 """Characters of one text at most."""
 _SHORT = 200
@@ -37,13 +35,13 @@ class Shown:
     """Texts that are kept and not shown."""
 
 
-def shown(outcome: FeatureOutcome) -> Shown:
-    """Take from an explained outcome what is shown of it."""
+def shown(outcome: FeatureOutcome, *, most_texts: int, characters: int) -> Shown:
+    """Take from an explained outcome what is shown of it, with at most so many texts, each cut to so many characters."""
     answer, evidence, subject = outcome.answer, outcome.evidence, outcome.subject
     whole = explanation_text(outcome) or "no text"
     label = (answer.label or answer.pattern) if answer else whole
     paragraphs = (answer.pattern if answer.label else None, answer.significance, answer.implications) if answer else ()
-    seen, held_out = _first_texts(outcome)
+    seen, held_out = _first_texts(outcome, most_texts)
     return Shown(
         key=subject.feature_key,
         label=short(label, 300),
@@ -53,8 +51,8 @@ def shown(outcome: FeatureOutcome) -> Shown:
         scores=" · ".join(short(each, _SHORT) for each in _scores(outcome)),
         facts=" · ".join(short(each, _SHORT) for each in _facts(outcome)),
         notes=tuple(short(note) for note in _notes(outcome)),
-        seen=tuple(excerpt(text) for text in seen),
-        held_out=tuple(excerpt(text) for text in held_out),
+        seen=tuple(excerpt(text, characters) for text in seen),
+        held_out=tuple(excerpt(text, characters) for text in held_out),
         more_texts=len(texts(evidence)) - len(seen) - len(held_out),
     )
 
@@ -65,12 +63,12 @@ def short(text: str, longest: int = LONGEST) -> str:
     return seen if len(seen) <= longest else seen[:longest] + " …"
 
 
-def _first_texts(outcome: FeatureOutcome) -> tuple[list[Activation], list[Activation]]:
-    """The strongest seen texts and, where some were held out, the first two of those."""
+def _first_texts(outcome: FeatureOutcome, most: int) -> tuple[list[Activation], list[Activation]]:
+    """The strongest seen texts and, where some were held out, a third as many of those."""
     if outcome.evidence is None:
         return [], []
-    held_out = outcome.evidence.held_out[:2]
-    return outcome.evidence.seen[: SHOWN_TEXTS - len(held_out)], held_out
+    held_out = outcome.evidence.held_out[: most // 3]
+    return outcome.evidence.seen[: most - len(held_out)], held_out
 
 
 def _safety(outcome: FeatureOutcome) -> str | None:

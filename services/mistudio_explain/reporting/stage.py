@@ -3,13 +3,14 @@
 import hashlib
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from mistudio_explain.events.explanation import FeatureOutcome
 from mistudio_explain.events.job import Artefact, JobReport
 from mistudio_explain.reporting.atomic import PendingFiles
+from mistudio_explain.reporting.fan import Taker, hand_out
 from mistudio_explain.reporting.formats import AT_THE_END, Format
 from mistudio_explain.reporting.json_files import write_explanation_results, write_feature_explanations, write_lines
 from mistudio_explain.reporting.survey import Survey, survey
@@ -30,31 +31,20 @@ FURTHER_VOLUME = "explanation_report.volume-{}.pdf"
 Outcomes = Callable[[], Iterable[FeatureOutcome]]
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What every file is made of."""
-
-    report: JobReport
-    figures: Survey
-    outcomes: Outcomes
-
-
 def write_reports(
     report: JobReport, outcomes: Outcomes, directory: Path, formats: Sequence[Format] = AT_THE_END, *, begun: Callable[[str], None] = lambda _: None
 ) -> list[Artefact]:
     """Write the files of a job into `directory`, which is made when it is not there, and say what they are.
 
-    `outcomes` is called once for the figures and once for each file, and must give the same outcomes, sorted by
+    `outcomes` is called once for the figures and once for the files, and must give the same outcomes, sorted by
     feature, each time; they are read as a stream. The files depend on nothing but the report, the outcomes and, the
     PDF's, the fonts of this machine, so the same ones give the same bytes. The files of an earlier call are replaced
     together at the end; when anything fails, OSError for a full disk for instance, they stay as they were. `begun` is
     told each file's name.
     """
-    told = Told(report, survey(outcomes()), outcomes)
+    figures = survey(outcomes())
     with PendingFiles(directory, begun) as files:
-        for each in Format:
-            if each in formats:
-                _WRITERS[each](files, told)
+        hand_out(outcomes(), [taker for each in Format if each in formats for taker in _TAKERS[each](files, report, figures)])
         artefacts = files.commit()
     for name in volumes_of_before([path.name for path in directory.iterdir()], artefacts):
         (directory / name).unlink(missing_ok=True)
@@ -80,49 +70,52 @@ def volumes_of_before(there: Iterable[str], written: Iterable[Artefact]) -> list
     return [name for name in there if PRINT in names and name not in names and name.startswith(first) and name.endswith(last)]
 
 
-def _write_json(files: PendingFiles, told: Told) -> None:
-    write_feature_explanations(files.create(FEATURE_EXPLANATIONS), told.report, told.figures, told.outcomes())
-    write_explanation_results(files.create(EXPLANATION_RESULTS), told.report, told.figures, told.outcomes())
+def _json(files: PendingFiles, report: JobReport, figures: Survey) -> Iterator[Taker]:
+    yield partial(write_feature_explanations, files.create(FEATURE_EXPLANATIONS), report, figures)
+    yield partial(write_explanation_results, files.create(EXPLANATION_RESULTS), report, figures)
 
 
-def _write_html(files: PendingFiles, told: Told) -> None:
+def _html(files: PendingFiles, report: JobReport, figures: Survey) -> Iterator[Taker]:
     from mistudio_explain.reporting.page import write_page  # here, because an aggregator counts long before it writes its first page
 
-    write_page(files.create(PAGE), told.report, told.figures, told.outcomes())
+    yield partial(write_page, files.create(PAGE), report, figures)
 
 
-def _write_csv(files: PendingFiles, told: Told) -> None:
-    write_table(files.create(TABLE), told.outcomes())
+def _csv(files: PendingFiles, report: JobReport, figures: Survey) -> Iterator[Taker]:  # noqa: ARG001
+    yield partial(write_table, files.create(TABLE))
 
 
-def _write_txt(files: PendingFiles, told: Told) -> None:
-    write_text(files.create(TEXT), told.report, told.figures, told.outcomes())
+def _txt(files: PendingFiles, report: JobReport, figures: Survey) -> Iterator[Taker]:
+    yield partial(write_text, files.create(TEXT), report, figures)
 
 
-def _write_jsonl(files: PendingFiles, told: Told) -> None:
-    write_lines(files.create(LINES), told.outcomes())
+def _jsonl(files: PendingFiles, report: JobReport, figures: Survey) -> Iterator[Taker]:  # noqa: ARG001
+    yield partial(write_lines, files.create(LINES))
 
 
-def _write_parquet(files: PendingFiles, told: Told) -> None:
+def _parquet(files: PendingFiles, report: JobReport, figures: Survey) -> Iterator[Taker]:  # noqa: ARG001
     from mistudio_explain.reporting.parquet import write_parquet  # here, because it needs an extra
 
-    write_parquet(files.create(COLUMNS), told.report, told.outcomes())
+    yield partial(write_parquet, files.create(COLUMNS), report)
 
 
-def _write_pdf(files: PendingFiles, told: Told) -> None:
+def _pdf(files: PendingFiles, report: JobReport, figures: Survey) -> Iterator[Taker]:
     from mistudio_explain.reporting.pdf import volumes  # here, as the page
 
-    for number, pdf in enumerate(volumes(told.report, told.figures, told.outcomes()), 1):
-        with pdf.open("rb") as made:
-            shutil.copyfileobj(made, files.create(PRINT if number == 1 else FURTHER_VOLUME.format(number)))
+    def write(outcomes: Iterable[FeatureOutcome]) -> None:
+        for number, pdf in enumerate(volumes(report, figures, outcomes), 1):
+            with pdf.open("rb") as made:
+                shutil.copyfileobj(made, files.create(PRINT if number == 1 else FURTHER_VOLUME.format(number)))
+
+    yield write
 
 
-_WRITERS: Mapping[Format, Callable[[PendingFiles, Told], None]] = {
-    Format.JSON: _write_json,
-    Format.HTML: _write_html,
-    Format.CSV: _write_csv,
-    Format.TXT: _write_txt,
-    Format.JSONL: _write_jsonl,
-    Format.PARQUET: _write_parquet,
-    Format.PDF: _write_pdf,
+_TAKERS: Mapping[Format, Callable[[PendingFiles, JobReport, Survey], Iterator[Taker]]] = {
+    Format.JSON: _json,
+    Format.HTML: _html,
+    Format.CSV: _csv,
+    Format.TXT: _txt,
+    Format.JSONL: _jsonl,
+    Format.PARQUET: _parquet,
+    Format.PDF: _pdf,
 }

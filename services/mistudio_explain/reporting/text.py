@@ -7,7 +7,7 @@ from typing import IO, BinaryIO
 
 from mistudio_explain.events.explanation import FeatureOutcome, OutcomeKind
 from mistudio_explain.events.job import JobReport
-from mistudio_explain.reporting.evidence import Excerpt
+from mistudio_explain.reporting.evidence import EXCERPT_CHARACTERS, Excerpt
 from mistudio_explain.reporting.sections import Section, Table, after_features, before_features, heading, warnings
 from mistudio_explain.reporting.shown import Shown, short, shown
 from mistudio_explain.reporting.survey import Survey, category_of
@@ -16,6 +16,8 @@ WIDTH = 100
 """Characters of a line; only what has no blank is longer."""
 _SPOOL_BYTES = 1 << 20
 _CHUNK = 1 << 16
+_MOST_TEXTS = 6
+"""Texts of a feature that are shown; the JSON files have all."""
 _CELL = 48
 """Widest cell of a table, characters."""
 
@@ -38,7 +40,7 @@ def write_text(out: BinaryIO, report: JobReport, figures: Survey, outcomes: Iter
             if outcome.outcome is not OutcomeKind.EXPLAINED:
                 spool(outcome.outcome).writelines(_lines(_unexplained(outcome)))
                 continue
-            one = shown(outcome)
+            one = shown(outcome, most_texts=_MOST_TEXTS, characters=EXCERPT_CHARACTERS)
             spool("explained", category_of(outcome)).writelines(_lines(_feature(one)))
             if one.safety is not None:
                 spool("safety").writelines(_lines(_wrapped(f"{one.key}: {one.safety} – {one.label}", "  ", "    ")))
