@@ -9,6 +9,7 @@ NAMES = (
     "cores",
     "slots",
     "intake",
+    "formats",
     "complexity",
     "lanes",
     "express",

@@ -30,16 +30,20 @@ def readable(tokens: Sequence[str], values: Sequence[float]) -> tuple[list[str],
     Where one character is spread over several tokens, these become one token with the greatest of their values. Letters that do not
     make valid UTF-8 are what they look like, and stay.
     """
+    if "".join(tokens).isascii():  # every spelling has a letter beyond
+        return list(tokens), list(values)
     spelled = [_plain(token) for token in tokens] if _spells_blanks(tokens) else list(tokens)
-    if all(map(str.isascii, spelled)):
-        return spelled, list(values)
-    read: list[tuple[str, float]] = []
+    texts: list[str] = []
+    strengths: list[float] = []
     place = 0
     while place < len(spelled):
-        text, width = _character_at(spelled, place)
-        read.append((text, max(values[place : place + width])))
+        text, width = spelled[place], 1
+        if not text.isascii():
+            text, width = _character_at(spelled, place)
+        texts.append(text)
+        strengths.append(values[place] if width == 1 else max(values[place : place + width]))
         place += width
-    return [text for text, _ in read], [value for _, value in read]
+    return texts, strengths
 
 
 def readable_token(token: str) -> str:
@@ -49,7 +53,8 @@ def readable_token(token: str) -> str:
 
 def _spells_blanks(tokens: Sequence[str]) -> bool:
     """Whether blanks are spelled by a sign: some token begins with it, and none with a blank."""
-    return any(token.startswith((_BLANK, _SENTENCEPIECE_BLANK)) for token in tokens) and not any(token.startswith(" ") for token in tokens)
+    beginnings = {token[:1] for token in tokens}
+    return not beginnings.isdisjoint((_BLANK, _SENTENCEPIECE_BLANK)) and " " not in beginnings
 
 
 def _plain(token: str) -> str:
@@ -58,10 +63,9 @@ def _plain(token: str) -> str:
 
 def _character_at(tokens: Sequence[str], place: int) -> tuple[str, int]:
     """The token at `place`, with those after it that its last character needs, and how many they are."""
-    if not tokens[place].isascii():
-        for width in range(1, 1 + _LONGEST_CHARACTER):
-            if (text := _decoded("".join(tokens[place : place + width]))) is not None:
-                return text, width
+    for width in range(1, 1 + _LONGEST_CHARACTER):
+        if (text := _decoded("".join(tokens[place : place + width]))) is not None:
+            return text, width
     return tokens[place], 1
 
 
