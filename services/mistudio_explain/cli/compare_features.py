@@ -14,8 +14,8 @@ from mistudio_explain.cli.start import prepare
 from mistudio_explain.errors import BadInput
 from mistudio_explain.events.feature import FeatureFound
 from mistudio_explain.intake.document import Flawed
+from mistudio_explain.intake.formats.choice import read_input
 from mistudio_explain.intake.pairs import PairLine
-from mistudio_explain.intake.stage import read
 from mistudio_explain.validation.families import Family, Sibling, families
 from mistudio_explain.validation.offline import Scorer, background_of
 from mistudio_explain.validation.siblings import Difference, Fit, Shared, Telling, compare
@@ -64,15 +64,17 @@ def show_families(source: Path, *, threshold: float, job: str | None, target_mod
 
 
 def siblings_of(source: Path, job: str | None, target_model: str | None) -> list[Sibling]:
-    """The features of one job with their explanations: from lines of pairs, or from a file that miStudioFind wrote.
+    """The features of one job with their explanations: from lines of pairs, or without any from a file of any format that is read.
 
     Raises BadInput for a file that cannot be read, and when it has several jobs and none is named.
     """
     try:
-        with source.open("rb") as file:
-            pairs = _pairs(file, source)
-            if pairs is None:
-                return [Sibling(feature) for feature in read(source, target_model=target_model, find_job_id=job).features()]
+        pairs = None
+        if not source.is_dir():
+            with source.open("rb") as file:
+                pairs = _pairs(file, source)
+        if pairs is None:
+            return [Sibling(feature) for feature in read_input(source, target_model=target_model, find_job_id=job).features()]
     except OSError as error:
         raise BadInput(f"{source}: cannot be read: {error.strerror or error}") from error
     except Flawed as flawed:

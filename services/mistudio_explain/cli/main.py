@@ -125,7 +125,7 @@ def serve(
 
 @app.command(epilog="Examples: mistudio-explain explain feature.json --stream; mistudio-explain explain results/find/find_X_results.json --feature 348 --json")
 def explain(
-    path: Annotated[Path, typer.Argument(help="A feature in either of miStudioFind's shapes, or a file that miStudioFind wrote.")],
+    path: Annotated[Path, typer.Argument(help="A feature in either of miStudioFind's shapes, or features in any format that `run` reads.")],
     feature: Annotated[
         str | None, typer.Option("--feature", help="Which feature of the file; one of a layer is named layer/feature.", show_default=False)
     ] = None,
@@ -486,7 +486,7 @@ def rescore(
     raise typer.Exit(rescore_job(job, every=every, config=config, profile=profile, as_json=as_json))
 
 
-FromFile = Annotated[Path, typer.Option("--from", help="Lines of pairs (as `score` takes them or gives them), or a file that miStudioFind wrote.")]
+FromFile = Annotated[Path, typer.Option("--from", help="Lines of pairs (as `score` takes them or gives them), or features in any format that `run` reads.")]
 OfJob = Annotated[str | None, typer.Option("--job", help="The job meant, when the lines are of several.", show_default=False)]
 
 
@@ -509,7 +509,7 @@ def compare_features(
 
 @app.command(epilog="Example: mistudio-explain families scores.jsonl --threshold 0.7")
 def families(
-    source: Annotated[Path, typer.Argument(help="Lines of pairs (as `score` takes them or gives them), or a file that miStudioFind wrote.")],
+    source: Annotated[Path, typer.Argument(help="Lines of pairs (as `score` takes them or gives them), or features in any format that `run` reads.")],
     threshold: Annotated[float, typer.Option("--threshold", min=0.0, max=1.0, help="Likeness that every pair of a family must have.")] = 0.6,
     job: OfJob = None,
     target_model: TargetModel = None,

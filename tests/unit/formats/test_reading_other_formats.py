@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from mistudio_explain.cli.compare_features import siblings_of
 from mistudio_explain.errors import BadInput
 from mistudio_explain.events.explanation import Tier
 from mistudio_explain.events.feature import FeatureFound, JobRequest
 from mistudio_explain.intake.formats.choice import read_input
+from mistudio_explain.intake.single import read_single
 from mistudio_explain.intake.stage import FindJob
 
 SAMPLES = Path(__file__).parents[2] / "data" / "formats"
@@ -252,3 +254,15 @@ def test_lines_of_several_models_need_one_to_be_chosen(tmp_path: Path) -> None:
 def test_an_unknown_format_is_refused_with_the_known_ones() -> None:
     with pytest.raises(BadInput, match="one of auto, find, neuronpedia, saedashboard, openai, jsonl was expected"):
         read_input(BATCH, "csv")
+
+
+@pytest.mark.parametrize(("path", "key"), [(EXPORT, "3"), (BATCH, "0-res-jb/3")])
+def test_one_feature_of_another_format_is_read_alone_with_the_others_to_tell_it_apart_from(path: Path, key: str) -> None:
+    single = read_single(path, key)
+    assert single.feature == by_key(read_input(path))["0-res-jb/3"]
+    assert [feature.feature_id for feature in single.job] == ["2", "3"]
+
+
+@pytest.mark.parametrize("path", [EXPORT, BATCH, LINES])
+def test_similar_features_are_compared_in_any_format(path: Path) -> None:
+    assert {sibling.feature.feature_key for sibling in siblings_of(path, None, None)} == by_key(read_input(path)).keys()
