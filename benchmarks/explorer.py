@@ -21,16 +21,14 @@ from tempfile import TemporaryDirectory
 
 from playwright.sync_api import Browser, sync_playwright
 
+from benchmarks.real_jobs import real_outcomes
 from benchmarks.table import print_table, spread
-from mistudio_explain.evaluation.data import read_sets
 from mistudio_explain.events.codec import encode
 from mistudio_explain.events.explanation import FeatureOutcome
 from mistudio_explain.events.job import JobEvent, RequestPart, SealedPart
 from mistudio_explain.events.topics import EXPLANATIONS
-from mistudio_explain.settings import Settings, StoreSettings
+from mistudio_explain.settings import StoreSettings
 from mistudio_explain.store.jobs import Change, open_store
-from mistudio_explain.validation.offline import Scorer, score_features
-from mistudio_explain.validation.validator import Validator
 
 FEATURES = 5_000
 JOB = "explain_5000"
@@ -89,14 +87,6 @@ def main() -> None:
             ["search: the 95th of 100 keystrokes", f"{sorted(answers)[int(0.95 * (len(answers) - 1))]:.0f}", "< 100"],
         ],
     )
-
-
-def real_outcomes() -> list[FeatureOutcome]:
-    """The features of examples/features that have an explanation, scored."""
-    known = [each for found in read_sets(_SETS) for each in found.features if each.explanation]
-    settings = Settings()
-    scorer = Scorer.of(Validator.load(settings.quality), settings)
-    return score_features([each.feature for each in known], [each.explanation or "" for each in known], scorer)
 
 
 def fill(folder: Path, outcomes: Sequence[FeatureOutcome], *, job: str = JOB, features: int = FEATURES) -> None:

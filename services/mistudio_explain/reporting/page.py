@@ -35,7 +35,7 @@ and the first text, and keeps the rest packed until it is opened: 5,000 features
 
 _PACKED_BYTES = 9_000_000
 """Texts that a large page keeps packed, in UTF-8 before they are packed to about 45%; the longer the texts together, the shorter their excerpts."""
-_LEAST_CHARACTERS = 80
+_LEAST_CHARACTERS = 40
 
 
 @dataclass(frozen=True, slots=True)
