@@ -43,15 +43,20 @@ def browser() -> Iterator[Browser]:
         found.close()
 
 
-@contextmanager
-def gateway(folder: Path) -> Iterator[str]:
-    """Serve a folder's store; gives the gateway's address."""
-    settings = Settings(
+def settings_of(folder: Path) -> Settings:
+    """Settings of a gateway on a folder's store, whose Kafka and model are away."""
+    return Settings(
         store=StoreSettings(url=f"sqlite:///{folder}/explain.db"),
         kafka=KafkaSettings(bootstrap_servers=NOWHERE),
         llm=LlmSettings(endpoints=(AWAY,)),
         gateway=GatewaySettings(port=0),
     )
+
+
+@contextmanager
+def gateway(folder: Path) -> Iterator[str]:
+    """Serve a folder's store; gives the gateway's address."""
+    settings = settings_of(folder)
     started = threading.Event()
     told: list[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = []
 

@@ -9,7 +9,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route, expect
 
-from integration.explorer_world import ARABIC, CJK, browser, gateway, populate
+from integration.explorer_world import ARABIC, CJK, browser, gateway, in_job, populate, sealed, settings_of, store
+from integration.gates import new_key
+from mistudio_explain.store.keys import StoredKeys
+from unit.reporting.reporting_samples import explained
 
 SERIOUS = ("serious", "critical")
 PAGES = {
@@ -244,3 +247,25 @@ def test_without_kafka_everything_stored_is_shown_and_what_needs_it_says_why(vis
     page.keyboard.press("Escape")
     page = visit.to("#/operations")
     expect(page.locator("section .empty").first).to_be_visible()
+
+
+def test_with_keys_the_page_asks_for_one_and_for_another_when_that_is_revoked(chromium: Browser, tmp_path: Path) -> None:
+    store(tmp_path, [in_job("explain_kept", explained("1"))], sealed("explain_kept", 1))
+    settings = settings_of(tmp_path)
+    key = new_key(settings)
+    with gateway(tmp_path) as address, chromium.new_context() as context:
+        page = context.new_page()
+        page.goto(f"{address}/explorer/#/jobs/explain_kept")
+        page.get_by_label("API key").fill("mse_wrong")
+        page.keyboard.press("Enter")
+        expect(page.locator(".problem")).to_contain_text("opens nothing")
+        page.get_by_label("API key").fill(key)
+        page.keyboard.press("Enter")
+        expect(page.locator("h1")).to_have_text("explain_kept")
+        assert key not in page.evaluate("document.cookie + JSON.stringify(localStorage) + JSON.stringify(sessionStorage)"), "no script can read it"
+        (known,) = StoredKeys(settings.store).all()
+        StoredKeys(settings.store).revoke(known.id, 5)
+        while context.request.get(f"{address}/api/v1/jobs").ok:
+            pass
+        page.reload()
+        expect(page.get_by_label("API key")).to_be_visible()

@@ -39,7 +39,7 @@ export async function open(main, { parts, query, signal, say }) {
   return moved;
 
   function drawn(how = {}) {
-    if (state.report) progress(numbers, state.report, how);
+    if (state.report) progress(numbers, { ...state.report, expected: state.report.expected ?? known.expected }, how); // what was promised, until it is sealed
     else fill(numbers, el("p", { class: "far" }, status(known), el("span", { class: "quiet" }, "nothing was counted yet")));
   }
 
