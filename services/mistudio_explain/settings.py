@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import parse_qs, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from mistudio_explain.errors import BadSettings
@@ -23,6 +24,21 @@ CONFIG_FILE = Path("mistudio-explain.toml")
 
 class _Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _without_password(url: str | None) -> str | None:
+    """Refuse an address with a password in it: addresses are logged and shown, what secret files hold is not."""
+    try:
+        parts = urlsplit(url or "")
+    except ValueError:  # no address at all, as whoever uses it will say
+        return url
+    if parts.password is not None or "password" in parse_qs(parts.query):
+        raise ValueError("it holds a password, which logs and error messages would show: put that into a file of its own (password_file, api_key_file)")
+    return url
+
+
+PlainUrl = Annotated[str, AfterValidator(_without_password)]
+"""An address without a secret in it."""
 
 
 class KafkaSettings(_Group):
@@ -55,7 +71,7 @@ class EndpointSettings(_Group):
     provider: Literal["ollama", "openai", "anthropic", "demonstration"] = Field(
         description="ollama, openai (any compatible server), anthropic, or the small model that comes along."
     )
-    url: str | None = Field(default=None, description="Base address; an OpenAI-compatible one ends in /v1; absent for anthropic: its API.")
+    url: PlainUrl | None = Field(default=None, description="Base address; an OpenAI-compatible one ends in /v1; absent for anthropic: its API.")
     discover: Literal["dns", "endpointslices"] | None = Field(
         default=None,
         description="Each server behind the url's host name is an endpoint, also while it runs: by DNS, or by Kubernetes' EndpointSlices of that service.",
@@ -112,7 +128,7 @@ class LlmSettings(_Group):
 class StoreSettings(_Group):
     """Where the aggregator keeps its rows."""
 
-    url: str = Field(
+    url: PlainUrl = Field(
         default="sqlite:///state/explain.db",
         description="sqlite:///relative or sqlite:////absolute path of the file (one machine), or postgresql://user@host/database (fleets).",
     )
@@ -256,7 +272,7 @@ class GatewaySettings(_Group):
     tls_certfile: Path | None = Field(default=None, description="Certificate chain, PEM; with tls_keyfile the gateway speaks TLS itself.")
     tls_keyfile: Path | None = Field(default=None, description="The certificate's key, PEM.")
     behind_tls: bool = Field(default=False, description="Whether people reach it through a proxy that speaks TLS, and only so.")
-    access_url: str | None = Field(
+    access_url: PlainUrl | None = Field(
         default=None, description="Where API keys and the audit log lie, as store.url names places; absent: beside the store, which is best for most."
     )
 
