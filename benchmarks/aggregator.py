@@ -149,6 +149,8 @@ def throughput(kafka: RealKafka, postgres: RealPostgres | None, folder: Path) ->
         note("bare loop", asyncio.run(bare(base, here)))
         stores = {"into SQLite": StoreSettings(url=f"sqlite:///{here}/explain.db"), **({"into PostgreSQL": postgres.new_store()} if postgres else {})}
         for name, store in stores.items():
+            with open_store(store) as begun:  # one into which nothing was read is built beside, and seen only when all is read
+                begun.apply([], {(topics.EXPLANATIONS, 0): 0})
             settings = base.model_copy(update={"store": store, "reports": reports})
             note(name, asyncio.run(ours(settings, EVENTS)))
     for kind, taken in (("wall time", wall), ("CPU of the process", cpu)):

@@ -154,12 +154,13 @@ def listed(all_known: Mapping[tuple[str, str], Known], job: str | None, filters:
     return [each.key for each in sorted(wanted, key=key, reverse=descending)]
 
 
-def write(store: JobStore, each: Known) -> None:
-    job, feature = each.key
-    changes = [Change(each.outcome, encode(each.outcome), "", each.at_ms)]
-    if each.review is not None:
-        review = FeatureReviewed.model_validate({"explain_job_id": job, "feature_key": feature, "verdict": each.review, "who": "ada", "at_ms": 5})
-        changes.append(Change(review, encode(review), "", 9, REVIEWS))
+def write(store: JobStore, *some_known: Known) -> None:
+    changes = [Change(each.outcome, encode(each.outcome), "", each.at_ms) for each in some_known]
+    for each in some_known:
+        if each.review is not None:
+            job, feature = each.key
+            review = FeatureReviewed.model_validate({"explain_job_id": job, "feature_key": feature, "verdict": each.review, "who": "ada", "at_ms": 5})
+            changes.append(Change(review, encode(review), "", 9, REVIEWS))
     store.apply(changes, {})
 
 
@@ -174,17 +175,13 @@ def size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 def drawn(store: JobStore, data: st.DataObject) -> tuple[str, dict[tuple[str, str], Known]]:
     """A tenant of its own, and what it has, written beside another's."""
     tenant, features = next(_TENANTS), st.lists(st.sampled_from(("1", "2", "10", "blocks.1/7", "x")), unique=True, min_size=1)
-    all_known = {}
-    for job in (f"{tenant}.a", f"{tenant}.b"):
-        for feature in data.draw(features):
-            each = known(job, tenant, feature, data)
-            all_known[each.key] = each
-            write(store, each)
-    write(store, known(f"{tenant}.other", f"{tenant}-x", "1", data))
-    return tenant, all_known
+    some_known = [known(job, tenant, feature, data) for job in (f"{tenant}.a", f"{tenant}.b") for feature in data.draw(features)]
+    write(store, *some_known, known(f"{tenant}.other", f"{tenant}-x", "1", data))
+    store.index(data.draw(st.integers(0, 8)))
+    return tenant, {each.key: each for each in some_known}
 
 
-_MANY = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+_MANY = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @_MANY

@@ -1,7 +1,7 @@
 """What is found in a store, by whom, and what is left of it: hostile questions, tenants, winners, deleted jobs, older stores."""
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -49,11 +49,19 @@ def found(store: JobStore, text: str, tenant: str = "default") -> list[str]:
     return [card.feature_key for card in store.explanations(tenant, filters=Filters(text=text)).cards]
 
 
-@pytest.fixture(params=["few", "many", "indexed"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of the ways in which cards are found: by looking at all, along an order, by the index of words."""
+@pytest.fixture(params=["few", "many", "indexed", "half indexed"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, store: JobStore) -> None:
+    """Each of the ways in which cards are found: by looking at all, along an order, by the index of words, which may know but the first of them."""
     if request.param != "few":
         monkeypatch.setattr(module, "_FEW", 0 if request.param == "many" else 2)
+    if "indexed" in request.param:
+        apply = store.apply
+
+        def apply_and_index(changes: Iterable[Change], ends: Mapping[tuple[str, int], int]) -> None:
+            apply(changes, ends)
+            store.index(2 if "half" in request.param else 1000)
+
+        monkeypatch.setattr(store, "apply", apply_and_index)
 
 
 HOSTILE = (
@@ -176,7 +184,9 @@ def test_of_a_forgotten_job_no_word_is_left_to_be_found_or_on_the_disk(store: Jo
     words = [sha256(str(number).encode()).hexdigest()[:16] for number in range(60)]
     for half in (words[:30], words[30:]):
         write(store, *(explained(word, "said", job="explain_2" if word in words[::2] else JOB) for word in half))
+        store.index(20)
     store.forget(JOB)
+    store.index(1000)
     assert [bool(found(store, word)) for word in words] == [True, False] * 30
     assert (store.counts("default").total, store.counts("default", job=JOB).total) == (30, 0)
     if files.is_file(at):

@@ -39,6 +39,9 @@ _BACKOFF_S = 1.0
 _RETRY_S = 10.0
 """The same of one job, or after what nobody foresaw."""
 _RETENTION_S = 10.0
+_INDEXED_AT_ONCE = 1000
+_MOST_UNINDEXED = 8000
+"""Explanations that a search looks at one by one without being noticed; below `LOOKED_AT`."""
 _DAY_MS = 24 * 3_600_000
 
 
@@ -79,6 +82,26 @@ class Emitter:
                 log.warning("topics.not_compared", error=told(error))
             except Exception as error:  # without this task a seat that is lost would be noticed by nobody
                 log.exception("topics.not_compared", error=told(error))
+
+    async def keep_index(self) -> None:
+        """Index the words of explanations for ever, while no new ones come, or when too many wait for it."""
+        before = 0
+        while True:
+            await asyncio.sleep(_TICK_S)
+            store = self._seat.store
+            if store is None or self._seat.is_building or self._reader.out_of_reach is not None:
+                continue
+            try:
+                waiting = await asyncio.to_thread(store.unindexed)
+                if waiting and (waiting <= before or waiting > _MOST_UNINDEXED):
+                    await asyncio.to_thread(store.index, _INDEXED_AT_ONCE)
+                before = waiting
+            except (OSError, ExplainError) as error:  # the other tasks see to a store that is lost
+                log.warning("index.waits", why=told(error), again_in_s=_BACKOFF_S)
+                await asyncio.sleep(_BACKOFF_S)
+            except Exception as error:  # whatever it is, indexing must not end for good
+                log.exception("index.waits", why=told(error), again_in_s=_RETRY_S)
+                await asyncio.sleep(_RETRY_S)
 
     async def run(self) -> None:
         """Say what there is to say, for ever."""

@@ -13,3 +13,4 @@ def register(app: StreamApp, seat: Seat, reports: JobReports) -> None:
     emitter = Emitter(app, seat, MirrorReader(app, seat), reports, Removal(app, seat, reports))
     app.task("what the store says", emitter.run)
     app.task("the store's seat", emitter.keep_seat)
+    app.task("the store's index of words", emitter.keep_index)

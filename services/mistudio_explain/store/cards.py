@@ -34,11 +34,10 @@ UNKNOWN = -1.0
 
 _SAID = 1000
 _WORDS = 1000
-_WORD = 40
 _TERMS = 32
 _IDEOGRAPHS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_ASCII_WORD = re.compile("[a-z0-9]+")
-_ANY_WORD = re.compile(f"[{_IDEOGRAPHS}]|[^\\W_{_IDEOGRAPHS}]+")
+_ASCII_WORD = re.compile("[a-z0-9]{1,40}")  # a longer one counts as several
+_ANY_WORD = re.compile(f"[{_IDEOGRAPHS}]|[^\\W_{_IDEOGRAPHS}]{{1,40}}")
 
 
 class Order(StrEnum):
@@ -159,26 +158,25 @@ class Details:
         subject, answer, safety, accuracy, made = outcome.subject, outcome.answer, outcome.safety, outcome.accuracy, outcome.generation
         label = answer.label if answer else None
         said = outcome.explanation or (answer.explanation if answer else None) if outcome.outcome is OutcomeKind.EXPLAINED else outcome.reason
-        facets: tuple[str | None, ...] = (
-            outcome.outcome,
-            subject.category,
-            outcome.pattern_verification,
-            safety.assessment if safety else None,
-            "no" if outcome.review_reason is None else "yes",
-            "no",
-        )
+        assessed = safety.assessment if safety else None
         return cls(
-            cell="".join(letters[name or NONE] for letters, name in zip(_LETTERS, facets, strict=True)),
+            cell=_cell(outcome.outcome, subject.category, outcome.pattern_verification, assessed, is_flagged=outcome.review_reason is not None),
             quality=_known(outcome.quality_score),
             accuracy=_known(accuracy.p if accuracy else None),
             confidence=_known(outcome.confidence),
-            words="".join(f" {word}" for word in words_of(label, said, *subject.keywords, subject.feature_key)[:_WORDS]),
+            words=" " + " ".join(words_of(label, said, *subject.keywords, subject.feature_key)[:_WORDS]),
             target_model=without_nul(subject.target_model),
             explainer=without_nul(made.model if made else None),
             layer=subject.source_id,
             label=without_nul(label[:_SAID] if label else None),
             said=without_nul(said[:_SAID] if said else None),
         )
+
+
+@cache
+def _cell(kind: str, category: str | None, verdict: str | None, safety: str | None, *, is_flagged: bool) -> str:
+    facets = (kind, category, verdict, safety, "yes" if is_flagged else "no", "no")
+    return "".join(letters[name or NONE] for letters, name in zip(_LETTERS, facets, strict=True))
 
 
 def with_review(cell: str, *, is_reviewed: bool) -> str:
@@ -237,7 +235,7 @@ def words_of(*texts: str | None) -> list[str]:
     else:
         plain = unicodedata.normalize("NFKD", text.casefold())
         found = _ANY_WORD.findall("".join(each for each in plain if each.isascii() or unicodedata.category(each)[0] != "M").casefold())
-    return list(dict.fromkeys(word[:_WORD] for word in found))
+    return list(dict.fromkeys(found))
 
 
 def without_nul(text: str | None) -> str | None:

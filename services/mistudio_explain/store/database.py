@@ -136,8 +136,23 @@ class Database(ABC):
         """Values for `among`."""
 
     @abstractmethod
-    def searched(self, table: Table, beginnings: Iterable[str], limit: int) -> list[int]:
-        """Ids of rows, at most `limit`, in which each of the beginnings, of letters and digits alone, begins a searched word."""
+    def searched(self, table: Table, beginnings: Iterable[str], limit: int) -> tuple[list[int], int]:
+        """Ids of rows, at most `limit`, in which each of the beginnings, of letters and digits alone, begins a searched word.
+
+        The second number is the greatest id that the index of words knows: rows after it are not among them.
+        """
+
+    @abstractmethod
+    def contains(self, column: str) -> str:
+        """The condition that a text contains another."""
+
+    @abstractmethod
+    def unindexed(self, table: Table) -> int:
+        """How many rows the index of words does not know yet; none where the database itself keeps it."""
+
+    @abstractmethod
+    def index(self, table: Table, limit: int) -> None:
+        """Take the next rows, at most `limit`, into the index of words."""
 
     @abstractmethod
     def tidy(self, *tables: str) -> None:
@@ -184,30 +199,57 @@ class Sqlite(Database):
         self.run(f"create table if not exists {table.name}({definition}")
         for statement in table.indexing:
             self.run(statement)
-        if table.searched is not None:  # an index without texts or positions; not by triggers, each of which would write a part of it
-            options = "content='', detail=none, columnsize=0, tokenize='ascii'"
-            self.run(f"create virtual table if not exists {table.name}_search using fts5({table.searched}, {options})")
+        if table.searched is not None:  # words alone, without texts or positions; new rows wait to be indexed, which takes as long as writing all the rest
+            self.run(
+                f"create virtual table if not exists {table.name}_search using fts5({table.searched}, content='', detail=none, columnsize=0, tokenize='ascii')"
+            )
+            self.run(f"create table if not exists {table.name}_searched(upto integer not null)")
 
     def columns_of(self, table: str) -> set[str]:  # noqa: D102
         return {name for (name,) in self.all("select name from pragma_table_info(?)", (table,))}
 
     def put(self, table: Table, rows: Sequence[Values], *, kept: Sequence[str] = ()) -> None:  # noqa: D102
         marks = ", ".join("?" for _ in table.columns)
-        if table.searched is not None:
-            self._unindex(table, self.among("id"), (self.listed(row[table.columns.index("id")] for row in rows),))
-        self.run_many(f"insert into {table.name}({', '.join(table.columns)}) values({marks}) {table.on_conflict(kept)}", rows)
-        if table.searched is not None:
-            words, number = table.columns.index(table.searched), table.columns.index("id")
-            self.run_many(f"insert into {table.name}_search(rowid, {table.searched}) values(?, ?)", [(row[number], row[words]) for row in rows])
+        insert = f"insert into {table.name}({', '.join(table.columns)}) values({marks}) {table.on_conflict(kept)}"
+        if table.searched is None:
+            self.run_many(insert, rows)
+            return
+        words, number = table.columns.index(table.searched), table.columns.index("id")
+        upto = self._upto(table)
+        known = [(row[number], row[words]) for row in rows if row[number] <= upto]
+        self._unindex(table, self.among("id"), (self.listed(each for each, _ in known),))
+        self.run_many(insert, rows)
+        self._add(table, known)
 
     def delete(self, table: Table, condition: str, values: Values) -> None:  # noqa: D102
         if table.searched is not None:
-            self._unindex(table, condition, values)
+            self._unindex(table, f"({condition}) and id <= {self._upto(table)}", values)
         super().delete(table, condition, values)
+        if table.searched is not None:  # ids at the end may be given again
+            self.run(f"update {table.name}_searched set upto = min(upto, (select coalesce(max(id), 0) from {table.name}))")  # noqa: S608
+
+    def unindexed(self, table: Table) -> int:  # noqa: D102
+        ((last,),) = self.all(f"select coalesce(max(id), 0) from {table.name}")  # noqa: S608
+        return int(last) - self._upto(table)
+
+    def index(self, table: Table, limit: int) -> None:  # noqa: D102
+        with self.transaction():
+            query = f"select id, {table.searched} from {table.name} where id > ? order by id limit ?"  # noqa: S608
+            if rows := self.all(query, (self._upto(table), limit)):
+                self._add(table, rows)
+                self.run(f"delete from {table.name}_searched")  # noqa: S608
+                self.run(f"insert into {table.name}_searched values(?)", (rows[-1][0],))
+
+    def _upto(self, table: Table) -> int:
+        ((upto,),) = self.all(f"select coalesce(max(upto), 0) from {table.name}_searched")  # noqa: S608
+        return int(upto)
+
+    def _add(self, table: Table, rows: Iterable[Values]) -> None:
+        self.run_many(f"insert into {table.name}_search(rowid, {table.searched}) values(?, ?)", rows)
 
     def _unindex(self, table: Table, condition: str, values: Values) -> None:
-        index = f"{table.name}_search"
-        self.run(f"insert into {index}({index}, rowid, {table.searched}) select 'delete', id, {table.searched} from {table.name} where {condition}", values)  # noqa: S608
+        name = f"{table.name}_search"
+        self.run(f"insert into {name}({name}, rowid, {table.searched}) select 'delete', id, {table.searched} from {table.name} where {condition}", values)  # noqa: S608
 
     @contextmanager
     def transaction(self) -> Iterator[None]:  # noqa: D102
@@ -230,9 +272,13 @@ class Sqlite(Database):
     def listed(self, values: Iterable[str] | Iterable[int]) -> Any:  # noqa: D102
         return orjson.dumps(list(values)).decode()
 
-    def searched(self, table: Table, beginnings: Iterable[str], limit: int) -> list[int]:  # noqa: D102
+    def searched(self, table: Table, beginnings: Iterable[str], limit: int) -> tuple[list[int], int]:  # noqa: D102
         query = f"select rowid from {table.name}_search where {table.name}_search match ? limit ?"  # noqa: S608
-        return [found for (found,) in self.all(query, (" ".join(f'"{each}"*' for each in beginnings), limit))]
+        upto = self._upto(table)  # before: what is indexed meanwhile is found twice, not missed
+        return [found for (found,) in self.all(query, (" ".join(f'"{each}"*' for each in beginnings), limit))], upto
+
+    def contains(self, column: str) -> str:  # noqa: D102
+        return f"instr({column}, ?) > 0"
 
     def tidy(self, *tables: str) -> None:  # noqa: D102
         for (index,) in self.all(f"select name from sqlite_master where {self.among('name')}", (self.listed(f"{table}_search" for table in tables),)):  # noqa: S608

@@ -145,6 +145,14 @@ class JobStore(JobQueries):
         row.last_ms = max((last for _, last, _ in found if last is not None), default=None)
         row.revision = max((revision for revision in (*(each[2] for each in found), of_parts[0]) if revision is not None), default=0)
 
+    def unindexed(self) -> int:
+        """How many of the newest explanations are not yet found by the index of words, but by looking at each."""
+        return self._db.unindexed(CARD)
+
+    def index(self, limit: int) -> None:
+        """Take the next of them, at most `limit`, into the index."""
+        self._db.index(CARD, limit)
+
     def due(self) -> list[tuple[str, int, str | None]]:
         """Jobs that changed since their last report or are not at their end: name, a number that grows with every change, last status."""
         rows = self._db.all("select job, dirty, status from job where dirty > 0 or status is null or status = 'running'")

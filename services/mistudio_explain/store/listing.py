@@ -35,6 +35,8 @@ class Listing:
     filters: Filters
     order: Order
     descending: bool
+    contains: str
+    """The condition that the words of a card contain a text."""
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
@@ -60,7 +62,7 @@ class Listing:
             *([self._of_job] if self.job and self.order is not Order.FEATURE else []),
             *(each for column, each in self._ranges if column != self.columns[0]),
             *((f"{column} = ?", (stored(value),)) for column, value in named if value is not None),
-            *(("words like ?", (f"% {term}%",)) for term in filters.terms),
+            *((self.contains, (f" {term}",)) for term in filters.terms),
         ]
 
     @property

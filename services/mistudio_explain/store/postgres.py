@@ -26,6 +26,7 @@ LEASE_S = 10
 _LOCK = 7_304_118_956_230_415_871  # any number that no other program takes for a lock in the same database
 _MAKING = _LOCK + 1
 _CONNECT_TIMEOUT_S = 5
+_ALL_IDS = (1 << 63) - 1
 
 
 class Postgres(Database):
@@ -88,11 +89,20 @@ class Postgres(Database):
     def listed(self, values: Iterable[str] | Iterable[int]) -> Any:  # noqa: D102
         return list(values)
 
-    def searched(self, table: Table, beginnings: Iterable[str], limit: int) -> list[int]:  # noqa: D102
+    def searched(self, table: Table, beginnings: Iterable[str], limit: int) -> tuple[list[int], int]:  # noqa: D102
         query = f"select id from {table.name} where {_words_of(table)} @@ ?::tsquery limit ?"  # noqa: S608
         with self.transaction():
             self.run("set local enable_seqscan = off")  # a word that is thought to be common is not looked for in every row
-            return [found for (found,) in self.all(query, (" & ".join(f"'{each}':*" for each in beginnings), limit))]
+            return [found for (found,) in self.all(query, (" & ".join(f"'{each}':*" for each in beginnings), limit))], _ALL_IDS
+
+    def unindexed(self, table: Table) -> int:  # noqa: ARG002, D102
+        return 0
+
+    def index(self, table: Table, limit: int) -> None:  # noqa: D102
+        pass
+
+    def contains(self, column: str) -> str:  # noqa: D102
+        return f"strpos({column}, ?) > 0"
 
     def tidy(self, *tables: str) -> None:  # noqa: D102
         self.run(f"vacuum {', '.join(tables)}")
