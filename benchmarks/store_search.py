@@ -25,7 +25,7 @@ from mistudio_explain.store.rows import Counted
 
 ROWS = 1_000_000
 LARGE = "explain_large"
-SMALL = "explain_7"
+SMALL = "explain_60"
 _AT_ONCE = 2000
 _BODY = 1024
 _RUNS = 15

@@ -116,3 +116,40 @@ async def test_an_ended_job_that_changes_all_the_time_is_reported_once_an_interv
     async with at_work(store, monkeypatch, interval_s=60.0) as told:
         await until(lambda: store.looks > 20)
     assert told == ["explain_1"]
+
+
+class Indexed:
+    """Rows of which some wait to be indexed; as many come with every look."""
+
+    def __init__(self, waiting: int, coming: int) -> None:
+        self.waiting, self.coming, self.looks, self.indexed = waiting, coming, 0, 0
+
+    def unindexed(self) -> int:
+        self.looks += 1
+        self.waiting += self.coming
+        return self.waiting
+
+    def index(self, limit: int) -> None:
+        self.indexed += min(limit, self.waiting)
+        self.waiting -= min(limit, self.waiting)
+
+
+@pytest.mark.parametrize(("waiting", "coming", "is_indexed"), [(2500, 0, True), (0, 0, False), (10, 1, False), (emitter._MOST_UNINDEXED, 1, True)])
+async def test_words_are_indexed_while_no_explanations_come_or_when_too_many_wait(
+    monkeypatch: pytest.MonkeyPatch, waiting: int, coming: int, *, is_indexed: bool
+) -> None:
+    monkeypatch.setattr(emitter, "_TICK_S", 0.001)
+    store = Indexed(waiting, coming)
+    absent: Any = None
+    seat: Any = SimpleNamespace(store=store, is_building=False)
+    reader: Any = SimpleNamespace(out_of_reach=None)
+    task = asyncio.create_task(Emitter(SimpleNamespace(clients=None), seat, reader, absent, absent).keep_index())  # type: ignore[arg-type]
+    try:
+        async with asyncio.timeout(WAIT_S):
+            while store.looks < 20:
+                await asyncio.sleep(0.001)
+        assert bool(store.indexed) == is_indexed
+        if not coming:
+            assert store.waiting == 0
+    finally:
+        task.cancel()
