@@ -1,13 +1,17 @@
 """What the examples in the description of the REST API are: requests made of a gateway with a certain job, in this order, and its answers."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 import orjson
 
 from integration.aggregating import admitted, explained, failed, requested, sealed
-from integration.live_gateway import LiveGateway
+from integration.live_gateway import LiveGateway, live_gateway
 from mistudio_explain.events.explanation import Answer, Evidence, FeatureOutcome
 from mistudio_explain.events.feature import Activation
 
@@ -39,6 +43,8 @@ class Call:
     path: dict[str, str] = field(default_factory=dict)
     query: dict[str, Any] = field(default_factory=dict)
     body: Any = None
+    filled: str | None = None
+    """A list in the answer that is asked for until something is in it."""
 
 
 CALLS = (
@@ -55,7 +61,7 @@ CALLS = (
     Call(
         "review_feature", {"job": JOB, "feature": "layer 1~348"}, body={"verdict": "partly", "corrected": "Imports of numpy.", "who": "ada", "why": "too wide"}
     ),
-    Call("list_reviews", {"job": JOB}),
+    Call("list_reviews", {"job": JOB}, filled="reviews"),
     Call("list_files", {"job": JOB}),
     Call("read_file", {"job": JOB, "name": "explanations.csv"}),
     Call("rescore_job", {"job": JOB}, body={"every": True}),
@@ -72,12 +78,28 @@ CALLS = (
     Call("close_session"),
     Call("show_audit", query={"limit": 1}),
 )
-_STEADY: dict[str, Any] = {"sha256": "0" * 64, "size": 1234, "wall_s": 12.5, "prompt_sha256": "0" * 64, "as_of": {"0": 3}, "validator_version": 6}
+_STEADY: dict[str, Any] = {
+    "sha256": "0" * 64,
+    "size": 1234,
+    "wall_s": 12.5,
+    "seconds": 12.5,
+    "prompt_sha256": "0" * 64,
+    "as_of": {"0": 3},
+    "validator_version": 6,
+}
 _MOMENT_MS = 1_764_057_600_000
 
 
-def prepare(gateway: LiveGateway) -> None:
-    """Bring about the job that the examples are of."""
+@contextmanager
+def gateway_of_examples(folder: Path) -> Iterator[LiveGateway]:
+    """A gateway with the job that the examples are of."""
+    demonstration = {"endpoints": [{"name": "demonstration", "provider": "demonstration"}]}
+    with live_gateway(folder, gateway={"data_root": str(folder / "data")}, llm=demonstration) as gateway:
+        _prepare(gateway)
+        yield gateway
+
+
+def _prepare(gateway: LiveGateway) -> None:
     root = gateway.settings.gateway.data_root
     assert root is not None
     (root / "results" / "find").mkdir(parents=True)
@@ -102,7 +124,11 @@ def asked(gateway: LiveGateway, description: dict[str, Any], call: Call) -> dict
     )
     for name, value in call.path.items():
         path = path.replace(f"{{{name}}}", quote(value, safe="~"))
-    answer = gateway.client.request(method.upper(), path, params=call.query, json=call.body)
+
+    def answered() -> httpx.Response:
+        return gateway.client.request(method.upper(), path, params=call.query, json=call.body)
+
+    answer = answered() if call.filled is None else gateway.until(lambda: given if (given := answered()).json()[call.filled] else None)
     told: dict[str, Any] = {"status": answer.status_code}
     told |= {"path": call.path} if call.path else {}
     told |= {"query": call.query} if call.query else {}
@@ -116,7 +142,7 @@ def asked(gateway: LiveGateway, description: dict[str, Any], call: Call) -> dict
 
 def steady(content: Any, folder: str, name: str = "") -> Any:
     """An answer without what differs from run to run."""
-    if type(content) is type(_STEADY.get(name)):
+    if name in _STEADY and type(content) is type(_STEADY[name]):
         return _STEADY[name]
     if name.endswith("_ms") and content is not None:
         return _MOMENT_MS

@@ -6,16 +6,14 @@ from typing import Any
 import jsonschema
 import pytest
 
-from integration.live_gateway import LiveGateway, live_gateway
-from integration.rest_examples import CALLS, asked, prepare
+from integration.live_gateway import LiveGateway
+from integration.rest_examples import CALLS, asked, gateway_of_examples
 from mistudio_explain.gateway.description import examples, operations
 
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveGateway]:
-    folder = tmp_path_factory.mktemp("gateway")
-    with live_gateway(folder, gateway={"data_root": str(folder / "data")}) as made:
-        prepare(made)
+    with gateway_of_examples(tmp_path_factory.mktemp("gateway")) as made:
         yield made
 
 
