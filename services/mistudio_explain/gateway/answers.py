@@ -7,6 +7,8 @@ import orjson
 from fastapi import Request, Response
 
 _JSON = "application/json"
+KEEPABLE = "keepable"
+"""In the state of a request whose answer may be kept."""
 
 
 def read_answer(request: Request, content: object, headers: Mapping[str, str] | None = None) -> Response:
@@ -14,9 +16,15 @@ def read_answer(request: Request, content: object, headers: Mapping[str, str] | 
     body = orjson.dumps(content)
     tag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
     kept = {"etag": tag, "cache-control": "private, no-cache", **(headers or {})}
-    if is_kept(request, tag):
+    if is_kept(request.headers, tag):
         return Response(status_code=304, headers=kept)
     return Response(body, headers=kept, media_type=_JSON)
+
+
+def stored_answer(request: Request, content: object) -> Response:
+    """An answer made of nothing but the store's rows and what the topics say of jobs: it may be kept until these change (kept.py)."""
+    setattr(request.state, KEEPABLE, True)
+    return read_answer(request, content)
 
 
 def written(content: object, status: int, *, location: str | None = None) -> Response:
@@ -25,7 +33,7 @@ def written(content: object, status: int, *, location: str | None = None) -> Res
     return Response(orjson.dumps(content), status, headers, _JSON)
 
 
-def is_kept(request: Request, tag: str) -> bool:
-    """Whether the caller says that it has what bears an ETag."""
-    named = request.headers.get("if-none-match")
+def is_kept(asked: Mapping[str, str], tag: str) -> bool:
+    """Whether the headers of a request say that the caller has what bears an ETag."""
+    named = asked.get("if-none-match")
     return named is not None and (named.strip() == "*" or tag in {each.strip().removeprefix("W/") for each in named.split(",")})

@@ -28,6 +28,7 @@ from mistudio_explain.gateway import (
 from mistudio_explain.gateway.artefacts import RangesAsTheyAre
 from mistudio_explain.gateway.description import complete_description
 from mistudio_explain.gateway.guard import Guard
+from mistudio_explain.gateway.kept import KeptAnswers
 from mistudio_explain.gateway.keyring import KeyRing
 from mistudio_explain.gateway.names import SlashesInNames
 from mistudio_explain.gateway.parts import Gateway
@@ -78,6 +79,7 @@ def make_app(gateway: Gateway) -> FastAPI:
         app.include_router(router, prefix=PREFIX, responses={"default": {"model": problems.ProblemDetails, "description": "A problem (RFC 9457)."}})
     app.include_router(health.router)
     app.include_router(pages.router)
+    app.add_middleware(KeptAnswers, version=gateway.version)
     app.add_middleware(GZipMiddleware, minimum_size=_GZIP_FROM_BYTES)
     app.add_middleware(RangesAsTheyAre)
     app.add_middleware(Guard, settings=gateway.settings.gateway, keys=app.state.keys, audit=app.state.audit, now_ms=gateway.now_ms)

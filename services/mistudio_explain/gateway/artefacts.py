@@ -88,7 +88,7 @@ async def read_file(request: Request, gateway: Here, caller: Reader, job: JobId,
         "accept-ranges": "bytes",
         "cache-control": "private, no-cache",
     }
-    if is_kept(request, tag):
+    if is_kept(request.headers, tag):
         return Response(status_code=304, headers=headers)
     kind = _type_of(path)
     asked = request.headers.get("range") if request.headers.get("if-range") in (None, tag) else None

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mistudio_explain.gateway.access import Caller, Reader
-from mistudio_explain.gateway.answers import read_answer
+from mistudio_explain.gateway.answers import stored_answer
 from mistudio_explain.gateway.names import JobId
 from mistudio_explain.gateway.parts import Gateway, Here
 from mistudio_explain.gateway.problems import no_such_job
@@ -129,13 +129,13 @@ class ExplanationCounts(BaseModel):
 @router.get("/explanations", response_model=ExplanationPage)
 def search_explanations(request: Request, gateway: Here, caller: Reader, asked: Annotated[Asked, Query()]) -> Response:
     """List explanations of all jobs."""
-    return read_answer(request, _page(gateway, caller, None, asked))
+    return stored_answer(request, _page(gateway, caller, None, asked))
 
 
 @router.get("/jobs/{job}/explanations", response_model=ExplanationPage)
 def list_explanations(request: Request, gateway: Here, caller: Reader, job: JobId, asked: Annotated[Asked, Query()]) -> Response:
     """List explanations of a job."""
-    return read_answer(request, _page(gateway, caller, job, asked))
+    return stored_answer(request, _page(gateway, caller, job, asked))
 
 
 @router.get("/jobs/{job}/counts", response_model=ExplanationCounts)
@@ -144,7 +144,7 @@ def count_explanations(request: Request, gateway: Here, caller: Reader, job: Job
     with gateway.reading() as store:
         check_job(store, gateway, caller, job)
         counts = None if store is None else asdict(store.counts(caller.tenant, job=job, filters=wanted.filters))
-    return read_answer(request, counts or {"total": 0, "by": {}, "is_whole": True})
+    return stored_answer(request, counts or {"total": 0, "by": {}, "is_whole": True})
 
 
 def check_job(store: JobStore | None, gateway: Gateway, caller: Caller, job: str) -> None:

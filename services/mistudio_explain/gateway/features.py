@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mistudio_explain.events.explanation import Evidence, FeatureOutcome, OutcomeKind
 from mistudio_explain.gateway.access import Reader
-from mistudio_explain.gateway.answers import read_answer
+from mistudio_explain.gateway.answers import stored_answer
 from mistudio_explain.gateway.explanations import ExplanationLine, check_job
 from mistudio_explain.gateway.names import Feature, JobId
 from mistudio_explain.gateway.parts import Here
@@ -48,7 +48,7 @@ def show_feature(request: Request, gateway: Here, caller: Reader, job: JobId, fe
         outcome = None if store is None else store.feature(caller.tenant, job, feature)
     if outcome is None:
         raise Problem(404, "no-such-feature", f"job {job} has no outcome of a feature {feature!r}")
-    return read_answer(request, _view(outcome))
+    return stored_answer(request, _view(outcome))
 
 
 @router.get("/jobs/{job}/features/{feature}/history", response_model=History)
@@ -58,7 +58,7 @@ def show_history(request: Request, gateway: Here, caller: Reader, job: JobId, fe
         check_job(store, gateway, caller, job)
         state = None if store is None else store.state(job)
         cards = [] if store is None or state is None else store.history(caller.tenant, feature, find_job=state.find_job_id)
-    return read_answer(request, {"jobs": cards})
+    return stored_answer(request, {"jobs": cards})
 
 
 def _view(outcome: FeatureOutcome) -> Mapping[str, Any]:

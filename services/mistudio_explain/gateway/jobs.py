@@ -10,7 +10,7 @@ from mistudio_explain.aggregation.known_jobs import with_rows
 from mistudio_explain.aggregation.reports import JobReports
 from mistudio_explain.events.job import JobEvent, JobPart, JobReport
 from mistudio_explain.gateway.access import Caller, Reader
-from mistudio_explain.gateway.answers import read_answer
+from mistudio_explain.gateway.answers import stored_answer
 from mistudio_explain.gateway.names import JobId
 from mistudio_explain.gateway.parts import Gateway, Here
 from mistudio_explain.gateway.problems import no_such_job
@@ -64,7 +64,7 @@ async def list_jobs(
 ) -> Response:
     """List jobs, last heard of first."""
     jobs = [job for job in await _known_jobs(gateway, caller) if find_job in (None, job.find_job_id)]
-    return read_answer(request, {"jobs": [job_line(job) for job in jobs[:limit]], "total": len(jobs)})
+    return stored_answer(request, {"jobs": [job_line(job) for job in jobs[:limit]], "total": len(jobs)})
 
 
 @router.get("/jobs/{job}", response_model=Job)
@@ -79,7 +79,7 @@ async def show_job(request: Request, gateway: Here, caller: Reader, job: JobId) 
         "jobs_of_the_same_find_job": siblings,
         "unreadable_parts": known.unreadable,
     }
-    return read_answer(request, content)
+    return stored_answer(request, content)
 
 
 async def known_job(gateway: Gateway, caller: Caller, name: str) -> KnownJob:

@@ -18,6 +18,8 @@ class KnownJobs:
 
     def __init__(self, stream: StreamApp) -> None:
         self._jobs: dict[str, KnownJob] = {}
+        self.version = 0
+        """Grows with everything that is read or ordered."""
         self._reader = stream.whole(JOBS, REPORTS, service=_SERVICE)(self._take)
 
     @property
@@ -46,6 +48,7 @@ class KnownJobs:
         if newest is None or event.revision >= newest.revision:
             heard_ms = max(known.heard_ms, event.at_ms)
             self._jobs[event.explain_job_id] = replace(known, parts=known.parts | {event.part: event}, heard_ms=heard_ms)
+            self.version += 1
 
     async def _take(self, records: Sequence[ConsumerRecord]) -> None:
         changed: dict[str, KnownJob] = {}
@@ -55,6 +58,7 @@ class KnownJobs:
                     changed[name] = replace(known, parts=dict(known.parts), unreadable=list(known.unreadable))  # readers in threads keep theirs
             note(changed, record)
         self._jobs |= changed
+        self.version += 1
 
 
 def _names(record: ConsumerRecord) -> Iterable[str]:

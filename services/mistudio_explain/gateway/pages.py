@@ -43,7 +43,7 @@ async def page(request: Request, name: str = _INDEX) -> Response:
     if found is None:
         raise HTTPException(404, f"the explorer has no file {name!r}")
     headers = {"etag": found.tag, "cache-control": "no-cache", "content-security-policy": _POLICY}
-    if is_kept(request, found.tag):
+    if is_kept(request.headers, found.tag):
         return Response(status_code=304, headers=headers)
     return Response(found.body, headers=headers, media_type=found.media_type)
 

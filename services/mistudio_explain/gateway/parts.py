@@ -66,6 +66,11 @@ class Gateway:
         with self.readers.reading() as store:
             yield store
 
+    def version(self) -> object | None:
+        """What differs whenever the rows or what the topics say of jobs do; None where nobody knows."""
+        rows = self.readers.version()
+        return None if rows is None else (rows, self.jobs.version, self.jobs.is_complete)
+
     def close(self) -> None:
         """Close what it holds open."""
         self.readers.close()

@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 
 from mistudio_explain.events.explanation import FeatureReviewed
 from mistudio_explain.gateway.access import Reader, Writer
-from mistudio_explain.gateway.answers import read_answer, written
+from mistudio_explain.gateway.answers import stored_answer, written
 from mistudio_explain.gateway.jobs import known_job
 from mistudio_explain.gateway.names import Feature, JobId, in_path
 from mistudio_explain.gateway.once import Once
@@ -64,7 +64,7 @@ async def review_feature(gateway: Here, caller: Writer, once: Once, job: JobId, 
 async def list_reviews(request: Request, gateway: Here, caller: Reader, job: JobId) -> Response:
     """List the newest review of each feature of a job."""
     await known_job(gateway, caller, job)
-    return read_answer(request, {"reviews": await run_in_threadpool(_reviews, gateway, job)})
+    return stored_answer(request, {"reviews": await run_in_threadpool(_reviews, gateway, job)})
 
 
 def _is_of_a_feature(gateway: Gateway, event: FeatureReviewed) -> bool:

@@ -30,6 +30,9 @@ class Readers:
         self._settings = settings
         self._idle: list[_Open] = []
         self._turn = threading.Lock()
+        self._watch: tuple[_File, sqlite3.Connection] | None = None
+        self._watches = 0  # each connection counts from anew
+        self._watching = threading.Lock()
 
     @contextmanager
     def reading(self) -> Iterator[JobStore | None]:
@@ -48,8 +51,38 @@ class Readers:
             raise
         self._put_back(open_)
 
+    def version(self) -> object | None:
+        """What differs whenever the rows do, at the cost of microseconds; None where nobody can say so cheaply: without a store, and on a server.
+
+        SQLite counts for each connection what others have committed (`pragma data_version`).
+        """
+        file = self._file()
+        if file is None:
+            return None
+        with self._watching:
+            try:
+                if self._watch is None or self._watch[0] != file:
+                    self._stop_watching()
+                    place = f"{files.file_of(self._settings).resolve().as_uri()}?mode=ro"
+                    self._watch = file, sqlite3.connect(place, uri=True, timeout=0, check_same_thread=False)
+                    self._watches += 1
+                return file, self._watches, self._watch[1].execute("pragma data_version").fetchone()
+            except sqlite3.Error:
+                self._stop_watching()
+                return None
+
+    def _stop_watching(self) -> None:
+        if self._watch is not None:
+            self._watch[1].close()
+            self._watch = None
+
     def close(self) -> None:
         """Close the connections that nobody uses."""
+        with self._watching:
+            self._stop_watching()
+        self._close_idle()
+
+    def _close_idle(self) -> None:
         with self._turn:
             idle, self._idle = self._idle, []
         for open_ in idle:
@@ -62,8 +95,8 @@ class Readers:
         if open_ is not None and open_.file == file:
             return open_
         if open_ is not None:
-            open_.held.close()
-            self.close()  # the others read the store that was replaced too
+            self._put_back(open_)
+            self._close_idle()  # the others read the store that was replaced too
         if file is None and (files.is_file(self._settings) or not store_exists(self._settings)):
             return None
         with ExitStack() as unless_opened:
