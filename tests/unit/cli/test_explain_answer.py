@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 import pytest
 
 from mistudio_explain.cli.answer import Answering
-from mistudio_explain.cli.explain import _outcome_of
 from mistudio_explain.events.explanation import (
     Accuracy,
     Answer,
@@ -21,6 +20,7 @@ from mistudio_explain.events.explanation import (
     Verification,
 )
 from mistudio_explain.events.feature import Activation
+from mistudio_explain.intake.asking import Piece, answer_of
 
 ESCAPE = "\x1b]0;owned\x07\u202e"
 
@@ -88,5 +88,10 @@ async def test_an_answer_that_begins_anew_after_another_try_or_a_kill_is_said_to
             yield TokenChunk(event_id="e", index=index, attempt=attempt, text=text)
         yield outcome()
 
-    assert (await _outcome_of(events(), Answering(stream=True, as_json=False))).outcome is OutcomeKind.EXPLAINED
+    answering = Answering(stream=True, as_json=False)
+    *pieces, end = [said async for said in answer_of(events())]
+    for piece in pieces:
+        assert isinstance(piece, Piece)
+        await answering.piece(piece.beginning, piece.text)
+    assert isinstance(end, FeatureOutcome)
     assert capsys.readouterr().out == "one two\n(the answer begins anew)\nthree\n(the answer begins anew)\nfour five"
