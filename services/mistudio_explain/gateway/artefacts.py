@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from email.utils import formatdate
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,7 @@ from mistudio_explain.gateway.jobs import known_job
 from mistudio_explain.gateway.names import JobId
 from mistudio_explain.gateway.parts import Gateway, Here
 from mistudio_explain.gateway.problems import Problem
-from mistudio_explain.reporting.stage import report_directory
+from mistudio_explain.reporting.shelf import shelf_of
 
 router = APIRouter(tags=["files"])
 
@@ -38,7 +39,6 @@ _TYPES = {
     ".gz": "application/gzip",
 }
 _ANY = "application/octet-stream"
-_PIECE = 1 << 18
 
 
 class File(BaseModel):
@@ -77,27 +77,27 @@ async def list_files(request: Request, gateway: Here, caller: Reader, job: JobId
 async def read_file(request: Request, gateway: Here, caller: Reader, job: JobId, name: FileName) -> Response:
     """Read a file, or a range of its bytes."""
     await known_job(gateway, caller, job)
-    path = _folder(gateway, job) / name
-    if not await run_in_threadpool(lambda: path.is_file() and not path.is_symlink()):
+    shelf = _shelf(gateway.settings.reports)
+    found = next((each for each in await run_in_threadpool(shelf.files, job) if each.name == name), None)
+    if found is None:
         raise Problem(404, "no-such-file", f"job {job} has no file {name!r}")
-    found = path.stat()
-    tag = f'"{found.st_mtime_ns:x}-{found.st_size:x}"'
+    tag = f'"{found.tag}"'
     headers = {
         "etag": tag,
-        "last-modified": formatdate(found.st_mtime, usegmt=True),
+        "last-modified": formatdate(found.modified_ms / 1000, usegmt=True),
         "accept-ranges": "bytes",
         "cache-control": "private, no-cache",
     }
     if is_kept(request.headers, tag):
         return Response(status_code=304, headers=headers)
-    kind = _type_of(path)
+    kind = _type_of(name)
     asked = request.headers.get("range") if request.headers.get("if-range") in (None, tag) else None
-    first, last = _range(asked, found.st_size) or (0, found.st_size - 1)
+    first, last = _range(asked, found.size) or (0, found.size - 1)
     headers["content-length"] = str(last - first + 1)
-    if asked is not None and (first, last) != (0, found.st_size - 1):
-        headers["content-range"] = f"bytes {first}-{last}/{found.st_size}"
-        return StreamingResponse(_pieces(path, first, last), 206, headers, kind)
-    return StreamingResponse(_pieces(path, first, last), 200, headers, kind)
+    if asked is not None and (first, last) != (0, found.size - 1):
+        headers["content-range"] = f"bytes {first}-{last}/{found.size}"
+        return StreamingResponse(shelf.pieces(job, name, first, last), 206, headers, kind)
+    return StreamingResponse(shelf.pieces(job, name, first, last), 200, headers, kind)
 
 
 class RangesAsTheyAre:
@@ -113,26 +113,23 @@ class RangesAsTheyAre:
         await self._app(scope, receive, send)
 
 
-def _folder(gateway: Gateway, job: str) -> Path:
-    return report_directory(gateway.settings.reports.directory, job)
+_shelf = cache(shelf_of)
+"""Where the files are; a bucket's connections are kept."""
 
 
 def _listed(gateway: Gateway, job: str, hashes: dict[str, str]) -> Iterator[dict[str, object]]:
-    folder = _folder(gateway, job)
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.is_file() and not path.is_symlink() and not path.name.startswith("."):
-            found = path.stat()
-            yield {
-                "name": path.name,
-                "size": found.st_size,
-                "content_type": _type_of(path),
-                "sha256": hashes.get(path.name),
-                "modified_ms": found.st_mtime_ns // 1_000_000,
-            }
+    for file in _shelf(gateway.settings.reports).files(job):
+        yield {
+            "name": file.name,
+            "size": file.size,
+            "content_type": _type_of(file.name),
+            "sha256": hashes.get(file.name),
+            "modified_ms": file.modified_ms,
+        }
 
 
-def _type_of(path: Path) -> str:
-    return _TYPES.get(path.suffix, _ANY)
+def _type_of(name: str) -> str:
+    return _TYPES.get(Path(name).suffix, _ANY)
 
 
 def _range(asked: str | None, size: int) -> tuple[int, int] | None:
@@ -149,12 +146,3 @@ def _range(asked: str | None, size: int) -> tuple[int, int] | None:
     if first >= size or last < first:
         raise Problem(416, "no-such-range", f"the file has {size} bytes", headers={"content-range": f"bytes */{size}"})
     return first, last
-
-
-def _pieces(path: Path, first: int, last: int) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        file.seek(first)
-        left = last - first + 1
-        while left > 0 and (piece := file.read(min(_PIECE, left))):
-            left -= len(piece)
-            yield piece

@@ -30,11 +30,12 @@ _PIECE = 1 << 18
 
 @dataclass(frozen=True, slots=True, order=True)
 class File:
-    """A file of a job: its name, bytes, and when it was written, milliseconds since 1970 UTC."""
+    """A file of a job: its name, bytes, and when it was written, milliseconds since 1970 UTC; `tag` is another one whenever it was written anew."""
 
     name: str
     size: int
     modified_ms: int
+    tag: str
 
 
 class Shelf(ABC):
@@ -86,10 +87,8 @@ class Folder(Shelf):
 
     def files(self, job: str) -> list[File]:  # noqa: D102
         folder = report_directory(self._root, job)
-        there = (
-            [path for path in sorted(folder.iterdir()) if not path.name.startswith(".") and path.is_file() and not path.is_symlink()] if folder.is_dir() else []
-        )
-        return [File(path.name, path.stat().st_size, path.stat().st_mtime_ns // 1_000_000) for path in there]
+        paths = sorted(folder.iterdir()) if folder.is_dir() else []
+        return [_file(path) for path in paths if not path.name.startswith(".") and path.is_file() and not path.is_symlink()]
 
     def pieces(self, job: str, name: str, first: int, last: int) -> Iterator[bytes]:  # noqa: D102
         with (report_directory(self._root, job) / name).open("rb") as file:
@@ -146,7 +145,7 @@ class Bucket(Shelf):
 
     def files(self, job: str) -> list[File]:  # noqa: D102
         with self._reached():
-            return sorted(File(each["path"].rpartition("/")[2], each["size"], int(each["last_modified"].timestamp() * 1000)) for each in self._there(job))
+            return sorted(map(_object, self._there(job)))
 
     def pieces(self, job: str, name: str, first: int, last: int) -> Iterator[bytes]:  # noqa: D102
         import obstore
@@ -175,6 +174,16 @@ class Bucket(Shelf):
     def _reached(self) -> Iterator[None]:
         with reached(self._url):
             yield
+
+
+def _file(path: Path) -> File:
+    found = path.stat()
+    return File(path.name, found.st_size, found.st_mtime_ns // 1_000_000, f"{found.st_mtime_ns:x}-{found.st_size:x}")
+
+
+def _object(found: "ObjectMeta") -> File:
+    modified_ms = int(found["last_modified"].timestamp() * 1000)
+    return File(found["path"].rpartition("/")[2], found["size"], modified_ms, (found["e_tag"] or f"{modified_ms:x}").strip('"'))
 
 
 @contextmanager
