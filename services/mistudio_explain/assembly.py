@@ -24,6 +24,7 @@ from mistudio_explain.llm.endpoints import Endpoints
 from mistudio_explain.llm.fleet import Leases, driven
 from mistudio_explain.llm.usage import UseNotes
 from mistudio_explain.observability.gpu import Gpus
+from mistudio_explain.reporting.formats import check
 from mistudio_explain.settings import Settings
 from mistudio_explain.store.answers import StoredAnswers
 from mistudio_explain.store.leases import StoredLeases
@@ -122,6 +123,7 @@ async def assembled(settings: Settings, clients: KafkaClients, services: Sequenc
         if "aggregator" in services:
             from mistudio_explain.aggregation import service as aggregation
 
+            check(settings.reports.formats)
             seat = stack.enter_context(_seat(settings))
             reports = JobReports(lambda: seat.store, settings, measured_watts=lambda: gpus.mean_watts if gpus is not None else None)
             aggregation.register(app, seat, reports)

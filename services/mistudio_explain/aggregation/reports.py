@@ -8,11 +8,11 @@ from mistudio_explain.aggregation.stage import first_pass_of, report_of, rests_o
 from mistudio_explain.aggregation.surroundings import beyond_machine, circumstances
 from mistudio_explain.events.codec import encode
 from mistudio_explain.events.explanation import FeatureOutcome
-from mistudio_explain.events.job import FirstPassPart, JobEvent, JobReport, JobStatus
+from mistudio_explain.events.job import Artefact, FirstPassPart, JobEvent, JobReport, JobStatus
 from mistudio_explain.events.topics import EXPLANATIONS
 from mistudio_explain.reporting import archive
 from mistudio_explain.reporting.cost import Used, analysed
-from mistudio_explain.reporting.formats import Format
+from mistudio_explain.reporting.formats import CannotTypeset, Format
 from mistudio_explain.reporting.shelf import Shelf, shelf_of
 from mistudio_explain.reporting.stage import write_reports
 from mistudio_explain.settings import Settings
@@ -93,7 +93,8 @@ class JobReports:
     def with_files(self, report: JobReport, formats: Sequence[Format] = (), *, begun: Callable[[str], None] = lambda _: None) -> JobReport:
         """Write the job's files and name them in the report; slow, and safe to run in a thread of its own.
 
-        `formats` absent: those of the settings. `begun` is told each file's name. The files bear the time at which the
+        `formats` absent: those of the settings, and then a PDF that cannot be set is left out, which a note says: the
+        job's end must not wait for it. `begun` is told each file's name. The files bear the time at which the
         job was last heard of, so that the same rows give the same bytes whenever they are written.
         """
         state = self._store.state(report.explain_job_id)
@@ -101,11 +102,19 @@ class JobReports:
         dated = report if heard_ms is None else report.model_copy(update={"at_ms": heard_ms})
         outcomes = partial(read_outcomes, self._settings.store, report.explain_job_id)
         chosen = tuple(formats) or self._settings.reports.formats
-        artefacts = self._shelf.write(report.explain_job_id, lambda folder: write_reports(dated, outcomes, folder, chosen, begun=begun))
-        archive.add(
-            self._shelf, archive.written(dated.model_copy(update={"artefacts": artefacts}), self._store.parts(report.explain_job_id), self._retain_days)
-        )
-        return report.model_copy(update={"artefacts": artefacts})
+
+        def written(some: Sequence[Format]) -> list[Artefact]:
+            return self._shelf.write(report.explain_job_id, lambda folder: write_reports(dated, outcomes, folder, some, begun=begun))
+
+        try:
+            artefacts, notes = written(chosen), report.notes
+        except CannotTypeset as error:
+            if formats:
+                raise
+            artefacts, notes = written([each for each in chosen if each is not Format.PDF]), [*report.notes, str(error)]
+        entry = archive.written(dated.model_copy(update={"artefacts": artefacts}), self._store.parts(report.explain_job_id), self._retain_days)
+        archive.add(self._shelf, entry)
+        return report.model_copy(update={"artefacts": artefacts, "notes": notes})
 
     @cached_property
     def _shelf(self) -> Shelf:

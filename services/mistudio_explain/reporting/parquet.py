@@ -5,16 +5,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, BinaryIO
 
-from mistudio_explain.errors import BadSettings
+import pyarrow as arrow
+from pyarrow import parquet
+
 from mistudio_explain.events.explanation import FeatureOutcome
 from mistudio_explain.events.job import JobReport
 from mistudio_explain.reporting.table import COLUMNS
-
-try:
-    import pyarrow as arrow
-    from pyarrow import parquet
-except ImportError as error:
-    raise BadSettings("Parquet files need the package pyarrow; `pip install 'mistudio-explain[parquet]'`, or leave parquet out of the formats") from error
 
 _ROWS = 500
 """Rows of a row group, which are in memory together, about 20 KB each."""

@@ -16,12 +16,12 @@ from typing import IO, Any
 
 import orjson
 
-from mistudio_explain.errors import ExplainError
 from mistudio_explain.events.explanation import FeatureOutcome, OutcomeKind
 from mistudio_explain.events.job import JobReport
 from mistudio_explain.reporting.drawing import standalone
 from mistudio_explain.reporting.evidence import Excerpt
 from mistudio_explain.reporting.figures import Figure, figures_of
+from mistudio_explain.reporting.formats import CannotTypeset
 from mistudio_explain.reporting.sections import Section, Table, after_features, before_features, heading, warnings
 from mistudio_explain.reporting.shown import Shown, short, shown
 from mistudio_explain.reporting.survey import Survey, category_of
@@ -41,10 +41,6 @@ _UNBROKEN = re.compile(r"([!-~]{12})(?=[!-~])|([^\s\u200b]{36})(?=[^\s\u200b])")
 
 
 _RIGHT_TO_LEFT = re.compile(r"[^A-Za-z\u00c0-\u058f\u0900-\ufb1c]*[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
-
-
-class CannotTypeset(ExplainError):
-    """A volume of the PDF could not be set."""
 
 
 @dataclass(slots=True)

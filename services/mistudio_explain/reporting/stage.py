@@ -11,7 +11,7 @@ from mistudio_explain.events.explanation import FeatureOutcome
 from mistudio_explain.events.job import Artefact, JobReport
 from mistudio_explain.reporting.atomic import PendingFiles
 from mistudio_explain.reporting.fan import Taker, hand_out
-from mistudio_explain.reporting.formats import AT_THE_END, Format
+from mistudio_explain.reporting.formats import AT_THE_END, Format, check
 from mistudio_explain.reporting.json_files import write_explanation_results, write_feature_explanations, write_lines
 from mistudio_explain.reporting.survey import Survey, survey
 from mistudio_explain.reporting.table import write_table
@@ -40,8 +40,9 @@ def write_reports(
     feature, each time; they are read as a stream. The files depend on nothing but the report, the outcomes and, the
     PDF's, the fonts of this machine, so the same ones give the same bytes. The files of an earlier call are replaced
     together at the end; when anything fails, OSError for a full disk for instance, they stay as they were. `begun` is
-    told each file's name.
+    told each file's name. Raises BadSettings for a format that this installation cannot write, CannotTypeset for the PDF.
     """
+    check(formats)
     figures = survey(outcomes())
     with PendingFiles(directory, begun) as files:
         hand_out(outcomes(), [taker for each in Format if each in formats for taker in _TAKERS[each](files, report, figures)])

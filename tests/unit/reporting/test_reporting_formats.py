@@ -12,10 +12,11 @@ import pytest
 from pyarrow import parquet
 from reporting_samples import HOSTILE, concerning, explained, failed, hostile, job_report, skipped
 
+from mistudio_explain.errors import BadSettings
 from mistudio_explain.events.explanation import FeatureOutcome
 from mistudio_explain.events.job import JobStatus
 from mistudio_explain.reporting import pdf
-from mistudio_explain.reporting.formats import Format
+from mistudio_explain.reporting.formats import CannotTypeset, Format
 from mistudio_explain.reporting.stage import COLUMNS, LINES, PRINT, TEXT, write_reports
 from mistudio_explain.reporting.table import COLUMNS as CSV_COLUMNS
 from mistudio_explain.reporting.typeset import font_warnings
@@ -105,9 +106,16 @@ def test_a_typesetter_that_runs_out_of_memory_ends_with_an_error_and_leaves_the_
     written(tmp_path, [explained("1")], Format.PDF)
     before = (tmp_path / PRINT).read_bytes()
     monkeypatch.setattr(pdf, "MOST_MEGABYTES", 60)
-    with pytest.raises(pdf.CannotTypeset, match=r"volume 1 of 1 .* within 60 MB"):
+    with pytest.raises(CannotTypeset, match=r"volume 1 of 1 .* within 60 MB"):
         written(tmp_path, [explained("2")], Format.PDF)
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(PRINT, before)]
+
+
+def test_parquet_without_its_extra_is_refused_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mistudio_explain.reporting.formats.find_spec", lambda _: None)
+    with pytest.raises(BadSettings, match=r"pip install 'mistudio-explain\[parquet\]'"):
+        written(tmp_path / "new", [explained("1")], Format.PARQUET)
+    assert not (tmp_path / "new").exists()
 
 
 def test_what_the_machine_s_fonts_lack_is_said() -> None:
