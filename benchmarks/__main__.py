@@ -21,6 +21,7 @@ NAMES = (
     "reports",
     "swap_check",
     "explorer",
+    "sse",
 )
 LONG = (
     "llm.throughput",

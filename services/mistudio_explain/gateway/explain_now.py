@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
+import structlog
 from fastapi import APIRouter, Body, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from mistudio_explain.errors import ExplainError, Unreachable
+from mistudio_explain.errors import ExplainError, MalformedEvent, Unreachable
+from mistudio_explain.events.codec import decode
 from mistudio_explain.events.explanation import FeatureOutcome, TokenChunk
 from mistudio_explain.events.feature import FeatureFound
 from mistudio_explain.events.model import Id
@@ -25,6 +27,8 @@ from mistudio_explain.gateway.problems import Problem
 from mistudio_explain.intake.asking import Piece, Wishes, answer_of, asked, asked_for, event_of
 from mistudio_explain.intake.document import Document
 from mistudio_explain.intake.single import feature_in
+
+log = structlog.get_logger(__name__)
 
 router = APIRouter(tags=["live"])
 
@@ -101,8 +105,11 @@ async def _sources(listener: Listener, timeout_s: float) -> AsyncGenerator[Token
     until = asyncio.get_running_loop().time() + timeout_s
     while (left := until - asyncio.get_running_loop().time()) > 0 and listener.ended is None:
         for entry in await listener.take(left):
-            if entry.told is not None and isinstance(entry.told.source, TokenChunk | FeatureOutcome):
-                yield entry.told.source
+            try:
+                if entry.value is not None:
+                    yield decode(TokenChunk, entry.value) if entry.topic == TOKENS else decode(FeatureOutcome, entry.value)
+            except MalformedEvent as error:  # which is for its topic's service to give up
+                log.warning("explain.unreadable", topic=entry.topic, offset=entry.offset, error=type(error).__name__)
     raise Problem(
         504, "no-answer-in-time", f"no explanation within {timeout_s:g} s: the model may be loading or busy, or nobody serves it; timeout_s waits longer"
     )

@@ -19,7 +19,7 @@ from mistudio_explain.gateway.told import Told, told
 KEPT_ENTRIES = 5_000
 KEPT_BYTES = 32 << 20
 """What is kept for clients that come back: of records with all that is made of them."""
-_MADE = 3  # a record, its event and its JSON together take about three times its bytes
+_OBJECTS, _TIMES = 3_000, 4  # bytes: what surrounds a record and the names in its JSON; the record and its values in the JSON
 
 
 class Subject(NamedTuple):
@@ -48,9 +48,9 @@ class Entry:
         return told(self.topic, self.key, self.value)
 
     @cached_property
-    def frame(self) -> bytes:
-        """It as a server-sent event whose id is `after`; empty when it tells nothing."""
-        return b"" if self.told is None else sse.event(self.told.name, self.told.body, self.after)
+    def identified(self) -> bytes:
+        """The line that names `after` as its id."""
+        return sse.identified(self.after)
 
     @cached_property
     def name(self) -> str:
@@ -64,7 +64,7 @@ class Entry:
     @property
     def size(self) -> int:
         """Bytes that it takes in memory, about."""
-        return _MADE * (len(self.key) + len(self.value or b"")) + 500
+        return _OBJECTS + _TIMES * (len(self.key) + len(self.value or b""))
 
 
 @dataclass(eq=False)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import secrets
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import closing
 
@@ -28,6 +29,10 @@ from mistudio_explain.store.readers import Readers
 from mistudio_explain.store.replies import StoredReplies
 
 _BACKLOG = 2048
+_UNSENT_BYTES = 128 << 10
+"""What the system holds of an answer that its client does not take, beyond what is on its way; it would be megabytes of each slow client."""
+_TAKES_NOTHING_MS = 60_000
+"""A connection whose client takes nothing for so long is closed."""
 
 log = structlog.get_logger(__name__)
 
@@ -105,7 +110,11 @@ async def _check_openness(settings: GatewaySettings, keys: KeyRing) -> None:
 def _bound(settings: GatewaySettings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+        listening = socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+        if sys.platform == "linux":  # connections inherit both
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _TAKES_NOTHING_MS)
+        return listening
     except OSError as error:
         raise BadSettings(
             f"the gateway cannot listen on {settings.host}:{settings.port} ({error}); set gateway.host and gateway.port to what is free"

@@ -20,13 +20,17 @@ MEDIA_TYPE = "text/event-stream"
 def event(name: str, content: bytes | Mapping[str, object], position: object = None) -> bytes:
     """One event. JSON has no line ends, so that no content can end its event or begin another."""
     body = content if isinstance(content, bytes) else orjson.dumps(content)
-    ours = b"" if position is None else b"id: %s\n" % str(position).encode()
-    return b"%sevent: %s\ndata: %s\n\n" % (ours, name.encode(), body)
+    return b"%sevent: %s\ndata: %s\n\n" % (b"" if position is None else identified(position), name.encode(), body)
+
+
+def identified(position: object) -> bytes:
+    """The line that an event with an id begins with."""
+    return b"id: %s\n" % str(position).encode()
 
 
 def heartbeat(position: object) -> bytes:
     """Nothing but a sign of life, and the position: an event without data moves the last id and is not told to scripts."""
-    return b": alive\n\n" if position is None else b": alive\nid: %s\n\n" % str(position).encode()
+    return b": alive\n\n" if position is None else b": alive\n%s\n" % identified(position)
 
 
 class EventStream(Response):

@@ -19,7 +19,7 @@ from mistudio_explain.gateway.names import JobId
 from mistudio_explain.gateway.parts import Gateway, Here
 from mistudio_explain.gateway.position import Position
 from mistudio_explain.gateway.problems import Problem, no_such_job
-from mistudio_explain.gateway.told import Told, progress
+from mistudio_explain.gateway.told import Standing, Told, by_partition, progress
 from mistudio_explain.observability.metrics import STREAMS_DROPPED
 
 router = APIRouter(tags=["live"])
@@ -71,7 +71,7 @@ def _stream(gateway: Gateway, chunks: AsyncGenerator[bytes]) -> Response:
 
 
 @dataclass(frozen=True, slots=True)
-class _Standing:
+class _Job:
     """A job as the store has it."""
 
     report: JobReport
@@ -81,7 +81,7 @@ class _Standing:
     """The next offset of explain.explanations that the store has not seen, by partition."""
 
 
-def _standing(gateway: Gateway, job: str, tenant: str) -> _Standing | None:
+def _standing(gateway: Gateway, job: str, tenant: str) -> _Job | None:
     """A job as it stands; None for one that is not there or is another tenant's. Blocks."""
     with gateway.reading() as store:
         state = None if store is None or not store.is_of(job, tenant) else store.state(job)
@@ -90,20 +90,16 @@ def _standing(gateway: Gateway, job: str, tenant: str) -> _Standing | None:
         report = JobReports(lambda: store, gateway.settings).numbers(job, now_ms=gateway.now_ms())
         if report is None:
             return None
-        return _Standing(report, store.reported_status(job) not in (None, JobStatus.RUNNING), _by_partition(store.positions(EXPLANATIONS)))
+        return _Job(report, store.reported_status(job) not in (None, JobStatus.RUNNING), by_partition(store.positions(EXPLANATIONS)))
 
 
-async def _appeared(gateway: Gateway, job: str, tenant: str) -> _Standing | None:
+async def _appeared(gateway: Gateway, job: str, tenant: str) -> _Job | None:
     """A job as it stands, as soon as the aggregator has heard of it: whoever made it may follow it at once."""
     for _ in range(round(_APPEARS_WITHIN_S / _LOOK_S)):
         if (standing := await asyncio.to_thread(_standing, gateway, job, tenant)) is not None:
             return standing
         await asyncio.sleep(_LOOK_S)
     return None
-
-
-def _by_partition(offsets: dict[int, int]) -> tuple[int, ...]:
-    return tuple(offsets.get(partition, 0) for partition in range(max(offsets, default=-1) + 1))
 
 
 async def _all_jobs(live: Live, tenant: str, seen: Position | None) -> AsyncGenerator[bytes]:
@@ -130,18 +126,16 @@ async def _one_job(gateway: Gateway, job: str, tenant: str, subjects: Sequence[S
     begins = seen is None
     seen = seen or replace(now, explanations=standing.read or now.explanations)  # what the store has is read from it, the rest comes as events
     yield sse.event("ready", {}, seen)
+    as_it_stands = progress(standing.report)
     if begins:
-        yield sse.event("progress", progress(standing.report).body, seen)
-    ending = _Ending(standing.report.status, now.joined(_counted(now, standing.report))) if standing.has_ended else None
+        yield sse.identified(seen) + as_it_stands.block
+    ending = _Ending(standing.report.status, now.joined(_counted(now, as_it_stands.standing))) if standing.has_ended else None
     async with aclosing(_heard(live, subjects, seen, lambda told: told.tenant in (tenant, None))) as events:
         async for chunk, told, position in events:
             yield chunk
             for each in told:
-                match each.source:
-                    case JobReport() as report:
-                        ending = None if report.status is JobStatus.RUNNING else _Ending(report.status, _counted(now, report))
-                    case None if each.is_of_job:
-                        ending = _Ending("deleted", now)
+                if each.standing is not None:
+                    ending = _Ending(each.standing.status, _counted(now, each.standing)) if each.standing.is_end else None
             if ending is not None and position.has_seen(ending.at, topics):
                 yield sse.event("end", {"status": ending.status}, position)
                 return
@@ -155,9 +149,9 @@ class _Ending:
     at: Position
 
 
-def _counted(now: Position, report: JobReport) -> Position:
-    """The explanations that a report counts."""
-    return Position(now.log, (), _by_partition({int(partition): offset for partition, offset in report.as_of.items()}))
+def _counted(now: Position, standing: Standing | None) -> Position:
+    """The explanations that a job's report counts."""
+    return Position(now.log, (), standing.counted if standing is not None else ())
 
 
 def _now(live: Live) -> Position:
@@ -184,7 +178,9 @@ async def _heard(
                     break
                 seen = heard.position
                 told = [(entry, each, position) for entry, position in heard.entries if (each := entry.told) is not None and concerns(each)]
-                chunk = b"".join(entry.frame if position is entry.after else sse.event(each.name, each.body, position) for entry, each, position in told)
+                chunk = b"".join(
+                    part for entry, each, position in told for part in (entry.identified if position is entry.after else sse.identified(position), each.block)
+                )
                 if not heard.entries:
                     chunk = sse.heartbeat(seen)
                     if (now := live.away_because()) != why:

@@ -62,7 +62,7 @@ async def test_an_entry_is_made_once_for_all_who_hear_it() -> None:
         tell(feed, 0)
         (first,), (second,) = await one.take(1), await other.take(1)
     assert first is second
-    assert first.frame is second.frame
+    assert first.told is second.told
 
 
 async def test_what_comes_wakes_whoever_waits_and_silence_ends_the_waiting() -> None:
@@ -101,7 +101,7 @@ def test_what_is_kept_is_bounded_by_bytes() -> None:
     kept = feed.since(Position("0123abcd", (99,), (0, 0)), [ALL])
     assert kept is not None
     assert feed._kept_bytes <= 100_000
-    assert len(feed._kept) == 3
+    assert len(feed._kept) == 2
 
 
 async def test_a_client_that_does_not_keep_up_is_let_go_with_a_reason_and_holds_nothing() -> None:
@@ -134,12 +134,13 @@ async def test_pieces_are_handed_over_and_not_kept() -> None:
 def test_a_record_that_cannot_be_read_tells_nothing(value: bytes) -> None:
     entry = Entry(1, REPORTS, 0, 0, b"explain_1", value, START)
     assert entry.told is None
-    assert entry.frame == b""
 
 
 def test_hostile_text_neither_ends_its_event_nor_begins_another() -> None:
     hostile = "a\n\nevent: end\rdata: {}\u2028\u0085\x00"
     entry = Entry(1, REPORTS, 0, 0, b"explain_1", report("explain_1", notes=[hostile]), START)
-    assert entry.frame.count(b"\n") == 4
-    assert entry.frame.endswith(b"\n\n")
-    assert b"\r" not in entry.frame
+    assert entry.told is not None
+    block = entry.told.block
+    assert block.count(b"\n") == 3
+    assert block.endswith(b"\n\n")
+    assert b"\r" not in block
