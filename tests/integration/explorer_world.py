@@ -133,12 +133,16 @@ def with_tokens(feature_id: str = "tokens") -> FeatureOutcome:
     return explained(
         feature_id,
         evidence=evidence,
-        safety=Safety(assessment="concerning", categories=["weapons"], evidence=[SafetyEvidence(category="weapons", where="text", index=4, words=["weapon"])]),
+        safety=Safety(assessment="concerning", categories=["weapons"], evidence=[_hazard(0, "json"), _hazard(4, "weapon")]),
         subject_changes={
             "statistics": ActivationStatistics(mean=0.1, std=0.4, max=8.0, frequency=0.0012),
             "logits": [Logit(token=" schema", value=1.5), Logit(token=" banana", value=-0.75)],
         },
     )
+
+
+def _hazard(index: int, word: str) -> SafetyEvidence:
+    return SafetyEvidence(category="weapons", where="text", index=index, words=[word])
 
 
 def worded(feature_id: str, words: str) -> FeatureOutcome:

@@ -90,7 +90,7 @@ function passage(activation, { hazards, most }) {
       "p",
       { class: "text", dir: "auto" },
       window && window[0] > 0 && el("span", { class: "cut" }, "… "),
-      pieces(activation, hazards, window).map((piece) => drawn(piece, most)),
+      whole(pieces(activation, hazards, window), most),
       window && window[1] < activation.text.length && el("span", { class: "cut" }, " …"),
     ),
     peak && el("p", { class: "note" }, "peak, place not given: ", el("code", { dir: "auto" }, visible(peak))),
@@ -100,22 +100,29 @@ function passage(activation, { hazards, most }) {
   );
 }
 
+/** The pieces one after the other; those of the peak, which a hazard's word may part, in one outline. */
+function whole(all, most) {
+  const first = all.findIndex((piece) => piece.isPeak);
+  if (first < 0) return all.map((piece) => drawn(piece, most));
+  const after = all.findLastIndex((piece) => piece.isPeak) + 1;
+  const part = (from, to) => all.slice(from, to).map((piece) => drawn(piece, most));
+  return [part(0, first), el("mark", { class: "peak", title: "peak" }, part(first, after)), part(after)];
+}
+
 function drawn(piece, most) {
   const text = visible(piece.text);
-  if (!known(piece.value) && !piece.isPeak && !piece.hazard) return text;
-  const names = [known(piece.value) && piece.value > 0 && "token", piece.isPeak && "peak", piece.hazard && "hazard"].filter(Boolean);
-  if (names.length === 0) return text;
-  const node = el(piece.isPeak || piece.hazard ? "mark" : "span", { class: names.join(" "), title: described(piece) });
-  if (piece.value > 0) {
+  const isActive = known(piece.value) && piece.value > 0;
+  if (!isActive && !piece.hazard) return text;
+  const node = el(piece.hazard ? "mark" : "span", { class: [isActive && "token", piece.hazard && "hazard"].filter(Boolean).join(" "), title: described(piece) }, text);
+  if (isActive) {
     node.style.setProperty("--heat", String(Math.min(1, piece.value / most)));
-    node.dataset.value = strength(piece.value);
+    if (piece.isLast) node.dataset.value = strength(piece.value);
   }
-  node.append(text);
   return node;
 }
 
 function described(piece) {
-  return [known(piece.value) && `activation ${strength(piece.value)}`, piece.isPeak && "peak", piece.hazard && `speaks for ${visible(spaced(piece.hazard))}`].filter(Boolean).join(", ");
+  return [known(piece.value) && `activation ${strength(piece.value)}`, piece.hazard && `speaks for ${visible(spaced(piece.hazard))}`].filter(Boolean).join(", ");
 }
 
 function hazardsByText(safety) {

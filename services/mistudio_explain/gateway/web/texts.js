@@ -5,7 +5,8 @@ const WORD = 20; // characters within which a cut looks for the edge of a word; 
 const AROUND = 150; // characters either side of the peak, as many as two lines of a card hold
 
 /**
- * A text's pieces in order: `{text, value, isPeak, hazard}`, `value` absent where the source gave none.
+ * A text's pieces in order: `{text, value, isLast, isPeak, hazard}`, `value` absent where the source gave none, `isLast` for the
+ * one that ends its token.
  * `hazards` are `{category, words}`; `window` is what `around` made, or absent for the whole text.
  */
 export function pieces(activation, hazards = [], window = null) {
@@ -26,6 +27,7 @@ export function pieces(activation, hazards = [], window = null) {
     found.push({
       text: text.slice(edges[i], edges[i + 1]),
       value: token?.value,
+      isLast: token?.end === edges[i + 1],
       isPeak: peak !== null && within(peak),
       hazard: dangers.find(within)?.category,
     });
