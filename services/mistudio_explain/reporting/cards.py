@@ -10,7 +10,7 @@ from mistudio_explain.reporting.evidence import EXCERPT_CHARACTERS, Excerpt, exc
 from mistudio_explain.reporting.named import name_of
 from mistudio_explain.reporting.origin import is_demonstration
 from mistudio_explain.reporting.survey import category_of
-from mistudio_explain.reporting.wording import coherence_status, counted
+from mistudio_explain.reporting.wording import coherence_status, coherence_told, counted
 
 _KEYWORDS = 12
 _LOGITS = 12
@@ -128,7 +128,7 @@ def _details(outcome: FeatureOutcome) -> Iterator[Detail]:
     subject, made = outcome.subject, outcome.generation
     if subject.keywords:
         yield Detail("keywords", visible(", ".join(subject.keywords[:_KEYWORDS])))
-    yield Detail("coherence", "not given" if subject.coherence_score is None else f"{subject.coherence_score:.2f} ({subject.tier})")
+    yield Detail("coherence", coherence_told(subject))
     strongest = max_activation(outcome)
     if strongest is not None:
         yield Detail("greatest activation", f"{strongest:.4g}")

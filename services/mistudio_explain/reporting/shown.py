@@ -8,7 +8,7 @@ from mistudio_explain.events.feature import Activation
 from mistudio_explain.reporting.actions import suggested_action
 from mistudio_explain.reporting.evidence import Excerpt, excerpt, max_activation, texts, visible
 from mistudio_explain.reporting.records import explanation_text
-from mistudio_explain.reporting.wording import coherence_status
+from mistudio_explain.reporting.wording import coherence_status, coherence_told
 
 LONGEST = 2_000
 """Characters of one text at most."""
@@ -102,7 +102,7 @@ def _scores(outcome: FeatureOutcome) -> Iterator[str]:
 
 def _facts(outcome: FeatureOutcome) -> Iterator[str]:
     subject, strongest = outcome.subject, max_activation(outcome)
-    yield f"coherence {subject.coherence_score:.2f} ({subject.tier})" if subject.coherence_score is not None else "coherence not given"
+    yield f"coherence {coherence_told(subject)}"
     if strongest is not None:
         yield f"greatest activation {strongest:.4g}"
     if subject.statistics is not None and subject.statistics.frequency is not None:

@@ -117,6 +117,7 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column("revision", "Revision of the outcome.", lambda o: o.subject.revision, int),
     Column("pass", "1, or 2 for a second pass.", lambda o: o.pass_number, int),
+    Column("computed", "What the source lacks and was computed from the texts.", lambda o: "; ".join(o.subject.computed)),
 )
 
 

@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 
-from mistudio_explain.events.explanation import Judgement
+from mistudio_explain.events.explanation import Judgement, Subject
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = 253_402_300_799_999  # the end of the year 9999; what claims to be later is written so
@@ -20,6 +20,13 @@ def written_feature_id(feature_id: str | None) -> int | str | None:
     if feature_id is not None and _INTEGER.fullmatch(feature_id) and int(feature_id) <= _GREATEST_INTEGER:
         return int(feature_id)
     return feature_id
+
+
+def coherence_told(subject: Subject) -> str:
+    """Write a feature's coherence with its tier, or with the word that its source does not state it."""
+    if subject.coherence_score is None:
+        return "not given"
+    return f"{subject.coherence_score:.2f} ({'computed, no tier' if 'coherence_score' in subject.computed else subject.tier})"
 
 
 def counted(n: int, thing: str) -> str:

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from reporting_samples import HOSTILE, explained, failed, hostile, job_report, skipped
 
-from mistudio_explain.events.explanation import FeatureOutcome
-from mistudio_explain.reporting.stage import TABLE, write_reports
+from mistudio_explain.events.explanation import FeatureOutcome, Tier
+from mistudio_explain.reporting.stage import PAGE, TABLE, write_reports
 from mistudio_explain.reporting.table import CELL_CHARACTERS, COLUMNS, cell
+from mistudio_explain.reporting.wording import coherence_told
 
 
 def rows(tmp_path: Path, outcomes: list[FeatureOutcome]) -> list[dict[str, str]]:
@@ -88,3 +89,12 @@ def test_a_cell_is_cut_below_what_excel_holds() -> None:
 def test_a_score_that_could_not_be_computed_is_an_empty_cell_and_its_reason_is_told(tmp_path: Path) -> None:
     (row,) = rows(tmp_path, [explained(quality_score=None, relevance=None, unavailable={"relevance": "no policy"})])
     assert (row["quality"], row["relevance"], row["not_computed"]) == ("", "", "relevance: no policy")
+
+
+def test_what_was_computed_because_the_source_lacks_it_is_named_in_the_table_and_said_beside_the_coherence(tmp_path: Path) -> None:
+    computed = explained("1", subject_changes={"computed": ["coherence_score"], "tier": Tier.UNKNOWN})
+    assert [row["computed"] for row in rows(tmp_path, [computed, explained("2")])] == ["coherence_score", ""]
+    assert [coherence_told(each.subject) for each in (computed, explained("2"))] == ["0.10 (computed, no tier)", "0.10 (poor)"]
+    page = (tmp_path / PAGE).read_text()
+    assert "0.10 (computed, no tier)" in page
+    assert "0.10 (poor)" in page

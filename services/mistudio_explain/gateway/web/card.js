@@ -91,7 +91,7 @@ function origin(feature) {
   const { generation } = feature;
   const facts = [
     ["category", feature.category && `${feature.category}${feature.category_source ? ` (${feature.category_source})` : ""}`],
-    ["coherence", known(feature.original_coherence) ? `${feature.original_coherence.toFixed(2)} (${feature.tier})` : "not given"],
+    ["coherence", known(feature.original_coherence) ? `${feature.original_coherence.toFixed(2)} (${(feature.computed ?? []).includes("coherence_score") ? "computed, no tier" : feature.tier})` : "not given"],
     ["keywords", feature.keywords?.length ? feature.keywords.slice(0, 12).map(visible).join(", ") : null],
     ["suggested", feature.suggested_action],
     ["explained by", generation && `${generation.model} at ${generation.endpoint}${generation.cached ? ", an answer kept from before" : ""}`],

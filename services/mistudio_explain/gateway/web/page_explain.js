@@ -107,6 +107,7 @@ async function ofJob(job, name, signal) {
     coherence_score: feature.original_coherence,
     pattern_category: feature.category_source === "given" ? feature.category : null,
     pattern_keywords: feature.keywords,
+    computed: feature.computed ?? [],
     top_activations: [...(evidence?.seen ?? []), ...(evidence?.held_out ?? [])].map(present),
     activation_statistics: feature.activation_statistics && present(feature.activation_statistics),
     top_logits: feature.top_logits,
