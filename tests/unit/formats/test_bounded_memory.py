@@ -1,3 +1,4 @@
+import gzip
 import sys
 from pathlib import Path
 
@@ -24,3 +25,13 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory(tmp_path: Path
     path.write_text('{"feature_id": 1, "activations": [' + " " * 100_000)
     with pytest.raises(BadInput, match=r"features\.jsonl: line 1: the line has more than 1000 bytes"):
         read_input(path, "jsonl")
+
+
+@pytest.mark.parametrize(("bound", "name", "form"), [("UNPACKED_BYTES", "features.jsonl.gz", "jsonl"), ("WHOLE_BYTES", "batch-0.json.gz", "saedashboard")])
+def test_a_small_file_that_unpacks_to_a_huge_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str, name: str, form: str) -> None:
+    monkeypatch.setattr(lines, bound, 1 << 20)
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(b'{"features": [' + b" \n" * (2 << 20)))
+    assert path.stat().st_size < 10_000
+    with pytest.raises(BadInput, match=rf"{path.name}: .*: the file holds more than {1 << 20} bytes, unpacked"):
+        read_input(path, form)

@@ -1,6 +1,5 @@
 """Which format an input has, and reading it."""
 
-import io
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, get_args
@@ -12,7 +11,7 @@ from mistudio_explain.intake.document import Document, Flawed, JsonPath, Span
 from mistudio_explain.intake.formats import delphi, jsonl, neuronpedia, openai, saedashboard
 from mistudio_explain.intake.formats.gather import Asked, gather
 from mistudio_explain.intake.formats.given import Given
-from mistudio_explain.intake.formats.lines import Lines, lines_of, opened
+from mistudio_explain.intake.formats.lines import Lines, lines_of, opened, whole
 from mistudio_explain.intake.formats.said import Explained, Said, matched
 from mistudio_explain.intake.outline import outline
 from mistudio_explain.intake.rank import BUSINESS_WEIGHTS
@@ -150,7 +149,7 @@ def _explained(path: Path, form: str) -> Iterator[Explained]:
     match form:
         case "delphi":
             files = delphi.files_of(path) if path.is_dir() else [path]
-            for document in map(_document, files):
+            for document in map(whole, files):
                 if (one := delphi.explained(document)) is not None:
                     yield one
         case "openai":
@@ -176,7 +175,7 @@ def features_of(path: Path, foreign: Foreign) -> Iterator[Given | Flawed]:
             yield from _neuronpedia(path)
         case "saedashboard":
             for file in _files(path, "batch-*.json*"):
-                yield from saedashboard.features(_document(file))
+                yield from saedashboard.features(whole(file))
         case "openai":
             for file in _files(path, "**/*.json*"):
                 yield from _records(file, openai.feature)
@@ -216,15 +215,6 @@ def _files(path: Path, pattern: str) -> list[Path]:
     return sorted(found, key=lambda file: (len(str(file)), str(file)))
 
 
-def _document(path: Path) -> Document:
-    """A file's bytes, which stay in memory once."""
-    with opened(path) as file:
-        whole = io.BytesIO()
-        while piece := file.read(1 << 20):
-            whole.write(piece)
-    return Document(path, whole.getvalue())
-
-
 def _records(path: Path, read: Callable[[Document, JsonPath, object], Given]) -> Iterator[Given | Flawed]:
     for document, span, place in _places(path):
         try:
@@ -239,7 +229,7 @@ def _places(path: Path) -> Iterator[tuple[Document, Span, JsonPath]]:
         for line in lines_of(path):
             yield line, Span(0, len(line.text)), ()
         return
-    document = _document(path)
+    document = whole(path)
     text = document.text.removeprefix(b"\xef\xbb\xbf").lstrip()
     if not text.startswith(b"["):
         yield document, Span(len(document.text) - len(text), len(document.text)), ()

@@ -5,6 +5,7 @@ import zlib
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import BinaryIO
@@ -14,6 +15,10 @@ from mistudio_explain.intake.document import Document, Flawed, Problem
 
 LINE_BYTES = 64 << 20
 """The longest line that is read."""
+UNPACKED_BYTES = 8 << 30
+"""What one file of lines may hold, unpacked; a batch of Neuronpedia's 1,024 features holds 0.1 to 0.2 GB."""
+WHOLE_BYTES = 1 << 30
+"""What a file may hold, unpacked, that is kept in memory: as much as may be uploaded by default."""
 
 _GZIP = b"\x1f\x8b"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -38,16 +43,30 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def lines_of(path: Path) -> Iterator[Document]:
-    """The lines of a file that hold anything, each a document that knows its number; raises Flawed for one that is too long."""
+    """The lines of a file that hold anything, each a document that knows its number; raises Flawed for one that is too long, or too many."""
     with opened(path) as file:
-        number = 0
+        number = size = 0
         while line := file.readline(LINE_BYTES + 1):
             number += 1
+            size += len(line)
             if len(line) > LINE_BYTES:
                 raise Flawed(Problem(path, f"line {number}", f"the line has more than {LINE_BYTES} bytes, where one record a line was expected"))
+            if size > UNPACKED_BYTES:
+                raise Flawed(Problem(path, f"line {number}", f"the file holds more than {UNPACKED_BYTES} bytes, unpacked; cut it into several"))
             text = (line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line).strip()
             if text:
                 yield Document(path, text, first_line=number, is_line=True)
+
+
+def whole(path: Path) -> Document:
+    """A file's bytes, which stay in memory once; raises Flawed when they are too many."""
+    content = BytesIO()  # which gives its bytes without a copy
+    with opened(path) as file:
+        while piece := file.read(1 << 20):
+            content.write(piece)
+            if content.tell() > WHOLE_BYTES:
+                raise Flawed(Problem(path, "$", f"the file holds more than {WHOLE_BYTES} bytes, unpacked; cut it into several, or write one record a line"))
+    return Document(path, content.getvalue())
 
 
 class Lines:
