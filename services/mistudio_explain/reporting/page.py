@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Any, BinaryIO
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from mistudio_explain.events.explanation import FeatureOutcome, OutcomeKind
 from mistudio_explain.events.job import JobReport
@@ -146,8 +146,15 @@ def environment() -> Environment:
         strength=lambda value: f"{value:.4g}",
         usd=lambda value: f"${value:,.4f}" if 0 < value < 1 else f"${value:,.2f}",
         visible=visible,
+        code=_code,
     )
     return made
+
+
+def _code(text: str) -> Markup:
+    """What stands between backticks as code, everything escaped."""
+    parts = (Markup("<code>{}</code>").format(part) if number % 2 else escape(part) for number, part in enumerate(text.split("`")))
+    return Markup("").join(parts)
 
 
 @cache

@@ -83,9 +83,11 @@ def _pace(features: int, minutes: float) -> Callable[[_Job], Judged]:
 def _concurrency(job: _Job) -> Judged:
     if not job.report.wall_s or not job.figures.origin.call_s:
         return _unknown("no call of a model was timed")
-    value = job.figures.origin.call_s / job.report.wall_s
-    source = "time of the calls that count over the job's time; waiting and starting included, so the calls under way at once were more"
-    return f"{value:.1f} calls at once, on average", _judged(value >= 2), source
+    at_once = job.figures.origin.call_s / job.report.wall_s
+    value = f"{at_once:.2f} calls at once, on average"
+    if at_once < 2:
+        return _unknown("the time of the calls that count over the job's time includes starting and waiting: more were under way at once", value)
+    return value, Standing.MET, "time of the calls that count over the job's time"
 
 
 def _latency(job: _Job) -> Judged:
@@ -128,8 +130,10 @@ def _routing(job: _Job) -> Judged:
     stood_in = sum(job.figures.origin.substitutes.values())
     value = f"{counted(len(job.figures.origin.models), 'model')}; a substitute answered for {counted(stood_in, 'feature')}"
     if stood_in:
-        return value, Standing.MISSED, "flags `substitute:`: routing wanted a model that no endpoint has or can hold"
-    return value, Standing.MET, "no flag `substitute:`: every feature went to the model that routing, or the job, asked for"
+        return value, Standing.MISSED, "flag `substitute`: routing wanted a model that no endpoint has or can hold"
+    if len(job.figures.origin.models) == 1:
+        return _unknown("one model answered everything, so no choice is seen", value)
+    return value, Standing.MET, "no feature has the flag `substitute`: each went to the model that routing, or the job, asked for"
 
 
 def _no_api_cost(job: _Job) -> Judged:
@@ -183,8 +187,10 @@ def _whole_time(job: _Job) -> Judged:
 def _accuracy(job: _Job) -> Judged:
     if job.figures.accuracy is None:
         return _unknown("no explanation has an accuracy")
-    source = "mean probability that an explanation belongs to its feature rather than to another of the find job"
-    return f"{job.figures.accuracy.mean:.2f} over {job.figures.accuracy.n:,}", _judged(job.figures.accuracy.mean > 0.8), source
+    confirmed = job.figures.verdicts.get("confirmed", 0)
+    value = f"{share(confirmed, job.figures.explained)} confirmed; mean accuracy {job.figures.accuracy.mean:.2f}"
+    source = "share that the texts confirm; an accuracy is the probability that an explanation belongs to its feature, no share of right explanations"
+    return value, _judged(confirmed > 0.8 * job.figures.explained), source
 
 
 def _data_flow(job: _Job) -> Judged:

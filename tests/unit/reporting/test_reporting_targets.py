@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from reporting_samples import explained, failed, job_report, skipped
 
-from mistudio_explain.events.explanation import FeatureOutcome, Generation, Verification
+from mistudio_explain.events.explanation import Accuracy, FeatureOutcome, Generation, Verification
 from mistudio_explain.events.feature import Activation
 from mistudio_explain.events.job import Averages, CostAnalysis, JobReport, JobStatus, SentToCloud
 from mistudio_explain.reporting.survey import survey
@@ -63,7 +63,8 @@ def test_calls_at_once_are_their_time_over_the_jobs_and_a_shared_call_counts_onc
     alone = [explained(str(i), generation=GENERATION) for i in range(4)]
     shared = [explained(str(i), generation=GENERATION.model_copy(update={"features": 4})) for i in range(4)]
     assert standing("2 to 4", alone, wall_s=8.0) is Standing.MET
-    assert standing("2 to 4", shared, wall_s=8.0) is Standing.MISSED
+    found = held("2 to 4", shared, job_report(wall_s=8.0))
+    assert (found.standing, found.value) == (Standing.NOT_MEASURABLE, "0.50 calls at once, on average")
 
 
 @pytest.mark.parametrize(("latency_s", "expected"), [(4.9, Standing.MET), (5.0, Standing.MISSED), (None, Standing.NOT_MEASURABLE)])
@@ -78,6 +79,13 @@ def test_the_validation_score_is_the_share_confirmed_and_never_a_rescaled_number
     assert standing("Validation score", outcomes[:18]) is Standing.MET
 
 
+def test_a_high_mean_accuracy_is_no_share_of_right_explanations() -> None:
+    high = Accuracy(p=0.95, n=3, basis="all")
+    outcomes = [explained(str(i), accuracy=high, pattern_verification=Verification.PARTIAL if i else Verification.CONFIRMED) for i in range(4)]
+    found = held("Average accuracy", outcomes)
+    assert (found.standing, found.value) == (Standing.MISSED, "25% confirmed; mean accuracy 0.95")
+
+
 def test_success_and_coverage_ask_for_quality_features_alone() -> None:
     outcomes = [explained("1", **GOOD), failed("2"), skipped("3")]
     assert standing("Over 98%", outcomes) is Standing.MET
@@ -89,8 +97,10 @@ def test_success_and_coverage_ask_for_quality_features_alone() -> None:
 
 
 def test_a_substitute_model_misses_the_choice_by_complexity() -> None:
-    assert standing("Models chosen", [explained()]) is Standing.MET
-    assert standing("Models chosen", [explained(flags=["substitute:mistral:7b"])]) is Standing.MISSED
+    other = explained("2", generation=GENERATION)
+    assert standing("Models chosen", [explained("1")]) is Standing.NOT_MEASURABLE
+    assert standing("Models chosen", [explained("1"), other]) is Standing.MET
+    assert standing("Models chosen", [explained("1", flags=["substitute:mistral:7b"]), other]) is Standing.MISSED
 
 
 def test_what_is_not_known_to_be_local_is_not_called_local() -> None:
