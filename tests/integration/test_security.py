@@ -16,10 +16,11 @@ from pyarrow import parquet
 from typer.testing import CliRunner
 
 from integration.aggregating import requested
-from integration.gates import gateway_settings, stored
+from integration.gates import gateway_app, gateway_settings, stored
 from mistudio_explain.cli.main import app
 from mistudio_explain.events.explanation import FeatureReviewed
 from mistudio_explain.events.job import ControlPart, JobEvent, SealedPart
+from mistudio_explain.gateway import sse
 from mistudio_explain.reporting.delphi import write_delphi
 from mistudio_explain.reporting.formats import Format
 from mistudio_explain.reporting.neuronpedia import Target, write_neuronpedia
@@ -217,3 +218,24 @@ def test_no_name_in_a_job_leads_out_of_the_folder_that_it_is_exported_to(name: s
     assert made
     assert all(path.is_relative_to(out) for path in made)
     assert len(list((out / "neuronpedia").iterdir())) == 2, "the model's folder, and the one with names"
+
+
+def test_no_request_names_an_address_that_the_gateway_would_call(tmp_path: Path) -> None:
+    """What it calls stands in the settings: endpoints of models (whose redirects nobody follows) and webhooks (tests/unit/gateway/test_outbound.py)."""
+    description = gateway_app(gateway_settings(tmp_path)).openapi()
+    asked = {each["name"] for methods in description["paths"].values() for said in methods.values() for each in said.get("parameters", ())}
+    bodies = {
+        ref for methods in description["paths"].values() for said in methods.values() for ref in re.findall(r"schemas/(\w+)", str(said.get("requestBody", "")))
+    }
+    assert bodies
+    fields = {name for body in bodies for name in description["components"]["schemas"][body].get("properties", {})}
+    assert not [name for name in asked | fields if re.search(r"ur[il]|host|address|callback|webhook|endpoint|proxy", name, re.IGNORECASE)]
+
+
+def test_hostile_texts_end_no_event_of_a_stream() -> None:
+    for text in HOSTILE:
+        said = sse.event("outcome", {text: text}, 7)
+        assert said.endswith(b"\n\n")
+        assert said.count(b"\n") == 4
+        assert b"\r" not in said
+        assert json.loads(said.split(b"data: ", 1)[1]) == {text: text}

@@ -54,7 +54,13 @@ class Anthropic:
             api_key=api_key.get_secret_value(),
             max_retries=0,
             timeout=timeout,
-            http_client=anthropic.DefaultAsyncHttpxClient(timeout=timeout, limits=limits, trust_env=not is_loopback(url or ""), event_hooks=hooks),
+            http_client=anthropic.DefaultAsyncHttpxClient(
+                timeout=timeout,
+                limits=limits,
+                trust_env=not is_loopback(url or ""),
+                follow_redirects=False,  # texts go to the address that was configured, and to no other
+                event_hooks=hooks,
+            ),
         )
         self._listed: dict[str, ModelInfo] = {}
 
@@ -148,7 +154,7 @@ def _failure(error: Exception) -> Exception:
 
 
 def _status(error: anthropic.APIStatusError) -> int:
-    return error.status_code if error.status_code >= 400 else _STATUS_OF.get(error.type or "", 500)
+    return error.status_code if error.status_code >= 300 else _STATUS_OF.get(error.type or "", 500)
 
 
 def _said(error: anthropic.APIStatusError) -> str:

@@ -140,6 +140,10 @@ def failure_for_status(status: int, message: str, *, headers: Mapping[str, str] 
     """
     said = f"{code or ''} {message}".lower()
     text = f"HTTP {status}: {message}"
+    if 300 <= status < 400:
+        return EndpointUnreachable(
+            f"HTTP {status}: it sends callers elsewhere, and no text goes anywhere but to the address that was configured; set its url anew"
+        )
     if status in {401, 402, 403} or (status in {400, 429} and any(word in said for word in _UNPAID)):
         return AccessDenied(text)
     if status == 429:

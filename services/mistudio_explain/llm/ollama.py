@@ -31,6 +31,7 @@ class _Client(ollama.AsyncClient):
             timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
             limits=httpx.Limits(max_keepalive_connections=KEPT_ALIVE),
             trust_env=not is_loopback(url),
+            follow_redirects=False,  # texts go to the address that was configured, and to no other
             event_hooks={"response": [bound_reply, _refuse_error]},
         )
         self._client.headers.pop("authorization", None)  # the client takes a key of the environment, whatever the server
@@ -91,7 +92,7 @@ class Ollama:
 
 async def _refuse_error(response: httpx.Response) -> None:
     """Raise the failure of an error reply while its headers are at hand: the client's own error keeps none."""
-    if response.is_error:
+    if not response.is_success:
         said = (await response.aread()).decode(errors="replace").strip()
         raise failure_for_status(response.status_code, _error_text(said), headers=response.headers)
 

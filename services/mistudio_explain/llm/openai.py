@@ -43,7 +43,13 @@ class OpenAi:
             api_key=api_key.get_secret_value() if api_key else "none",
             max_retries=0,
             timeout=timeout,
-            http_client=openai.DefaultAsyncHttpxClient(timeout=timeout, limits=limits, trust_env=not is_loopback(url), event_hooks={"response": [bound_reply]}),
+            http_client=openai.DefaultAsyncHttpxClient(
+                timeout=timeout,
+                limits=limits,
+                trust_env=not is_loopback(url),
+                follow_redirects=False,  # texts go to the address that was configured, and to no other
+                event_hooks={"response": [bound_reply]},
+            ),
         )
         self._sentence_extra = dict(sentence_extra)
         self._refused: defaultdict[str, set[str]] = defaultdict(set)

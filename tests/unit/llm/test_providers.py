@@ -518,3 +518,24 @@ async def test_a_parameter_that_is_refused_for_ever_ends_the_call() -> None:
             await client.complete(call())
         await client.close()
     assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_server_that_sends_callers_elsewhere_is_not_followed(wire: Wire, status: int) -> None:
+    """Else a server could have texts sent to addresses that nobody configured, or ask this machine's neighbours on its behalf."""
+    async with FakeLlm(says(wire.piece("Dogs."), wire.last())) as elsewhere:
+
+        async def redirect(reply: Reply) -> None:
+            await reply.whole(status, b"", location=f"{elsewhere.url}{reply.path}")
+
+        async with FakeLlm(redirect) as server:
+            client = wire.client(server.url)
+            try:
+                with pytest.raises(failures.EndpointUnreachable, match="sends callers elsewhere"):
+                    await client.complete(call())
+                with pytest.raises(failures.CallFailure):
+                    await client.models()
+            finally:
+                await client.close()
+        assert len(server.requests) == 2
+        assert elsewhere.requests == []
