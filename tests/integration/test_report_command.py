@@ -55,7 +55,6 @@ def test_the_command_says_which_file_it_writes_and_where_each_is(settings: Setti
     ("arguments", "said"),
     [
         (["explain_of_nobody"], "has no job 'explain_of_nobody'; it has explain_1"),
-        ([JOB, "--format", "docx"], "there is no format 'docx'; there are json, html, csv, txt, jsonl, parquet, pdf and all"),
         ([JOB, "--out", "/proc/nowhere"], "reports cannot be written there"),
     ],
 )

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from integration.real_s3 import ACCESS_KEY, SECRET_KEY, RealS3, missing_for_s3
 from mistudio_explain.aggregation.reports import JobReports
 from mistudio_explain.errors import Unreachable
 from mistudio_explain.events.codec import encode
-from mistudio_explain.events.job import ControlPart, JobEvent
+from mistudio_explain.events.job import ControlPart, JobEvent, JobReport
 from mistudio_explain.reporting import pdf
-from mistudio_explain.reporting.archive import entries
+from mistudio_explain.reporting.archive import differences, entries
 from mistudio_explain.reporting.formats import Format
 from mistudio_explain.reporting.shelf import Bucket, shelf_of
 from mistudio_explain.settings import ReportSettings, Settings, StoreSettings
@@ -67,6 +68,16 @@ def command(*arguments: str, store: StoreSettings, reports: ReportSettings, **en
     return subprocess.run([str(PROGRAM), *arguments], env=os.environ | given, capture_output=True, text=True, check=False)
 
 
+@contextmanager
+def reporting(store: StoreSettings, reports: ReportSettings) -> Iterator[tuple[JobReports, JobReport]]:
+    """An aggregator's reports, and the job's."""
+    with reading(store) as rows:
+        written = JobReports(lambda: rows, Settings(store=store, reports=reports))
+        report = written.numbers(JOB, now_ms=1_785_000_000_000)
+        assert report is not None
+        yield written, report
+
+
 def test_all_formats_go_into_a_bucket_byte_by_byte_as_into_a_folder(s3: RealS3, store: StoreSettings, reports: ReportSettings, tmp_path: Path) -> None:
     there = command("report", JOB, "--format", "all", "--json", store=store, reports=reports)
     assert there.returncode == 0, there.stderr
@@ -102,16 +113,14 @@ def test_the_archive_tells_of_what_was_written_and_notices_what_was_changed_or_l
 
 
 def test_a_deleted_job_leaves_nothing_in_the_bucket_but_its_entries(s3: RealS3, store: StoreSettings, reports: ReportSettings) -> None:
-    with reading(store) as rows:
-        written = JobReports(lambda: rows, Settings(store=store, reports=reports))
-        report = written.numbers(JOB, now_ms=1_785_000_000_000)
-        assert report is not None
+    with reporting(store, reports) as (written, report):
         written.with_files(report)
         written.remove_files(JobEvent(explain_job_id=JOB, at_ms=1_785_000_000_001, control=ControlPart(action="delete", who="ada")))
     root = s3.data / str(reports.bucket_url).removeprefix("s3://")
     assert {path.relative_to(root).parts[0] for path in root.rglob("*") if path.is_file()} == {".archive"}
-    assert [entry.kind for entry in entries(shelf_of(reports), JOB)] == ["written", "removed"]
-    assert command("archive", "--verify", store=store, reports=reports).returncode == 0
+    found = entries(shelf_of(reports), JOB)
+    assert [entry.kind for entry in found] == ["written", "removed"]
+    assert differences(shelf_of(reports), found) == []
 
 
 def test_volumes_of_an_earlier_report_go_away_in_the_bucket_too(
@@ -120,13 +129,10 @@ def test_volumes_of_an_earlier_report_go_away_in_the_bucket_too(
     folder = s3.data / str(reports.bucket_url).removeprefix("s3://") / JOB
     for volume, files in ((1, 3), (500, 1)):
         monkeypatch.setattr(pdf, "FEATURES_A_VOLUME", volume)
-        with reading(store) as rows:
-            written = JobReports(lambda: rows, Settings(store=store, reports=reports))
-            report = written.numbers(JOB, now_ms=1_785_000_000_000)
-            assert report is not None
+        with reporting(store, reports) as (written, report):
             written.with_files(report, [Format.PDF])
         assert len(list(folder.iterdir())) == files
-    assert command("archive", "--verify", store=store, reports=reports).returncode == 0
+    assert differences(shelf_of(reports), entries(shelf_of(reports))) == []
 
 
 def test_a_refused_key_ends_the_command_with_3_and_names_no_secret(store: StoreSettings, reports: ReportSettings) -> None:
@@ -143,10 +149,7 @@ def test_a_server_that_is_away_ends_the_command_with_3(store: StoreSettings, rep
 
 
 def test_a_server_that_goes_away_is_an_outage_and_no_loss(s3: RealS3, store: StoreSettings, reports: ReportSettings) -> None:
-    with reading(store) as rows:
-        written = JobReports(lambda: rows, Settings(store=store, reports=reports))
-        report = written.numbers(JOB, now_ms=1_785_000_000_000)
-        assert report is not None
+    with reporting(store, reports) as (written, report):
         s3.stop()
         try:
             with pytest.raises(Unreachable):
@@ -157,7 +160,8 @@ def test_a_server_that_goes_away_is_an_outage_and_no_loss(s3: RealS3, store: Sto
 
 
 def test_files_of_a_bucket_are_listed_and_read_in_parts(s3: RealS3, store: StoreSettings, reports: ReportSettings) -> None:
-    assert command("report", JOB, "--format", "csv,json", store=store, reports=reports).returncode == 0
+    with reporting(store, reports) as (written, report):
+        written.with_files(report, [Format.CSV, Format.JSON])
     shelf = shelf_of(reports)
     assert isinstance(shelf, Bucket)
     assert [file.name for file in shelf.files(JOB)] == ["explanation_results.json", "explanations.csv", "feature_explanations.json"]

@@ -1,11 +1,13 @@
 """The archive index: what was ever written of jobs, and removed; an entry each, which nothing in this program changes or takes away.
 
-Entries stand beside the jobs' folders, as `.archive/<job>/<moment>-<kind>-<hash>.json`; no job's folder begins with a
-dot. They hold no text of any feature. The same files of the same job give the same entry, which is added once.
+Entries stand beside the jobs' folders, as `.archive/<job>/<number>-<kind>-<hash>.json`; no job's folder begins with a
+dot. They hold no text of any feature. The same files of the same job, written again, add none.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import orjson
@@ -15,6 +17,7 @@ from mistudio_explain import __version__
 from mistudio_explain.events.job import Artefact, JobEvent, JobPart, JobReport
 from mistudio_explain.events.model import Record
 from mistudio_explain.reporting.shelf import Shelf, folder_of, reached
+from mistudio_explain.reporting.stage import volumes_of_before
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -48,6 +51,15 @@ class Entry(Record):
     program: str = Field(default=__version__, description="Version of the program that wrote them.")
 
 
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A file that is not as the archive says."""
+
+    job: str
+    name: str
+    what: str
+
+
 def written(report: JobReport, parts: dict[JobPart, JobEvent], retain_days: float) -> Entry:
     """The entry for the files that a report names."""
     request, replay = parts.get(JobPart.REQUEST), parts.get(JobPart.REPLAY)
@@ -76,17 +88,19 @@ def removed(order: JobEvent) -> Entry:
 
 
 def add(shelf: Shelf, entry: Entry) -> None:
-    """Add an entry, unless it is there; raises Unreachable when the place fails."""
+    """Add an entry, unless it is the job's last one; raises Unreachable when the place fails."""
     import obstore
     from obstore.exceptions import AlreadyExistsError
 
     body = orjson.dumps(entry.model_dump(mode="json"), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    name = f"{entry.at_ms:014d}-{entry.kind}-{hashlib.sha256(body).hexdigest()[:16]}.json"
+    store, folder = shelf.objects(), f"{ARCHIVE}/{folder_of(entry.explain_job_id)}"
+    end = f"-{entry.kind}-{hashlib.sha256(body).hexdigest()[:16]}.json"
     with reached(ARCHIVE):
-        try:
-            obstore.put(shelf.objects(), f"{ARCHIVE}/{folder_of(entry.explain_job_id)}/{name}", body, mode="create")
-        except AlreadyExistsError:
+        last = max((each["path"] for some in obstore.list(store, prefix=folder) for each in some), default="").rpartition("/")[2]
+        if last.endswith(end):
             return
+        with suppress(AlreadyExistsError):  # another process has just added the same
+            obstore.put(store, f"{folder}/{int(last.partition('-')[0] or 0) + 1:06d}{end}", body, mode="create")
 
 
 def entries(shelf: Shelf, job: str | None = None) -> list[Entry]:
@@ -94,6 +108,27 @@ def entries(shelf: Shelf, job: str | None = None) -> list[Entry]:
     store = shelf.objects()
     with reached(ARCHIVE):
         return [entry for _, _, entry in sorted(_read(store, ARCHIVE if job is None else f"{ARCHIVE}/{folder_of(job)}"), key=lambda each: each[:2])]
+
+
+def differences(shelf: Shelf, found: Iterable[Entry]) -> list[Difference]:
+    """The files that are not as they were written last, by the given entries in their order; raises Unreachable when the place fails."""
+    newest: dict[str, dict[str, str]] = {}
+    for entry in found:
+        files = newest.setdefault(entry.explain_job_id, {})
+        gone = list(files) if entry.kind == "removed" else volumes_of_before(list(files), entry.artefacts)
+        for name in gone:
+            del files[name]
+        files.update({artefact.uri.rpartition("/")[2]: artefact.sha256 for artefact in entry.artefacts})
+    return [difference for job, files in newest.items() for difference in _differences_of(shelf, job, files)]
+
+
+def _differences_of(shelf: Shelf, job: str, hashes: Mapping[str, str]) -> Iterator[Difference]:
+    there = {file.name: file for file in shelf.files(job)}
+    for name, sha256 in hashes.items():
+        if name not in there:
+            yield Difference(job, name, "is gone")
+        elif shelf.hash(job, there[name]) != sha256:
+            yield Difference(job, name, "is not what was written")
 
 
 def _read(store: "ObjectStore", prefix: str) -> Iterator[tuple[object, str, Entry]]:

@@ -5,23 +5,25 @@ from pathlib import Path
 from reporting_samples import explained, job_report
 
 from mistudio_explain.events.job import JobEvent, JobPart, ReplayPart, RequestPart
-from mistudio_explain.reporting.archive import ARCHIVE, add, entries, written
+from mistudio_explain.reporting.archive import ARCHIVE, add, differences, entries, written
 from mistudio_explain.reporting.shelf import Folder
 from mistudio_explain.reporting.stage import report_directory, write_reports
 
 
 def test_the_same_files_are_one_entry_and_others_another_and_none_is_ever_changed(tmp_path: Path) -> None:
     shelf = Folder(tmp_path)
-    for quality in (0.9, 0.9, 0.8):
+    for quality in (0.9, 0.9, 0.8, 0.8, 0.9):
         artefacts = shelf.write("explain_1", lambda folder, q=quality: write_reports(job_report(), lambda: [explained(quality_score=q)], folder))  # type: ignore[misc]
         before = {path: path.read_bytes() for path in (tmp_path / ARCHIVE).rglob("*.json")}
         add(shelf, written(job_report(artefacts=artefacts), {}, 180.0))
         assert {path: path.read_bytes() for path in before} == before
-    first, second = entries(shelf, "explain_1")
+    first, second, third = entries(shelf, "explain_1")
     assert [each.uri.rpartition("/")[2] for each in first.artefacts] == [each.uri.rpartition("/")[2] for each in second.artefacts]
-    assert first.artefacts != second.artefacts
+    assert first.artefacts == third.artefacts != second.artefacts
+    assert differences(shelf, [first, second, third]) == []
+    assert [each.name for each in differences(shelf, [first, second])]
     (table,) = (file for file in shelf.files("explain_1") if file.name == "explanations.csv")
-    assert shelf.hash("explain_1", table) == second.artefacts[3].sha256
+    assert shelf.hash("explain_1", table) == third.artefacts[3].sha256
 
 
 def test_an_entry_names_the_job_s_lineage(tmp_path: Path) -> None:
