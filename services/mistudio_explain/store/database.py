@@ -192,7 +192,7 @@ class Sqlite(Database):
             self._connection.executemany(statement, rows)
 
     def make(self, table: Table) -> None:  # noqa: D102
-        if table.key == ("id",):  # a number that is the key: rows lie in its order, large ones too
+        if table.key == ("id",) and "id" in table.numbers:  # a number that is the key: rows lie in its order, large ones too
             definition = f"{', '.join(table.definitions).replace('id bigint not null', 'id integer primary key')})"
         else:  # small rows, found by their key
             definition = f"{', '.join(table.definitions)}, primary key({', '.join(table.key)})) without rowid"

@@ -14,7 +14,7 @@ _AT_ONCE = 1000
 def take_over(database: Database) -> None:
     """Give an older store what is missing of this version's, all or nothing; a store of this version, or none, is left as it is.
 
-    About four minutes for a million outcomes, during which the store can be read as it was.
+    About three minutes for a million outcomes, during which the store can be read as it was.
     """
     columns = database.columns_of("outcome")
     if "body" not in columns or "cell" in columns:
