@@ -2,6 +2,7 @@
 
 import random
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -108,6 +109,15 @@ def test_a_thousand_malformed_requests_are_refused_and_none_makes_it_fail(gatewa
         assert not status.startswith(b"5"), (request + body, answer)
     assert sum(statuses.values()) == REQUESTS
     a_job(gateway, "explain_after_all_that")
+
+
+def test_no_answer_waits_for_an_acknowledgement_of_its_head(gateway: LiveGateway) -> None:
+    took = []
+    for _ in range(10):
+        begun = time.perf_counter()
+        assert gateway.client.get("/livez").status_code == 200
+        took.append(time.perf_counter() - begun)
+    assert min(took) < 0.035  # Linux acknowledges after 40 ms when nothing else is to be sent
 
 
 def test_while_kafka_is_away_what_is_stored_is_read_and_orders_are_refused_for_now(tmp_path: Path) -> None:

@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
+import pytest
+
 from integration.aggregating import explained, requested
+from integration.real_postgres import RealPostgres
 from mistudio_explain.events import topics
 from mistudio_explain.events.codec import encode
 from mistudio_explain.settings import StoreSettings
+from mistudio_explain.store.database import StoreLost
 from mistudio_explain.store.jobs import Change, open_store
 from mistudio_explain.store.readers import Readers
 
@@ -15,9 +19,13 @@ JOB = "explain_1"
 def store(path: Path, *features: object) -> StoreSettings:
     """A store with such features."""
     settings = StoreSettings(url=f"sqlite:///{path}")
+    fill(settings, *features)
+    return settings
+
+
+def fill(settings: StoreSettings, *features: object) -> None:
     with open_store(settings) as rows:
         rows.apply([Change(event, encode(event), "", 1000, topics.EXPLANATIONS) for event in (requested(), *map(explained, features))], {})
-    return settings
 
 
 def seen(readers: Readers) -> set[str]:
@@ -50,6 +58,21 @@ def test_the_version_differs_after_every_change_and_stays_while_there_is_none(tm
     after = readers.version()
     assert after != before
     assert seen(readers) == {"5", "6"}
+    readers.close()
+
+
+def test_on_a_server_that_was_restarted_one_question_fails_and_the_next_is_answered(postgres: RealPostgres) -> None:
+    settings = postgres.new_store()
+    readers = Readers(settings)
+    assert (seen(readers), readers.version()) == (set(), None)
+    fill(settings, 5)
+    with readers.reading(), readers.reading():
+        pass
+    postgres.stop("immediate")
+    postgres.start()
+    with pytest.raises(StoreLost):
+        seen(readers)
+    assert seen(readers) == {"5"}
     readers.close()
 
 

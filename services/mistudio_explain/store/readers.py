@@ -45,6 +45,7 @@ class Readers:
             yield open_.store
         except (Unreachable, StoreLost, sqlite3.Error):
             open_.held.close()
+            self._close_idle()  # what ended this session ended the others too
             raise
         except BaseException:
             self._put_back(open_)
