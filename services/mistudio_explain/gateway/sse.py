@@ -1,6 +1,7 @@
 """Server-sent events (HTML Living Standard, 9.2): their form, and a response that is made of them."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Mapping
 
 import orjson
@@ -15,6 +16,8 @@ log = structlog.get_logger(__name__)
 SEND_WITHIN_S = 30.0
 """A client that takes nothing for so long is let go: its connection's buffers are full."""
 MEDIA_TYPE = "text/event-stream"
+_FAREWELLS = 3  # times as long: by then the system has closed the connection (service.py)
+_LAST = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
 def event(name: str, content: bytes | Mapping[str, object], position: object = None) -> bytes:
@@ -65,10 +68,14 @@ class EventStream(Response):
                 if chunk:
                     async with asyncio.timeout(self._send_within_s):
                         await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await send(_LAST)
         except TimeoutError:
             STREAMS_DROPPED.labels(why="takes nothing").inc()
             log.warning("stream.dropped", why=f"the client took nothing for {self._send_within_s:g} s")
+            await self._chunks.aclose()
+            with contextlib.suppress(TimeoutError):  # its end, for a client that takes something again before its connection is closed
+                async with asyncio.timeout(_FAREWELLS * self._send_within_s):
+                    await send(_LAST)
         finally:
             await self._chunks.aclose()  # its listener must not wait for the collector
 
