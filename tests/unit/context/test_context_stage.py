@@ -39,6 +39,11 @@ def test_a_poor_feature_is_skipped_with_its_coherence_and_the_threshold_in_the_r
     assert outcome.flags == ["poor_coherence"]
 
 
+def test_a_coherence_that_was_computed_skips_nothing_and_gives_no_tier() -> None:
+    event = requested(found(coherence_score=0.05, computed=["coherence_score"]))
+    assert (event.subject.tier, event.subject.coherence_score, event.subject.computed) == (Tier.UNKNOWN, 0.05, ["coherence_score"])
+
+
 @pytest.mark.parametrize(
     ("set_to", "asked", "explained"),
     [(False, None, False), (True, None, True), (False, True, True), (True, False, False), (True, True, True), (False, False, False)],

@@ -266,3 +266,20 @@ def test_one_feature_of_another_format_is_read_alone_with_the_others_to_tell_it_
 @pytest.mark.parametrize("path", [EXPORT, BATCH, LINES])
 def test_similar_features_are_compared_in_any_format(path: Path) -> None:
     assert {sibling.feature.feature_key for sibling in siblings_of(path, None, None)} == by_key(read_input(path)).keys()
+
+
+def test_a_folder_of_openai_s_layers_is_one_job(tmp_path: Path) -> None:
+    records = [json.loads(line) for line in NEURONS.read_text().splitlines()]
+    for record in records:
+        record["neuron_id"]["layer_index"] = record["neuron_id"]["neuron_index"] % 2
+        neuron = record["neuron_id"]
+        written(tmp_path / "neurons" / str(neuron["layer_index"]) / f"{neuron['neuron_index']}.json", record)
+    job = read_input(tmp_path / "neurons", target_model="gpt2-xl")
+    assert {feature.feature_key for feature in job.features()} == {f"{number % 2}/{number}" for number in range(6)}
+    assert (job.shape, job.find_job_id) == ("openai", "find_neurons")
+
+
+def test_one_batch_of_activations_is_read_with_the_features_beside_it() -> None:
+    job = read_input(EXPORT / "activations" / "batch-1.jsonl.gz")
+    assert {key: feature.top_logits for key, feature in by_key(job).items()} == {key: feature.top_logits for key, feature in by_key(read_input(EXPORT)).items()}
+    assert job.find_job_id == "find_gpt2-small_0-res-jb_batch-1"
