@@ -15,7 +15,7 @@ from mistudio_explain.gateway.service import register
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.kafka.records import outgoing
-from mistudio_explain.settings import GatewaySettings, ReportSettings, Settings, StoreSettings
+from mistudio_explain.settings import EndpointSettings, GatewaySettings, LlmSettings, ReportSettings, Settings, StoreSettings
 from mistudio_explain.store.jobs import Change, open_store
 from mistudio_explain.store.keys import SECRET_BYTES, StoredKeys, access_store, made
 
@@ -23,8 +23,9 @@ HERE = "http://localhost:8350"
 
 
 def gateway_settings(folder: Path, **gateway: Any) -> Settings:
-    """Settings of a gateway whose store and reports are in a folder."""
+    """Settings of a gateway whose store and reports are in a folder, and whose model is away."""
     return Settings(
+        llm=LlmSettings(endpoints=(EndpointSettings(name="gpu0", provider="ollama", url="http://127.0.0.1:9"),)),
         store=StoreSettings(url=f"sqlite:///{folder}/state/explain.db"),
         reports=ReportSettings(directory=folder / "reports"),
         gateway=GatewaySettings(**gateway),

@@ -138,7 +138,7 @@ def keys(settings: Settings) -> Mapping[str, str]:
     return {scope: new_key(settings, scope, "ours") for scope in ("read", "write", "admin")}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def app(settings: Settings, keys: Mapping[str, str]) -> Iterator[FastAPI]:
     made = gateway_app(settings)
     yield made
@@ -172,6 +172,7 @@ def test_what_concerns_others_is_for_administrators_and_nothing_else_is(operatio
 @pytest.mark.parametrize("operation", OF_A_JOB, ids=str)
 def test_no_route_knows_another_tenants_job(operation: Operation, app: FastAPI, keys: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer is, to the byte, that about a job that is not there, and the store is asked the same, so that no time is told either."""
+    monkeypatch.setattr("mistudio_explain.gateway.streams._APPEARS_WITHIN_S", 0.1)
     asked: list[str] = []
     for name in ("one", "all", "stream"):
         monkeypatch.setattr(Sqlite, name, _noting(getattr(Sqlite, name), asked))
