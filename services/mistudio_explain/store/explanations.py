@@ -24,7 +24,7 @@ from mistudio_explain.events.codec import decode
 from mistudio_explain.events.explanation import FeatureOutcome, FeatureReviewed
 from mistudio_explain.store.cards import FACETS, READ, Card, Filters, Order, card_at, facets_of
 from mistudio_explain.store.database import Database
-from mistudio_explain.store.listing import BadCursor, Condition, Key, Listing, joined
+from mistudio_explain.store.listing import BadCursor, Condition, Key, Listing, joined, stored
 from mistudio_explain.store.tables import CARD, place_of
 
 __all__ = ["LOOKED_AT", "MOST", "BadCursor", "Card", "Counts", "ExplanationQueries", "Filters", "Order", "Page"]
@@ -134,7 +134,10 @@ class ExplanationQueries:
     def _few(self, listing: Listing, cells: Mapping[str, int]) -> list[Condition] | None:
         """What picks few cards, among them all of the list, which go through a sort or a count; None when nothing does."""
         if sum(cells.values()) <= _FEW:
-            return self._in_cells(listing, cells)
+            if listing.job is None:
+                return self._in_cells(listing, cells)
+            of_job = "id in (select body from outcome where job = ?)", (stored(listing.job),)
+            return [of_job, *self._in_cells(listing, cells, as_text=" || ''")]  # lest an index of these be taken for that of ids
         beginnings = [term for term in listing.filters.terms if len(term.encode()) >= _INDEXED]
         if not beginnings:
             return None
@@ -142,10 +145,10 @@ class ExplanationQueries:
         if len(found) > _FEW or self._db.unindexed(CARD) > LOOKED_AT:
             return None
         among = f"({self._db.among('id')} or id > ?)", (self._db.listed(found), upto)
-        return [among, *self._in_cells(listing, cells, as_text=" || ''")]  # lest an index of these be taken for that of ids
+        return [among, *self._in_cells(listing, cells, as_text=" || ''")]
 
     def _in_cells(self, listing: Listing, cells: Iterable[str], *, as_text: str = "") -> list[Condition]:
-        job = [] if listing.job is None else [("job = ?", (listing.job,))]
+        job = [] if listing.job is None else [(f"job{as_text} = ?", (stored(listing.job),))]
         return [(f"tenant{as_text} = ?", (listing.tenant,)), (self._db.among(f"cell{as_text}"), (self._db.listed(cells),)), *job]
 
     def _sorted(self, listing: Listing, few: list[Condition], after: Key | None, limit: int) -> list[tuple[Key, int]]:
