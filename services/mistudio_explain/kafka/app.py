@@ -133,18 +133,22 @@ class StreamApp:
         positions: subscribers.Positions | None = None,
         stepped_over: Callable[[ConsumerRecord], Awaitable[None]] | None = None,
         unreadable: subscribers.OnUnreadable | None = None,
+        fetch_wait_ms: int | None = None,
     ) -> Callable[[Callable[[Sequence[ConsumerRecord]], Awaitable[None]]], WholeTopicSubscriber]:
         """Handle all records of whole topics without a group, from `positions` (absent: from their beginning).
 
         A record that cannot be handed over becomes a dead letter, of which `stepped_over` is told after it is confirmed.
         Without positions it is only said: such a reader meets it at every start, and a letter that was dropped would come back.
-        `unreadable` takes the place of both, for readers that others in the topics' service look after.
+        `unreadable` takes the place of both, for readers that others in the topics' service look after. `fetch_wait_ms` bounds how long
+        news of one partition may wait for a fetch from the others to end, which aiokafka sends while the first one's records are taken.
         """
 
         def register(handle: Callable[[Sequence[ConsumerRecord]], Awaitable[None]]) -> WholeTopicSubscriber:
             self._faults.read_whole(service, topics)
             title = f"{service}: {', '.join(topics)}"
             arguments = self.clients.fetching | {"max_partition_fetch_bytes": _WHOLE_FETCH_BYTES, "auto_offset_reset": "none"}  # a reader knows where it stands
+            if fetch_wait_ms is not None:
+                arguments["fetch_max_wait_ms"] = fetch_wait_ms
             given_up = say_unreadable if positions is None else self._given_up_when_unreadable(service, stepped_over)
             subscription = self._subscription(topics, None, title, service, arguments, on_unreadable=unreadable or given_up)
             reader = subscribers.read_whole(
