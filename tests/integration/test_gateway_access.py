@@ -3,13 +3,13 @@
 import sqlite3
 from pathlib import Path
 
+import httpx
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 
 from integration.gates import HERE, calling, gateway_app, gateway_settings, job_of, new_key, stored
-from mistudio_explain.errors import BadSettings
 from mistudio_explain.gateway import keyring
 from mistudio_explain.gateway.guard import Guard
 from mistudio_explain.gateway.keyring import KeyRing
@@ -47,14 +47,16 @@ def test_without_keys_a_name_that_was_bound_to_this_machine_from_outside_is_refu
     assert answer.json()["type"] == "urn:mistudio-explain:problem:foreign-host"
 
 
-async def test_an_address_that_others_reach_is_refused_until_there_is_a_key(tmp_path: Path) -> None:
+async def test_at_an_address_that_others_reach_nobody_is_let_in_until_there_is_a_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = gateway_settings(tmp_path, host="0.0.0.0", port=0)
-    with pytest.raises(BadSettings, match="there is no API key"):
-        async with web_server(gateway_app(settings), settings.gateway):
-            pass
-    new_key(settings)
-    async with web_server(gateway_app(settings), settings.gateway) as address:
-        assert address.startswith("http://0.0.0.0:")
+    app = gateway_app(settings)
+    async with web_server(app, settings.gateway) as address, httpx.AsyncClient(base_url=address.replace("0.0.0.0", "127.0.0.1")) as client:
+        assert "there is no API key, so nobody is let in" in capsys.readouterr().out
+        assert (await client.get("/api/v1/jobs")).status_code == 401
+        key = new_key(settings)
+        read_anew(app)
+        assert (await client.get("/api/v1/jobs", headers={"authorization": f"Bearer {key}"})).status_code == 200
+        assert (await client.get("/api/v1/jobs")).status_code == 401
 
 
 def test_once_a_key_was_made_nothing_is_read_without_one_even_when_it_is_revoked(settings: Settings) -> None:

@@ -62,7 +62,7 @@ def register(stream: StreamApp) -> FastAPI:
 async def web_server(app: FastAPI, settings: GatewaySettings) -> AsyncIterator[str]:
     """Answer on the gateway's port; gives the address. Kafka need not be there. Raises BadSettings for an address that cannot be had."""
     keys: KeyRing = app.state.keys
-    await _check_openness(settings, keys)
+    await _tell_openness(settings, keys)
     with _bound(settings) as listening, closing(keys), closing(app.state.audit), closing(app.state.gateway.told):
         config = uvicorn.Config(
             app,
@@ -87,8 +87,8 @@ async def web_server(app: FastAPI, settings: GatewaySettings) -> AsyncIterator[s
             app.state.gateway.close()
 
 
-async def _check_openness(settings: GatewaySettings, keys: KeyRing) -> None:
-    """Raise BadSettings for an address that others reach while no key keeps them out."""
+async def _tell_openness(settings: GatewaySettings, keys: KeyRing) -> None:
+    """Say what people should know of an address that others reach; the guard lets nobody in there without a key (guard.py)."""
     if is_loopback(settings.host):
         return
     try:
@@ -97,9 +97,9 @@ async def _check_openness(settings: GatewaySettings, keys: KeyRing) -> None:
         log.warning("the API keys cannot be read yet; until they can, nobody is let in", error=str(error))
         return
     if not keys.needs_key:
-        raise BadSettings(
-            f"gateway.host is {settings.host}, where others reach it, and there is no API key: make one with `mistudio-explain keys create --name NAME`, "
-            "or let gateway.host be 127.0.0.1"
+        log.warning(
+            "others reach this address and there is no API key, so nobody is let in; make one with `mistudio-explain keys create --name NAME`",
+            host=settings.host,
         )
     if not settings.is_encrypted:
         log.warning(
