@@ -143,6 +143,10 @@ class Database(ABC):
         """
 
     @abstractmethod
+    def merged(self, query: str, bounds: str) -> str:
+        """A part of a union that is read along an index, only as far as the union in the same order is; `bounds` are that order and its limit."""
+
+    @abstractmethod
     def contains(self, column: str) -> str:
         """The condition that a text contains another."""
 
@@ -276,6 +280,9 @@ class Sqlite(Database):
         query = f"select rowid from {table.name}_search where {table.name}_search match ? limit ?"  # noqa: S608
         upto = self._upto(table)  # before: what is indexed meanwhile is found twice, not missed
         return [found for (found,) in self.all(query, (" ".join(f'"{each}"*' for each in beginnings), limit))], upto
+
+    def merged(self, query: str, bounds: str) -> str:  # noqa: ARG002, D102
+        return query
 
     def contains(self, column: str) -> str:  # noqa: D102
         return f"instr({column}, ?) > 0"

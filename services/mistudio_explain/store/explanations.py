@@ -164,7 +164,8 @@ class ExplanationQueries:
         branches = [joined([("tenant = ?", (listing.tenant,)), way, *listing.along, *listing.after(after)]) for way in ways]
         chosen = f"select {', '.join(listing.columns)}, id, case when {fits} then 1 else 0 end as fits from card where"  # noqa: S608
         most = LOOKED_AT if listing.across else limit
-        query = " union all ".join(f"{chosen} {where}" for where, _ in branches) + f" order by {listing.ordering} limit {most + 1}"
+        bounds = f"order by {listing.ordering} limit {most + 1}"
+        query = " union all ".join(self._db.merged(f"{chosen} {where}", bounds) for where, _ in branches) + f" {bounds}"
         found: list[tuple[Key, int]] = []
         last, looked_at = None, 0
         with closing(self._db.stream(query, tuple(value for _, values in branches for value in (*fit, *values)))) as rows:
