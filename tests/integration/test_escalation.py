@@ -15,6 +15,7 @@ import jsonschema
 import pytest
 
 from integration.real_kafka import RealKafka
+from integration.test_whole_way import job_folder
 from unit.llm.fake_llm import FakeLlm, OpenAiWire, Reply
 
 ROOT = Path(__file__).parent.parent.parent
@@ -121,7 +122,7 @@ async def explained(folder: Path, settings: str, environment: Mapping[str, str] 
     async with asyncio.timeout(120):
         stdout, stderr = await process.communicate()
     assert process.returncode == 0, stdout.decode()[-2000:] + stderr.decode()[-4000:]
-    (written,) = (folder / "out").iterdir()
+    written = job_folder(folder / "out")
     found = json.loads((written / "feature_explanations.json").read_text())
     jsonschema.validate(found, json.loads((ROOT / "schemas" / "files" / "feature_explanations.schema.json").read_text()))
     return {"report": json.loads(stdout.splitlines()[-1]), "page": (written / "explanation_report.html").read_text(), **found}

@@ -101,7 +101,7 @@ def check_report(folder: Path, expected: set[str]) -> Mapping[str, object]:
 
 
 def job_folder(out: Path) -> Path:
-    (folder,) = out.iterdir()
+    (folder,) = (each for each in out.iterdir() if not each.name.startswith("."))  # beside it lies the archive
     return folder
 
 
