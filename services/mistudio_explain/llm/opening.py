@@ -12,7 +12,7 @@ from mistudio_explain.llm.endpoint import Endpoint
 from mistudio_explain.llm.failures import CallFailure, ModelUnknown, TlsFailed, is_outage
 from mistudio_explain.llm.provider import ModelListed, Provider
 from mistudio_explain.llm.reach import reach_of
-from mistudio_explain.settings import MOST_SLOTS, EndpointSettings, LlmSettings, read_secret
+from mistudio_explain.settings import EndpointSettings, LlmSettings, read_secret
 
 LOCAL_OLLAMA = "http://127.0.0.1:11434"
 LOCAL_PROBE_TIMEOUT_S = 1.0
@@ -105,22 +105,25 @@ def _does_not_serve(endpoint: Endpoint, failure: CallFailure) -> str:
     return f"LLM endpoint {endpoint.name!r} does not serve: tried {endpoint.url}{_TRIED[endpoint.kind]}, {failure.kind}: {failure}; {advice}"
 
 
-async def _default(local_ollama: str) -> Endpoint:
-    provider, url = await _provider(EndpointSettings(name="local", provider="ollama", url=local_ollama))
-    endpoint = Endpoint("local", "ollama", url, DEFAULT_SLOTS, provider, limit=AdaptiveLimit(MOST_SLOTS, DEFAULT_SLOTS))
+async def stand_in(local_ollama: str = LOCAL_OLLAMA) -> EndpointSettings:
+    """What is used without any endpoint in the settings: an Ollama on this machine that has a model, else the demonstration model."""
+    ollama = EndpointSettings(name="local", provider="ollama", url=local_ollama)
+    provider, _ = await _provider(ollama)
     try:
         async with asyncio.timeout(LOCAL_PROBE_TIMEOUT_S):
-            await endpoint.refresh()
+            has_models = bool(await provider.models())
     except (CallFailure, TimeoutError):
+        has_models = False
+    finally:
         await provider.close()
-        demonstration, failure = await configured(EndpointSettings(name="demonstration", provider="demonstration"))
-        if failure is not None:
-            await demonstration.provider.close()
-            raise Unreachable(_does_not_serve(demonstration, failure)) from failure
-        return demonstration
-    except BaseException:
-        await provider.close()
-        raise
+    return ollama if has_models else EndpointSettings(name="demonstration", provider="demonstration")
+
+
+async def _default(local_ollama: str) -> Endpoint:
+    endpoint, failure = await configured(await stand_in(local_ollama))
+    if failure is not None:
+        await endpoint.provider.close()
+        raise Unreachable(_does_not_serve(endpoint, failure)) from failure
     return endpoint
 
 

@@ -1,7 +1,6 @@
 """What each LLM endpoint has now, what is loaded there, what it takes and how often it is used."""
 
 import asyncio
-import random
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -12,9 +11,8 @@ from mistudio_explain.errors import BadSettings, ExplainError, Unreachable
 from mistudio_explain.llm.capacity import MemoryNeed
 from mistudio_explain.llm.discovery import servers
 from mistudio_explain.llm.failures import CallFailure
-from mistudio_explain.llm.fleet import Alone, driven
 from mistudio_explain.llm.inspection import Inspection, ServerModel, inspecting
-from mistudio_explain.llm.opening import DEFAULT_SLOTS, configured, key_of
+from mistudio_explain.llm.opening import DEFAULT_SLOTS, configured, key_of, stand_in
 from mistudio_explain.settings import EndpointSettings, Settings
 from mistudio_explain.store.usage import ModelUsage, StoredUsage
 
@@ -48,8 +46,7 @@ async def endpoints_of(settings: Settings) -> list[EndpointSettings]:
     """
     named = settings.llm.endpoints
     if not named:
-        async with driven(settings.llm, Alone(), rng=random.Random(0), waits=False) as fleet:  # noqa: S311  (nothing random is done)
-            return [_as_settings(endpoint.name, endpoint.kind, endpoint.url) for endpoint in fleet.endpoints.all]
+        return [await stand_in()]
     found: list[EndpointSettings] = []
     for each in named:
         if each.discover is None:
@@ -60,10 +57,6 @@ async def endpoints_of(settings: Settings) -> list[EndpointSettings]:
             raise Unreachable(f"there is no server behind {each.url} (llm.endpoints {each.name!r}, discover = {each.discover!r}) now")
         found += [each.model_copy(update={"name": server.name, "url": server.url, "discover": None}) for server in there]
     return found
-
-
-def _as_settings(name: str, kind: str, url: str) -> EndpointSettings:
-    return EndpointSettings.model_validate({"name": name, "provider": kind, "url": url or None})
 
 
 async def overview(settings: Settings) -> tuple[list[Shown], str | None]:
@@ -83,6 +76,14 @@ async def _usage(settings: Settings) -> tuple[Mapping[tuple[str, str], ModelUsag
 
 
 async def _look_at(endpoint: EndpointSettings, settings: Settings) -> Shown:
+    if endpoint.provider == "demonstration":  # which each process starts for itself: a look does not
+        from mistudio_explain.llm.demonstration import MODEL_NAME, model_file, servers_for_this_machine
+
+        try:
+            model_file()
+        except Unreachable as error:
+            return Shown(endpoint, None, str(error))
+        return Shown(endpoint, servers_for_this_machine(), None, (Listed(ServerModel(MODEL_NAME), None),))
     try:
         opened, failure = await configured(endpoint)
     except (Unreachable, BadSettings) as error:
