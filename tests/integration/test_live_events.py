@@ -10,7 +10,7 @@ import pytest
 from integration.aggregating import explained
 from integration.gates import calling, gateway_app, gateway_settings, job_of, new_key, stored
 from integration.sse_client import Events, listening
-from integration.test_stream_app import MakeApp, make_app
+from integration.test_stream_app import MakeApp, make_app, until
 from mistudio_explain.events import topics
 from mistudio_explain.events.job import Averages, JobReport, JobStatus
 from mistudio_explain.gateway.live import Live
@@ -42,6 +42,7 @@ async def gateway(make_app: MakeApp, folder: Path, **gateway: Any) -> AsyncItera
     async with web_server(web, app.settings.gateway) as address, app.running():
         live: Live = web.state.gateway.live
         assert await live.begun(30) is not None
+        await until(lambda: live.away_because() is None)  # else it says first that it waits
         yield app, f"{address}/api/v1"
 
 
