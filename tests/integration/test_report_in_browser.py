@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from integration.components import require
 from mistudio_explain.events.explanation import Answer, Evidence, FeatureOutcome, Generation, Verification
@@ -79,7 +79,7 @@ def test_axe_finds_nothing_wrong(chromium: Browser, tmp_path: Path, scheme: str,
     page = opened(chromium, written(tmp_path, varied(), report, whole_up_to=whole_up_to), color_scheme=scheme, viewport={"width": 1280, "height": 900})
     for control in page.locator("summary, button.more").all():
         control.click()
-    page.wait_for_function("[...document.querySelectorAll('button.more')].every((button) => button.nextElementSibling)")
+    expect(page.locator("button.more:not(:has(+ *))")).to_have_count(0)
     assert faults(page) == []
     page.set_viewport_size(NARROW)
     assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
@@ -109,7 +109,7 @@ def test_the_page_runs_its_own_script_alone_and_asks_for_nothing(chromium: Brows
         for button in page.locator("button.more").all():
             button.click()
         page.locator("#words").fill("alert(1)")
-        page.wait_for_function("document.getElementById('shown').textContent.includes(' of ')")
+        expect(page.locator("#shown")).to_contain_text(" of ")
         assert said == []
         assert len(asked) == 1
         unfolded = page.evaluate("[...document.querySelectorAll('.unfolded *')].map((e) => e.tagName.toLowerCase())")
@@ -128,7 +128,7 @@ def test_what_is_unfolded_on_a_large_page_reads_as_it_stands_on_a_small_one(chro
     brief = opened(chromium, written(tmp_path, outcomes, whole_up_to=0))
     for button in brief.locator("button.more").all():
         button.click()
-    brief.wait_for_function("[...document.querySelectorAll('button.more')].every((button) => button.nextElementSibling)")
+    expect(brief.locator("button.more:not(:has(+ *))")).to_have_count(0)
     ids = whole.evaluate("[...document.querySelectorAll('.card')].map((card) => card.id)")
     assert len(ids) == 6 + len(hostile()) // 2
     for anchor in ids:
@@ -142,7 +142,7 @@ def test_a_search_finds_words_of_texts_that_are_packed(chromium: Browser, tmp_pa
     rare = explained("rare", evidence=Evidence(seen=[Activation(text="a common text")], held_out=[Activation(text="the word zyzzyva stands here")]))
     page = opened(chromium, written(tmp_path, [explained(str(i)) for i in range(250)] + [rare], whole_up_to=0))
     page.locator("#words").fill("ZYZZYVA")
-    page.wait_for_function("document.getElementById('shown').textContent === '1 of 251 features'")
+    expect(page.locator("#shown")).to_have_text("1 of 251 features")
     assert page.locator(".card:visible").get_attribute("id") == "f251"
 
 
@@ -152,7 +152,7 @@ def test_filters_and_texts_are_worked_by_keyboard_alone(chromium: Browser, tmp_p
     assert page.evaluate("document.activeElement.textContent") == "Skip to the features"
     page.locator("#verdict").focus()
     page.keyboard.press("p")  # partial
-    page.wait_for_function("document.getElementById('shown').textContent === '1 of 8 features'")
+    expect(page.locator("#shown")).to_have_text("1 of 8 features")
     page.locator(".card:visible button.more").focus()
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     page.keyboard.press("Enter")

@@ -66,6 +66,7 @@ async def web_server(app: FastAPI, settings: GatewaySettings) -> AsyncIterator[s
     with _bound(settings) as listening, closing(keys), closing(app.state.audit), closing(app.state.gateway.told):
         config = uvicorn.Config(
             app,
+            log_config=None,  # ours: its own would quote what an error says
             log_level="warning",
             access_log=False,  # what is asked for may be text
             lifespan="off",

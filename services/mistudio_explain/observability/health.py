@@ -33,7 +33,7 @@ async def health_server(service: Healthy, host: str, port: int) -> AsyncIterator
         Route("/readyz", _answer(service.unready_because)),
         Mount("/metrics", app=make_asgi_app()),
     ]
-    server = uvicorn.Server(uvicorn.Config(Starlette(routes=routes), host=host, port=port, log_level="warning", lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(Starlette(routes=routes), host=host, port=port, log_config=None, log_level="warning", lifespan="off"))
     task = asyncio.create_task(server.serve())
     try:
         yield

@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
+import stamina
+
 from mistudio_explain.errors import Unreachable
 from mistudio_explain.settings import StoreSettings
 from mistudio_explain.store import files
@@ -82,7 +84,10 @@ class Beside:
             path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=self._busy_s)
             self._held.callback(connection.close)
-            connection.executescript(f"pragma journal_mode=wal; pragma synchronous={self._synchronous}; pragma secure_delete=on")
+            for attempt in stamina.retry_context(on=sqlite3.OperationalError, attempts=None, timeout=self._busy_s, wait_initial=0.01, wait_max=0.1):
+                with attempt:  # of several that make the file at once all but one are refused without the wait for a writer
+                    connection.execute("pragma journal_mode=wal")
+            connection.executescript(f"pragma synchronous={self._synchronous}; pragma secure_delete=on")
             database: Database = Sqlite(connection)
         else:
             from mistudio_explain.store import postgres  # here, because a file needs no client of a server
