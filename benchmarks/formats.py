@@ -8,7 +8,6 @@ had before, Linux only; its share is of the unpacked lines.
 """
 
 import gzip
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -90,18 +89,9 @@ def unpacked(folder: Path) -> int:
 
 def compare(folder: Path) -> None:
     """Print the table."""
-    size = unpacked(folder)
-    results: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
-    for _ in range(RUNS):
-        for name in CONTENDERS:
-            results[name].append(run(name, folder))
-    features = int(results["ours"][0]["features"])
-    print(f"a Neuronpedia export of {features} features, {size / 1e6:.1f} MB unpacked; median of {RUNS} interleaved runs")
-    print(f"{'':14}{'read and check':>22}{'with publish':>22}{'peak memory':>14}{'of the lines':>14}")
-    for name, runs in results.items():
-        checked, total, peak = (statistics.median(each[figure] for each in runs) for figure in ("checked_s", "all_s", "bytes"))
-        rates = "".join(f"{f'{seconds:.3f} s {features / seconds:7,.0f}/s':>22}" for seconds in (checked, total))
-        print(f"{name:14}{rates}{peak / 1e6:11.1f} MB{peak / size:13.2f}x")
+    from benchmarks.intake import print_compared
+
+    print_compared(CONTENDERS, lambda name: run(name, folder), unpacked(folder), "a Neuronpedia export, unpacked,", runs=RUNS)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import orjson
@@ -65,20 +65,24 @@ def run(name: str, file: Path) -> dict[str, float]:
     return figures
 
 
+def print_compared(contenders: Iterable[str], measure: Callable[[str], dict[str, float]], size: int, what: str, *, runs: int = RUNS) -> None:
+    """Let contenders take turns at an input of so many bytes, and print what each took; `what` is the input, in words."""
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
+    for _ in range(runs):
+        for name, measured in results.items():
+            measured.append(measure(name))
+    features = int(next(iter(results.values()))[0]["features"])
+    print(f"{what} of {features} features, {size / 1e6:.1f} MB; median of {runs} interleaved runs")
+    print(f"{'':14}{'read and check':>22}{'with publish':>22}{'peak memory':>14}{'of the input':>14}")
+    for name, measured in results.items():
+        checked, total, peak = (statistics.median(each[figure] for each in measured) for figure in ("checked_s", "all_s", "bytes"))
+        rates = "".join(f"{f'{seconds:.3f} s {features / seconds:7,.0f}/s':>22}" for seconds in (checked, total))
+        print(f"{name:14}{rates}{peak / 1e6:11.1f} MB{peak / size:13.2f}x")
+
+
 def compare(file: Path) -> None:
     """Print the table."""
-    size = file.stat().st_size
-    results: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
-    for _ in range(RUNS):
-        for name in CONTENDERS:
-            results[name].append(run(name, file))
-    features = int(results["ours"][0]["features"])
-    print(f"intake of {features} features, {size / 1e6:.1f} MB; median of {RUNS} interleaved runs")
-    print(f"{'':14}{'read and check':>22}{'with publish':>22}{'peak memory':>14}{'of the file':>13}")
-    for name, runs in results.items():
-        checked, total, peak = (statistics.median(each[figure] for each in runs) for figure in ("checked_s", "all_s", "bytes"))
-        rates = "".join(f"{f'{seconds:.3f} s {features / seconds:7,.0f}/s':>22}" for seconds in (checked, total))
-        print(f"{name:14}{rates}{peak / 1e6:11.1f} MB{peak / size:12.2f}x")
+    print_compared(CONTENDERS, lambda name: run(name, file), file.stat().st_size, "intake")
 
 
 def main() -> None:
