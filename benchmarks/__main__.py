@@ -38,7 +38,8 @@ LONG = (
 
 def main() -> None:
     logging.disable(logging.CRITICAL)  # a broker that has just started makes its clients complain
-    for name in sys.argv[1:] or NAMES:
+    names, sys.argv[1:] = sys.argv[1:], []  # the benchmarks read their own
+    for name in names or NAMES:
         if name not in (*NAMES, *LONG):
             sys.exit(f"there is no benchmark {name!r}; there are {', '.join((*NAMES, *LONG))}")
         importlib.import_module(f"benchmarks.{name}").main()
