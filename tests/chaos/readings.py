@@ -81,6 +81,14 @@ async def topics_that_begin(bootstrap: str, prefix: str) -> list[str]:
         await admin.close()
 
 
+async def end_offsets(bootstrap: str, prefix: str) -> Mapping[TopicPartition, int]:
+    """Where every partition of the topics that begin so ends now."""
+    topics = await topics_that_begin(bootstrap, prefix)
+    async with AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False) as consumer:
+        await consumer._client.set_topics(topics)
+        return await consumer.end_offsets([TopicPartition(topic, number) for topic in topics for number in consumer.partitions_for_topic(topic) or ()])
+
+
 async def members(bootstrap: str, group: str) -> int:
     """How many members a consumer group has that is not rebalancing; 0 while it is."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)

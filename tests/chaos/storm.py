@@ -15,8 +15,8 @@ from chaos.fake_llm import Character, FakeLlm
 from chaos.inputs import Fate, Job, Key, fates, make_jobs
 from chaos.plan import Event, Fault, Scenario, draw
 from chaos.poison import Kind, administer
-from chaos.readings import members, read_all, read_topics, topics_that_begin
-from chaos.wire import LANES, REPORTS, decode
+from chaos.readings import end_offsets, members, read_all, read_topics, topics_that_begin
+from chaos.wire import LANES, OURS, REPORTS, decode
 from chaos.world import Publishing, World
 from integration.real_kafka import RealKafka
 
@@ -43,6 +43,8 @@ _TAKEOVER_S = 30.0
 _CALM_S = 45.0
 _CALM_SLOWNESS = 10.0
 _SETTLE_S = 60.0
+_STILL_S = 5.0
+"""How long nothing is written before a run is over; longer than the longest wait of a redelivery."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class Storm:
     happened: dict[str, int] = field(default_factory=dict)
 
     def run(self) -> Result:
-        """Publish, let everything happen, wait until all jobs are completed, check, stop."""
+        """Publish, let everything happen, wait until all jobs are completed and nothing moves, stop, check what is left."""
         self.began = time.monotonic()
         self.jobs: list[Job] = make_jobs(self.folder / "input", self.scenario.counts)
         rng = random.Random(f"{self.seed} run")
@@ -128,11 +130,12 @@ class Storm:
                     self._let_pass(_PAUSE_S)
                 self._until(lambda: not self.thaw_at and not self.heal_at and all(each.is_done() for each in self.publishing))
                 self._until(self._all_completed)
-                found, findings = self._settled()
+                self._settle()
             finally:
                 for name in list(self.thaw_at):
                     self.world.named(name).send(signal.SIGCONT)
                 codes = self.world.stop()
+            found, findings = self._look()
             return self._result(found, findings, codes, time.monotonic() - self.began)
 
     def _happen(self, event: Event) -> None:
@@ -290,17 +293,23 @@ class Storm:
         last = {record.key: decode(record.value, "JobReport")["status"] for record in reports}
         return all(last.get(job.explain_job_id.encode()) == "completed" for job in self.jobs)
 
-    def _settled(self) -> tuple[Found, list[Finding]]:
-        """Look until nothing is found: reports follow their last outcome, and dead letters their poison, within seconds."""
+    def _settle(self) -> None:
+        """Wait until nothing is found and nobody writes any more: what was published again still flows when all jobs are completed."""
         deadline = time.monotonic() + _SETTLE_S
+        ends, still_since = None, time.monotonic()
+        while time.monotonic() < deadline:
+            before, ends = ends, asyncio.run(end_offsets(self.kafka.bootstrap, OURS))
+            if ends != before:
+                still_since = time.monotonic()
+            elif time.monotonic() - still_since >= _STILL_S and not self._look()[1]:
+                return
+            self._let_pass(1.0)
+
+    def _look(self) -> tuple[Found, list[Finding]]:
         unreadable = {place for place, each in self.poison.items() if each.kind == Kind.NAME_NOT_UTF8}
-        while True:
-            topics = asyncio.run(read_all(self.kafka.bootstrap, self.world.reports, [job.explain_job_id for job in self.jobs], unreadable))
-            found = Found(topics.records, topics.files, list(self.llm.calls))
-            findings = check(self.fates, self.poison, found)
-            if not findings or time.monotonic() > deadline:
-                return found, findings
-            self._let_pass(2.0)
+        read = asyncio.run(read_all(self.kafka.bootstrap, self.world.reports, [job.explain_job_id for job in self.jobs], unreadable))
+        found = Found(read.records, read.files, list(self.llm.calls))
+        return found, check(self.fates, self.poison, found)
 
     def _result(self, found: Found, findings: list[Finding], codes: Mapping[str, int], wall_s: float) -> Result:
         generation = [(name, at, waiting) for name, at, waiting in self.kills if name.startswith("generation")]

@@ -24,6 +24,8 @@ EXPLANATIONS = "mistudio.explain.explanations"
 REPORTS = "mistudio.explain.reports"
 DEAD_LETTERS = "mistudio.explain.dlq"
 LANES = "mistudio.explain.prompts."
+OURS = "mistudio."
+"""How the names of all topics begin."""
 
 _MARKER = b"\xc3\x01"
 _EMPTY = 0xC15D213AA4D7A795
