@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 UV_VERSION := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.lock)
 DEMO_JOB := examples/gpt2-small/feature_analysis.json
 
-.PHONY: demo test test-image test-formats check bench evaluate chaos schemas secrets lock clean
+.PHONY: demo test test-image test-formats check audit docs bench evaluate chaos schemas secrets lock clean
 
 demo: $(READY)  ## explain 16 real GPT-2 features with the embedded broker and a local model
 	@echo "The 16 features are real. Find's coherence formula gives each of them less than 0.1,"
@@ -17,11 +17,19 @@ demo: $(READY)  ## explain 16 real GPT-2 features with the embedded broker and a
 test: check  ## everything that decides whether a change is right
 	$(BIN)/pytest
 
-check: $(READY)  ## style, types, import directions
+check: $(READY)  ## style, types, import directions, known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	PYTHONPATH=tests $(BIN)/python -m shipping.audit || test $$? -eq 3  # 3: not checked, which it says
+
+audit: $(READY)  ## known vulnerabilities of everything that is locked; ends with 3 where nobody who knows can be asked
+	PYTHONPATH=tests $(BIN)/python -m shipping.audit
+
+docs: $(READY)  ## the documents as a site in out/site, without any network; to search in it: python -m http.server --bind 127.0.0.1 --directory out/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build  # not --quiet, which would take its warnings for nothing
+	@echo "the site is in out/site/index.html"
 
 bench: $(READY)  ## tables of speed, each against a peer in the same run
 	$(BIN)/python -m benchmarks

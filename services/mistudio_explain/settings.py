@@ -142,7 +142,7 @@ class ReportSettings(_Group):
     directory: Path = Field(
         default=Path("reports"), description="Files go to <directory>/<explain_job_id>/; s3://bucket/prefix: into a bucket of an S3-compatible store."
     )
-    s3_endpoint: str | None = Field(default=None, description="Address of that store; absent: AWS_ENDPOINT_URL, else Amazon's.")
+    s3_endpoint: PlainUrl | None = Field(default=None, description="Address of that store; absent: AWS_ENDPOINT_URL, else Amazon's.")
     s3_region: str | None = Field(default=None, description="Its region; absent: AWS_REGION, else us-east-1.")
     s3_access_key_id: str | None = Field(default=None, description="Id of the key for it; absent: AWS_ACCESS_KEY_ID, else what the machine is given.")
     s3_secret_key_file: Path | None = Field(default=None, description="File whose first line is the key's secret; absent: AWS_SECRET_ACCESS_KEY.")
@@ -286,7 +286,7 @@ class ReceiverSettings(_Group):
     """One receiver that is told when a job is at its end."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,60}$", description="Name in lists, logs and metrics.")
-    url: str = Field(description="Where to send to: https://host/path; http:// only within webhooks.networks.")
+    url: PlainUrl = Field(description="Where to send to: https://host/path; http:// only within webhooks.networks.")
     secret_file: Path = Field(description="File whose first line is the secret that messages are signed with: whsec_ and 24 to 64 random bytes in base64.")
     tenant: str = Field(default="default", pattern=r"^[a-z0-9-]{1,40}$", description="The organisation whose jobs it is told of.")
 
