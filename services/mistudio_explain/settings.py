@@ -323,6 +323,15 @@ class LimitSettings(_Group):
     quiet_s: float = Field(default=600.0, gt=0, description="Quiet time after which an unsealed job is complete or a sealed one incomplete.")
 
 
+class TracingSettings(_Group):
+    """Where traces go; without an endpoint none are made."""
+
+    endpoint: PlainUrl | None = Field(
+        default=None, pattern=r"^https?://", description="Base address of an OTLP/HTTP collector, such as http://127.0.0.1:4318; absent: no traces."
+    )
+    sample_ratio: float = Field(default=1.0, ge=0, le=1, description="Share of features that are traced; a trace that was begun elsewhere says so itself.")
+
+
 class Settings(_Group):
     """Everything that can be set."""
 
@@ -341,6 +350,7 @@ class Settings(_Group):
     gateway: GatewaySettings = GatewaySettings()
     webhooks: WebhookSettings = WebhookSettings()
     limits: LimitSettings = LimitSettings()
+    tracing: TracingSettings = TracingSettings()
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least severe log lines shown.")
 
 

@@ -31,7 +31,7 @@ def noun(number: int) -> str:
     return _SYLLABLES[number // 10] + _SYLLABLES[number % 10] + "ril"
 
 
-def find_job() -> dict[str, Any]:
+def find_job(features: int = FEATURES) -> dict[str, Any]:
     def feature(number: int) -> dict[str, Any]:
         texts = [f"People near the {place} spoke of the {noun(number)} all morning in {year}." for year, place in enumerate(_PLACES, 1990)]
         return {
@@ -44,8 +44,8 @@ def find_job() -> dict[str, Any]:
             "activation_statistics": {"mean": 0.1, "std": 0.1, "frequency": 0.01},
         }
 
-    metadata = {"job_id": "find_second", "source_training_job": "t", "model_name": "made/model", "total_features": FEATURES, "processing_time": "1 minute"}
-    return {"job_metadata": metadata, "features": [feature(number) for number in range(FEATURES)]}
+    metadata = {"job_id": "find_second", "source_training_job": "t", "model_name": "made/model", "total_features": features, "processing_time": "1 minute"}
+    return {"job_metadata": metadata, "features": [feature(number) for number in range(features)]}
 
 
 def fields(pattern: str) -> str:
@@ -111,9 +111,9 @@ express_features = 0
 """
 
 
-async def explained(folder: Path, settings: str, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+async def explained(folder: Path, settings: str, environment: Mapping[str, str] | None = None, *, features: int = FEATURES) -> dict[str, Any]:
     """Run the job, and read what it wrote."""
-    (folder / "find.json").write_text(json.dumps(find_job()))
+    (folder / "find.json").write_text(json.dumps(find_job(features)))
     (folder / "mistudio-explain.toml").write_text(settings)
     command = (str(PROGRAM), "run", "find.json", "--out", "out", "--json")
     process = await asyncio.create_subprocess_exec(
@@ -163,3 +163,50 @@ async def test_of_a_hundred_features_the_five_worst_get_a_second_pass_in_the_clo
 
 async def test_of_a_hundred_features_the_five_worst_get_a_second_pass_in_the_cloud_on_real_kafka(tmp_path: Path, clean_kafka: RealKafka) -> None:
     await second_pass(tmp_path, dict(os.environ) | {"MISTUDIO_EXPLAIN_KAFKA__BOOTSTRAP_SERVERS": clean_kafka.bootstrap})
+
+
+def lost(prompt: str) -> str:
+    """What a model says that cannot do what it is asked."""
+    del prompt
+    return "I would rather not."
+
+
+TRIED_ONCE = """
+[generation]
+attempts = 1
+[retry]
+short_s = 0
+long_s = 0
+"""
+
+
+async def failing_second_pass(folder: Path, environment: Mapping[str, str] | None = None) -> None:
+    own, elsewhere = Model("small", vague, []), Model("gpt-4.1-mini", lost, [])
+    async with own.serving() as local, elsewhere.serving() as cloud:
+        found = await explained(folder, settings_of(local, cloud, folder) + TRIED_ONCE, environment, features=20)
+    assert found["report"]["status"] == "completed"
+    assert elsewhere.prompts
+    records = found["explanations"]
+    assert len(records) == 20
+    assert found["failed"] == []
+    (again,) = [record for record in records if record["pass"] == 2]  # 5% of 20
+    assert again["pattern"] == "Words about weather forecasts and sudden rain."
+    assert again["generation"]["reach"] == "machine"
+    assert again["earlier"] is None
+    assert "second_pass_failed:GivenUp" in again["flags"]
+    assert found["job_metadata"]["second_pass"] | {"refused": 0} == {"sent": 1, "refused": 0, "settled": 1}
+    assert "1 failed, so that the first one stands" in found["page"]
+    assert "it failed, and the first explanation stood" in found["page"]
+
+
+async def test_a_second_pass_that_fails_leaves_the_first_outcome_and_the_report_says_so_on_the_embedded_broker(tmp_path: Path) -> None:
+    await failing_second_pass(tmp_path)
+
+
+async def test_a_second_pass_that_fails_leaves_the_first_outcome_and_lag_shows_its_group_on_real_kafka(tmp_path: Path, clean_kafka: RealKafka) -> None:
+    environment = dict(os.environ) | {"MISTUDIO_EXPLAIN_KAFKA__BOOTSTRAP_SERVERS": clean_kafka.bootstrap}
+    await failing_second_pass(tmp_path, environment)
+    asked = await asyncio.create_subprocess_exec(str(PROGRAM), "lag", "--json", cwd=tmp_path, env=environment, stdout=asyncio.subprocess.PIPE)
+    rows = json.loads((await asked.communicate())[0])["lag"]
+    (row,) = [row for row in rows if row["service"] == "escalation"]
+    assert (row["topic"], row["unfinished"], row["uncommitted"], row["expired"]) == ("mistudio.explain.jobs", 0, 0, 0)

@@ -4,13 +4,14 @@ import asyncio
 import math
 import time
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import structlog
 from aiokafka.errors import KafkaError
 
 from mistudio_explain.aggregation.backlog import Backlog
-from mistudio_explain.aggregation.reader import EVENTS, MirrorReader
+from mistudio_explain.aggregation.reader import EVENTS, SERVICE, MirrorReader
 from mistudio_explain.aggregation.removal import Removal
 from mistudio_explain.aggregation.reports import JobReports
 from mistudio_explain.errors import ExplainError, told
@@ -20,6 +21,7 @@ from mistudio_explain.events.job import ControlPart, JobEvent, JobReport, JobSta
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.letter_box import read_letters
 from mistudio_explain.kafka.records import Outgoing, outgoing
+from mistudio_explain.observability import tracing
 from mistudio_explain.store.database import StoreLost
 from mistudio_explain.store.job_store import JobStore, Rewrite
 from mistudio_explain.store.seat import Seat
@@ -159,12 +161,20 @@ class Emitter:
         if time.monotonic() < self._not_before.get((job, report.status), -math.inf):
             return
         begun = time.monotonic()
-        if report.status is not JobStatus.RUNNING:
-            report = await asyncio.to_thread(self._reports.with_files, report)
-        # the files of a large job take long to write, and meanwhile nothing is said of others: at most half of the time is theirs
-        self._not_before[job, report.status] = time.monotonic() + max(self._app.settings.reports.interval_s, time.monotonic() - begun)
-        await self._publish([outgoing(report)])
+        with self._traced(report):
+            if report.status is not JobStatus.RUNNING:
+                report = await asyncio.to_thread(self._reports.with_files, report)
+            # the files of a large job take long to write, and meanwhile nothing is said of others: at most half of the time is theirs
+            self._not_before[job, report.status] = time.monotonic() + max(self._app.settings.reports.interval_s, time.monotonic() - begun)
+            await self._publish([outgoing(report)])
         await asyncio.to_thread(store.reported, job, dirty, report.status.value)
+
+    def _traced(self, report: JobReport) -> AbstractContextManager[None]:
+        """The report of a job's end is a trace of its own, with links to those of its features."""
+        if report.status is JobStatus.RUNNING:
+            return nullcontext()
+        job = report.explain_job_id
+        return tracing.begun("report", service=SERVICE, kind="internal", links=self._reader.traces.of(job), ids={"job": job, "status": report.status.value})
 
     async def _end_first_pass(self, store: JobStore, job: str) -> None:
         """Say that a job's first pass is over, so that its worst outcomes can be looked at."""

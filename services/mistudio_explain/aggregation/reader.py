@@ -8,6 +8,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from mistudio_explain.aggregation.mirror import Place, judge
+from mistudio_explain.aggregation.traces import JobTraces
 from mistudio_explain.errors import MalformedEvent, Unreachable
 from mistudio_explain.events import topics
 from mistudio_explain.events.codec import decode
@@ -18,6 +19,7 @@ from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.standing import say_expired
 from mistudio_explain.kafka.subscribers import WholeTopicSubscriber
 from mistudio_explain.kafka.topic_ids import topic_ids
+from mistudio_explain.observability import tracing
 from mistudio_explain.store.database import Elsewhere, StoreLost
 from mistudio_explain.store.job_store import JobStore
 from mistudio_explain.store.jobs import Change
@@ -47,13 +49,16 @@ class MirrorReader:
         self._left: dict[Place, int] = {}
         """While the store is built beside: the partitions that were not read to the end that stood when it was begun."""
         self._said = ""
+        self.traces = JobTraces()
         self.out_of_reach: str | None = None
         """Why the store cannot be written now, though no other aggregator writes it; None when it can."""
         app.unready_while(lambda: self.out_of_reach)
 
         @app.whole(*EVENTS, service=SERVICE, positions=self._positions, stepped_over=self._cover)
         async def aggregate(records: Sequence[ConsumerRecord]) -> None:
-            await self._apply(records)
+            with tracing.batch(records, service=SERVICE):
+                await self._apply(records)
+            self.traces.note(records)
 
         self._subscriber: WholeTopicSubscriber = aggregate
 

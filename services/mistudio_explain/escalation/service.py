@@ -13,7 +13,7 @@ from mistudio_explain.events.codec import decode
 from mistudio_explain.events.explanation import EscalationCandidate
 from mistudio_explain.events.job import JobEvent, SecondPassPart
 from mistudio_explain.events.topics import ESCALATIONS, JOBS
-from mistudio_explain.kafka.app import StreamApp
+from mistudio_explain.kafka.app import StreamApp, working_on
 from mistudio_explain.kafka.backgrounds import Backgrounds
 from mistudio_explain.kafka.controls import JobControls, job_part
 from mistudio_explain.kafka.records import Outgoing, Received, outgoing
@@ -75,13 +75,14 @@ class Escalation:
         settings = self._app.settings
         newest: dict[str, Weighed] = {}
         async for place, candidate in self._candidates(event):
-            newest[candidate.outcome.subject.feature_key] = weighed(candidate, place, settings.escalation.siblings)
+            newest[candidate.event.outcome.subject.feature_key] = weighed(candidate.event, place, settings.escalation.siblings)
         decisions = await decided(job, features, list(newest.values()), settings, self._ledger)
         await self._app.look_for_lanes()
         waiting: list[tuple[Outgoing, Decision]] = []
         async for place, candidate in self._candidates(event):
             if (decision := decisions.get(place)) is not None:
-                waiting.append((self._record(candidate, decision), decision))
+                with working_on(candidate, service=_SERVICE):
+                    waiting.append((self._record(candidate.event, decision), decision))
             if len(waiting) == _AT_ONCE:
                 await self._publish(waiting)
         await self._publish(waiting)
@@ -111,7 +112,7 @@ class Escalation:
         lane = lane_for(request, self._app.known_lanes, express_features=limits.express_features, max_lanes=limits.max_lanes)
         return outgoing(request, topic=lane)
 
-    async def _candidates(self, event: JobEvent) -> AsyncIterator[tuple[tuple[int, int], EscalationCandidate]]:
+    async def _candidates(self, event: JobEvent) -> AsyncIterator[tuple[tuple[int, int], Received[EscalationCandidate]]]:
         """The candidates of a job's revision as they stand in the topic; one that cannot be read is passed over."""
         prefix = f"{event.explain_job_id}|".encode()
         async with standing(self._app.clients, ESCALATIONS) as snapshot:
@@ -121,7 +122,7 @@ class Escalation:
                 try:
                     candidate = decode(EscalationCandidate, record.value)
                 except MalformedEvent as error:
-                    log.error("candidate.unreadable", key=record.key, offset=record.offset, error=str(error))
+                    log.error("candidate.unreadable", job=event.explain_job_id, key=record.key, offset=record.offset, error=str(error))
                     continue
                 if candidate.outcome.subject.ordered_as == event.revision and (candidate.draft or candidate.request):
-                    yield (record.partition, record.offset), candidate
+                    yield (record.partition, record.offset), Received(candidate, record)

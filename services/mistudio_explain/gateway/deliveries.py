@@ -168,7 +168,7 @@ class Deliveries:
         try:
             await asyncio.to_thread(self._stored.tried, delivery)
         except ExplainError as error:  # it is sent again after the next start, with the same id
-            log.warning("webhook.not_noted", id=delivery.id, error=str(error))
+            log.warning("webhook.not_noted", receiver=delivery.receiver, job=delivery.job, id=delivery.id, error=str(error))
 
 
 def _wait(error: Exception) -> bool | float:

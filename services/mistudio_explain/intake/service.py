@@ -12,8 +12,10 @@ from mistudio_explain.events.job import JobEvent, RequestPart, SealedPart
 from mistudio_explain.events.topics import REPLAYS, REQUESTS
 from mistudio_explain.intake.stage import FindJob
 from mistudio_explain.kafka.publisher import publish
-from mistudio_explain.kafka.records import HEADER_FEATURE, HEADER_JOB, HEADER_REQUEST, outgoing
+from mistudio_explain.kafka.records import HEADER_FEATURE, HEADER_JOB, HEADER_REQUEST, Outgoing, outgoing
+from mistudio_explain.observability import tracing
 
+_SERVICE = "intake"
 _BATCH = 50
 
 
@@ -31,22 +33,29 @@ async def publish_job(producer: AIOKafkaProducer, job: FindJob, request: JobRequ
             "estimated_cost_usd": cost,
         }
     )
-    await publish(producer, [outgoing(_part(request, now_ms, asked))])
-    records = (outgoing(feature) for feature in job.features(request))
-    sent = 0
-    while batch := list(islice(records, _BATCH)):
-        await publish(producer, batch)
-        sent += len(batch)
-    await publish(producer, [outgoing(_part(request, now_ms, SealedPart(expected=sent)))])
+    with tracing.begun("publish job", service=_SERVICE, ids={"job": request.explain_job_id}):
+        await publish(producer, [outgoing(_part(request, now_ms, asked))])
+        records = (_found(feature, request) for feature in job.features(request))
+        sent = 0
+        while batch := list(islice(records, _BATCH)):
+            await publish(producer, batch)
+            sent += len(batch)
+        await publish(producer, [outgoing(_part(request, now_ms, SealedPart(expected=sent)))])
     return sent
 
 
 async def publish_single(producer: AIOKafkaProducer, feature: FeatureFound, event_id: str, now_ms: int) -> None:
     """Publish a feature that a person waits for, as a job of its own; `event_id` is that of the request that it will become."""
     request = feature.effective_request
-    record = replace(outgoing(feature, topic=REQUESTS), key=event_id)
+    record = replace(_found(feature, request, topic=REQUESTS), key=event_id)
     parts: list[RequestPart | SealedPart] = [_asked(request, feature.find_job_id, feature.target_model), SealedPart(expected=1)]
     await publish(producer, [*(outgoing(_part(request, now_ms, part)) for part in parts), record])
+
+
+def _found(feature: FeatureFound, request: JobRequest, *, topic: str | None = None) -> Outgoing:
+    """The record with which a feature's way through a job begins, and its trace."""
+    with tracing.begun("publish", service=_SERVICE, ids={"job": request.explain_job_id, "feature": feature.feature_key}):
+        return outgoing(feature, topic=topic)
 
 
 def _asked(request: JobRequest, find_job_id: str, target_model: str) -> RequestPart:
@@ -83,7 +92,7 @@ async def publish_replay(producer: AIOKafkaProducer, features: Iterable[FeatureF
     again = iter(features)
     sent = 0
     while batch := list(islice(again, _BATCH)):
-        copies = [(outgoing(feature, topic=REPLAYS), feature.feature_key) for feature in batch]
+        copies = [(_found(feature, request, topic=REPLAYS), feature.feature_key) for feature in batch]
         await publish(producer, [replace(copy, headers=(*copy.headers, *envelope, (HEADER_FEATURE, key.encode()))) for copy, key in copies])
         sent += len(batch)
         told(len(batch))

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -11,6 +11,7 @@ import structlog
 from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
+from structlog.contextvars import bound_contextvars
 
 from mistudio_explain.errors import ExplainError, MalformedEvent, told
 from mistudio_explain.events.model import Record
@@ -23,9 +24,10 @@ from mistudio_explain.kafka.faults import Faults, is_repeatable
 from mistudio_explain.kafka.lane_subscriber import InFlight, Places, read_lanes
 from mistudio_explain.kafka.patience import AT_ONCE, Patience
 from mistudio_explain.kafka.publisher import publish
-from mistudio_explain.kafka.records import Outgoing, Received, outgoing
+from mistudio_explain.kafka.records import Outgoing, Received, ids_of, outgoing
 from mistudio_explain.kafka.subscribers import Subscription, WholeTopicSubscriber
 from mistudio_explain.kafka.topics import lane_spec, topic_specs
+from mistudio_explain.observability import tracing
 from mistudio_explain.observability.metrics import EVENTS_IN, EVENTS_OUT, IN_FLIGHT
 from mistudio_explain.settings import Settings
 
@@ -180,10 +182,13 @@ class StreamApp:
             async def on_record(record: ConsumerRecord) -> None:
                 with IN_FLIGHT.labels(service=service).track_inprogress():
                     EVENTS_IN.labels(service=service).inc()
-                    await self.publish(outgoing(event) for event in await handle(read(record)))
+                    event = read(record)
+                    with working_on(event, service=service):
+                        await self.publish(outgoing(made) for made in await handle(event))
 
             async def on_failure(record: ConsumerRecord, error: Exception) -> None:
-                await self._faults.failed(record, error, service=service)
+                with tracing.continued(record.headers, service=service):
+                    await self._faults.failed(record, error, service=service)
 
             bounds = InFlight(
                 records=_places(in_flight),
@@ -194,18 +199,25 @@ class StreamApp:
 
         return register
 
-    async def each(self, batch: Iterable[Received[R]], handle: Callable[[Received[R]], Iterable[Outgoing]], *, service: str) -> list[Outgoing]:
-        """Apply a stage to each event; one that fails is left to `Faults` and leaves the others alone."""
+    async def each(
+        self, batch: Iterable[Received[R]], handle: Callable[[Received[R]], Iterable[Outgoing]], *, service: str, step: str | None = None
+    ) -> list[Outgoing]:
+        """Apply a stage to each event; one that fails is left to `Faults` and leaves the others alone.
+
+        `step` names what is done in traces, where a service does more than one thing with an event.
+        """
         made: list[Outgoing] = []
         breath = time.monotonic()
         for event in batch:
             if time.monotonic() - breath > _BREATH_S:  # a long batch must not stop heartbeats and streams
                 await asyncio.sleep(0)
                 breath = time.monotonic()
-            try:
-                made.extend(self._bounded(handle(event)))
-            except Exception as error:  # noqa: BLE001  (a pure core's failure is the event's own)
-                await self._faults.failed(event.record, error, service=service)
+            with working_on(event, service=service, step=step):
+                try:
+                    made.extend(self._bounded(handle(event)))
+                except Exception as error:  # noqa: BLE001  (a pure core's failure is the event's own)
+                    tracing.failed(error)
+                    await self._faults.failed(event.record, error, service=service)
         return made
 
     async def readable(self, records: Sequence[ConsumerRecord], read: Callable[[ConsumerRecord], T | None], *, service: str) -> list[T]:
@@ -410,6 +422,14 @@ class StreamApp:
         """The process's admin client; only while the application runs."""
         assert self._admin is not None, "the application is not running"
         return self._admin
+
+
+@contextmanager
+def working_on(event: Received[R], *, service: str, step: str | None = None) -> Iterator[None]:
+    """Inside, log lines name the job and the feature that an event is about, and what is done is a span of its trace."""
+    ids = ids_of(event.event)
+    with bound_contextvars(**ids), tracing.work(event.record, service=service, step=step, ids=ids):
+        yield
 
 
 def _places(places: int | Places) -> Places:

@@ -17,7 +17,7 @@ from mistudio_explain.errors import ExplainError, MalformedEvent, told
 from mistudio_explain.events.codec import decode
 from mistudio_explain.events.job import PartitionPaused
 from mistudio_explain.events.topics import RETRY_LONG, RETRY_SHORT
-from mistudio_explain.kafka.dead_letters import attempt_of, give_up, try_later
+from mistudio_explain.kafka.dead_letters import attempt_of, give_up, subject_of, try_later
 from mistudio_explain.kafka.records import Outgoing, outgoing
 from mistudio_explain.observability.metrics import DEAD_LETTERS, PAUSED, RETRIES
 from mistudio_explain.settings import RetrySettings
@@ -155,6 +155,9 @@ def is_repeatable(error: Exception) -> bool:
 
 
 def _say(event: str, record: ConsumerRecord, error: Exception, **more: object) -> None:
+    subject = subject_of(record)
+    if subject is not None:
+        more |= {"job": subject.explain_job_id, "feature": subject.feature_key}
     log.error(
         event,
         topic=record.topic,

@@ -36,12 +36,15 @@ from mistudio_explain.observability.lag_figures import GroupReading, LagReading,
 
 TOPIC_PREFIX = "mistudio."
 GENERATION = "generation"
+ESCALATION = "escalation"
+"""Its group is there only where somebody has turned second passes on."""
 READ_BY: Mapping[str, tuple[str, ...]] = {
     "context": (names.FEATURES, names.REPLAYS),
     "context-requests": (names.REQUESTS,),
     GENERATION: (),
     "validation": (names.DRAFTS,),
     "redelivery": (names.RETRY_SHORT, names.RETRY_LONG),
+    ESCALATION: (names.JOBS,),
 }
 """What each group reads by name; generation reads all lanes."""
 
@@ -98,7 +101,11 @@ class LagReader:
         begin = await self._listed(leaders, _EARLIEST)
         standing = {service: await self._standing(service, topics, begin) for service, topics in READ_BY.items()}
         end = await self._listed(leaders, _LATEST)  # last: a commit beyond an end that is older than it would look like one of another log
-        groups = [_group(service, READ_BY[service], members, committed, begin, end) for service, (members, committed) in standing.items()]
+        groups = [
+            _group(service, READ_BY[service], members, committed, begin, end)
+            for service, (members, committed) in standing.items()
+            if service != ESCALATION or members or any(committed.values())
+        ]
         return LagReading(
             at_s=self._clock(),
             brokers={broker["node_id"]: f"{broker['host']}:{broker['port']}" for broker in everything["brokers"]},

@@ -190,7 +190,8 @@ class LaneSubscriber(Raw, DefaultSubscriber):
             try:
                 await self._on_failure(record, error)
             except Exception as second:
-                log.exception("lanes.not_given_up", subscriber=self._subscription.title, error=told(second))
+                where = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+                log.exception("lanes.not_given_up", subscriber=self._subscription.title, error=told(second), **where)
                 await asyncio.sleep(LONGEST_BACKOFF_S)
             else:
                 return
@@ -200,7 +201,7 @@ class LaneSubscriber(Raw, DefaultSubscriber):
         self._queue.done(lane)
         self._changed.set()
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("lanes.unfinished", subscriber=self._subscription.title, error=told(error))
+            log.error("lanes.unfinished", subscriber=self._subscription.title, topic=lane, error=told(error))
 
     async def _commit_regularly(self, consumer: AIOKafkaConsumer) -> None:
         while self.running:

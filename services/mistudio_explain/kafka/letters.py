@@ -6,6 +6,7 @@ from mistudio_explain.events.codec import decode, event_name
 from mistudio_explain.events.explanation import DeadLetter, EscalationCandidate, ExplanationDrafted, ExplanationRequested, FeatureOutcome
 from mistudio_explain.events.feature import FeatureFound, JobRequest
 from mistudio_explain.kafka.records import HEADER_ATTEMPT, HEADER_NOT_BEFORE, HEADER_ORIGIN, HEADER_REQUEST, HEADER_REVISION, HEADER_SOURCE, Outgoing
+from mistudio_explain.observability import tracing
 
 _OF_FEATURES = frozenset({topics.FEATURES, topics.REQUESTS, topics.REPLAYS})
 _NOT_OURS = frozenset({topics.FEATURES, topics.REQUESTS})  # topics that others write: what they said once stays said once
@@ -14,12 +15,12 @@ _NOT_OURS = frozenset({topics.FEATURES, topics.REQUESTS})  # topics that others 
 def redelivered(letter: DeadLetter, *, attempt: int, revision: int | None) -> Outgoing:
     """The record of a letter as it goes to its service again: key and value untouched, headers as they were but for the envelope's news.
 
-    It goes to the topic where it stood, a public input to explain.replays. `attempt` says how often it was
-    redelivered before this, `revision` None keeps the revision that it has. `mse-origin` names where it first
-    stood, so that a next letter about it takes this one's place; a feature's `mse-source` stays what it was.
+    It goes to the topic where it stood, a public input to explain.replays, and goes on with the trace at hand, else with its own.
+    `attempt` says how often it was redelivered before this, `revision` None keeps the revision that it has. `mse-origin` names
+    where it first stood, so that a next letter about it takes this one's place; a feature's `mse-source` stays what it was.
     """
     first = f"{letter.source.topic}/{letter.source.partition}/{letter.source.offset}".encode()
-    news = {HEADER_ATTEMPT: str(attempt).encode(), HEADER_ORIGIN: first}
+    news = {HEADER_ATTEMPT: str(attempt).encode(), HEADER_ORIGIN: first, **dict(tracing.headers())}
     if revision is not None:
         news[HEADER_REVISION] = str(revision).encode()
     if letter.source.topic in _OF_FEATURES and HEADER_SOURCE not in letter.headers:

@@ -22,6 +22,7 @@ from mistudio_explain.events.feature import FeatureFound, JobRequest
 from mistudio_explain.events.identity import background_key, outcome_key
 from mistudio_explain.events.job import Admission, Coordinates, JobBackground, JobEvent, JobReport, PartitionPaused
 from mistudio_explain.events.model import Record
+from mistudio_explain.observability import tracing
 
 E = TypeVar("E", bound=Record)
 R = TypeVar("R", bound=Record)
@@ -126,13 +127,31 @@ def received_feature(record: ConsumerRecord) -> Received[FeatureFound]:
 
 
 def outgoing(event: Record, *, topic: str | None = None) -> Outgoing:
-    """Address an event: its topic (where its kind has but one), its key, its envelope.
+    """Address an event: its topic (where its kind has but one), its key, its envelope, which names the trace that it is made in.
 
     Raises MalformedEvent when a text cannot be encoded.
     """
     kind = type(event).__name__
     default_topic, key, subject = _address(event)
-    return Outgoing(topic or default_topic, key, encode(event), ((HEADER_EVENT, kind.encode()), *_subject_headers(subject)))
+    return Outgoing(topic or default_topic, key, encode(event), ((HEADER_EVENT, kind.encode()), *_subject_headers(subject), *tracing.headers()))
+
+
+def ids_of(event: Record) -> dict[str, str]:
+    """The job and the feature that an event is about, for logs and traces; what it is not about is absent."""
+    match event:
+        case FeatureFound():
+            return {"job": event.effective_request.explain_job_id, "feature": event.feature_key}
+        case ExplanationRequested() | ExplanationDrafted() | FeatureOutcome():
+            return {"job": event.subject.explain_job_id, "feature": event.subject.feature_key}
+        case EscalationCandidate():
+            return ids_of(event.outcome)
+        case DeadLetter():
+            named = {"job": event.explain_job_id, "feature": event.feature_key}
+            return {name: value for name, value in named.items() if value is not None}
+        case JobEvent() | JobReport():
+            return {"job": event.explain_job_id}
+        case _:
+            return {}
 
 
 def _subject_headers(subject: Subject | None) -> tuple[tuple[str, bytes], ...]:

@@ -23,6 +23,7 @@ from mistudio_explain.llm.opening import LOCAL_OLLAMA, opened, opened_though_awa
 from mistudio_explain.llm.placement import Choice as Choice
 from mistudio_explain.llm.placement import options
 from mistudio_explain.llm.provider import Call, Completion
+from mistudio_explain.llm.traced import traced
 from mistudio_explain.observability.metrics import BREAKER, FIRST_TOKEN, QUEUE_WAIT, SLOTS, SLOTS_BUSY, SWITCHES, TOKENS
 from mistudio_explain.settings import LlmSettings
 
@@ -159,7 +160,7 @@ class Endpoints:
     async def complete(self, choice: Choice, call: Call) -> Completion:
         """Send a call to the chosen endpoint. Raises a CallFailure; `blames_endpoint` says whose fault it is."""
         endpoint, model = choice.endpoint, choice.model.name
-        completion = await endpoint.provider.complete(call)
+        completion = await traced(choice, call)
         was_loaded = endpoint.residency.is_loaded(model)
         endpoint.answered(model, choice.since, self._clock(), completion)
         if not was_loaded:

@@ -1,6 +1,6 @@
 """What consumer lag is: figures out of one or two readings of a Kafka. Pure, no I/O.
 
-A reading holds offsets, not records. On topics that are not compacted, as all that groups read here, they are the same.
+A reading holds offsets, not records. On topics that are not compacted, as all that groups read here but explain.jobs, they are the same.
 """
 
 from collections import deque

@@ -59,6 +59,11 @@ def _once_per_interval(clock: Callable[[], float] = time.monotonic) -> Processor
     return drop
 
 
+def _worked_on(logger: Any, level: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Name the job and the feature that are being worked on; a line about an LLM server is about neither, whoever met it."""
+    return event if "endpoint" in event else structlog.contextvars.merge_contextvars(logger, level, event)
+
+
 def _harmless(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Let ids and keys that others chose move no cursor and forge no line; a traceback keeps its lines."""
     return {name: value if not isinstance(value, str) else harmless(value) if name == "exception" else plain(value) for name, value in event.items()}
@@ -80,7 +85,7 @@ def configure(level: str, *, as_json: bool) -> None:
     """Send log lines of `level` and above to standard error, for people or as JSON."""
     renderer: Any = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
+        _worked_on,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.ExceptionRenderer(_traceback),

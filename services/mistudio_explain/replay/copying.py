@@ -18,6 +18,7 @@ from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.kafka.records import HEADER_EVENT, HEADER_FEATURE, HEADER_JOB, HEADER_REQUEST, HEADER_SOURCE
 from mistudio_explain.kafka.subscribers import partitions_of
 from mistudio_explain.kafka.unreadable import TolerantFetch
+from mistudio_explain.observability import tracing
 from mistudio_explain.replay.stage import Place, Run, Selection, Tally, identity_of, is_within, runs
 
 CLOCKS_APART_MS = 600_000
@@ -212,7 +213,9 @@ class Copy:
                 unconfirmed.tally.outside += 1
                 continue
             source = f"{record.topic}/{record.partition}/{record.offset}".encode()
-            headers = [*common, (HEADER_FEATURE, key.encode()), (HEADER_SOURCE, source)]
+            ids = {"job": self.request.explain_job_id, "feature": key}
+            with tracing.begun("replay", service="replayer", links=[tracing.context_in(record.headers)], ids=ids):
+                headers = [*common, (HEADER_FEATURE, key.encode()), (HEADER_SOURCE, source), *tracing.headers()]
             try:
                 confirmation = await producer.send(REPLAYS, record.value, key=identity.target_model.encode(), headers=headers)
             except MessageSizeTooLargeError:

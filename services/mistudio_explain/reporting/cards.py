@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from mistudio_explain.events.explanation import Accuracy, FeatureOutcome, JudgedKind, Judgement
 from mistudio_explain.events.feature import Logit
 from mistudio_explain.reporting.actions import suggested_action
+from mistudio_explain.reporting.detours import SECOND_PASS_FAILED
 from mistudio_explain.reporting.evidence import EXCERPT_CHARACTERS, Excerpt, excerpt, max_activation, texts, visible
 from mistudio_explain.reporting.named import name_of
 from mistudio_explain.reporting.origin import is_demonstration
@@ -141,7 +142,8 @@ def _details(outcome: FeatureOutcome) -> Iterator[Detail]:
         digest = f" {outcome.prompt_sha256[:_HASH_CHARACTERS]}" if outcome.prompt_sha256 else ""
         yield Detail("prompt", visible(f"{outcome.prompt_template}{digest}"))
     if outcome.pass_number == 2:
-        yield Detail("second pass", "this explanation is of it" if outcome.earlier is not None else "the first explanation stood")
+        failed = "it failed, and " if any(flag.startswith(SECOND_PASS_FAILED) for flag in outcome.flags) else ""
+        yield Detail("second pass", "this explanation is of it" if outcome.earlier is not None else f"{failed}the first explanation stood")
 
 
 def _scores(outcome: FeatureOutcome) -> Iterator[ScoreLine]:

@@ -10,6 +10,7 @@ from mistudio_explain.reporting.named import NAMED, Named, named
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 _REFUSED = "escalation_refused:"
+SECOND_PASS_FAILED = "second_pass_failed:"
 _MOST_REASONS = 50
 _REASON_CHARACTERS = 300
 
@@ -33,6 +34,8 @@ class SecondPasses:
     """Outcomes of a second pass."""
     replaced: int
     """Of these, where the second explanation won."""
+    failed: int
+    """Of these, where no usable second explanation came, so that the first one stands."""
     refused: Mapping[str, int]
     """Candidates that kept their first explanation because a bound or a setting kept them back, by which."""
     features: tuple[Named, ...]
@@ -60,6 +63,7 @@ class DetoursTally:
     second: list[Named] = field(default_factory=list)
     ended: int = 0
     replaced: int = 0
+    failed: int = 0
     retried: int = 0
 
     def add(self, position: int, outcome: FeatureOutcome) -> None:
@@ -71,6 +75,7 @@ class DetoursTally:
         if outcome.pass_number == 2:
             self.ended += 1
             self.replaced += outcome.earlier is not None
+            self.failed += any(flag.startswith(SECOND_PASS_FAILED) for flag in outcome.flags)
             if len(self.second) < NAMED:
                 self.second.append(named(position, outcome))
 
@@ -87,6 +92,6 @@ class DetoursTally:
         order = sorted(self.counts, key=lambda kind: (kind[1] == "other reasons", -self.counts[kind], kind))
         return Detours(
             reasons=tuple(Reason(outcome, reason, self.counts[outcome, reason], tuple(self.reasons[outcome, reason])) for outcome, reason in order),
-            second=SecondPasses(self.ended, self.replaced, dict(sorted(self.refused.items())), tuple(self.second)),
+            second=SecondPasses(self.ended, self.replaced, self.failed, dict(sorted(self.refused.items())), tuple(self.second)),
             retried=self.retried,
         )

@@ -167,7 +167,7 @@ def _second_pass(report: JobReport, figures: Survey) -> str:
         return "None was made."
     sent = f"{report.second_pass.sent:,} features were sent again, {report.second_pass.refused:,} kept back" if report.second_pass else "It left no counts"
     why = f" ({_counts(second.refused)})" if second.refused else ""
-    return f"{sent}{why}; {second.ended:,} have an outcome of it, and in {second.replaced:,} of these the second explanation stands."
+    return f"{sent}{why}; {second.ended:,} have an outcome of it, and in {second.replaced:,} of these the second explanation stands, {second.failed:,} failed."
 
 
 def _counts(counts: Mapping[str, int]) -> str:

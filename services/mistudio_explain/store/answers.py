@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import structlog
 
-from mistudio_explain.errors import ExplainError, MalformedEvent
+from mistudio_explain.errors import ExplainError, MalformedEvent, told
 from mistudio_explain.llm.answers_cache import KeptAnswer
 from mistudio_explain.settings import StoreSettings
 from mistudio_explain.store.beside import Beside
@@ -105,7 +105,7 @@ class StoredAnswers:
         try:
             return self._beside.call(call)
         except (ValueError, MalformedEvent) as error:
-            log.warning("answer.unreadable", error=str(error))  # kept by a version that wrote answers differently
+            log.warning("answer.unreadable", error=told(error))  # kept by a version that wrote answers differently
         except ExplainError as error:  # whatever is amiss with the place is no fault of the record at hand
             log.warning("answers.away", error=str(error), again_in_s=_AGAIN_S)
             self._not_before = time.monotonic() + _AGAIN_S
