@@ -8,10 +8,10 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from mistudio_explain.aggregation.reports import JobReports
@@ -35,10 +35,8 @@ from mistudio_explain.store.usage import StoredUsage
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-SERVICES = ("context", "generation", "validation", "escalation", "aggregator", "redelivery", "replayer")
 GATEWAY = "gateway"
-"""What a process may serve beside them."""
-_CONTROLLED = frozenset({"context", "generation", "validation", "escalation"})
+"""What a process may serve beside its services."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +48,29 @@ class Assembly:
     web: "FastAPI | None"
 
 
+@dataclass
+class _Parts:
+    """What the services of a process are made of; `stack` closes it, and what they leave for the caller stands in `reports` and `web`."""
+
+    app: StreamApp
+    settings: Settings
+    rng: random.Random
+    stack: AsyncExitStack
+    endpoints: Endpoints | None
+    gpus: Gpus | None
+    reports: JobReports | None = None
+    web: "FastAPI | None" = None
+
+    @cached_property
+    def controls(self) -> JobControls:
+        """The orders about jobs, which a process reads once for all of its services that heed them."""
+        return JobControls(self.app)
+
+    def ledger(self) -> Ledger:
+        """A ledger of its own for the one who asks."""
+        return self.stack.enter_context(closing(Ledger(self.settings.store)))
+
+
 @asynccontextmanager
 async def assembled(settings: Settings, clients: KafkaClients, services: Sequence[str], *, endpoints: Endpoints | None = None) -> AsyncIterator[Assembly]:
     """Open what the named services need and register them; nothing runs until `app.running()` is entered.
@@ -58,14 +79,12 @@ async def assembled(settings: Settings, clients: KafkaClients, services: Sequenc
     while one is away. Raises BadSettings for an unknown service or a model that is not there, Unreachable for an LLM
     endpoint that refuses its key.
     """
-    if unknown := sorted(set(services) - {*SERVICES, GATEWAY}):
-        raise BadSettings(f"there is no service {', '.join(unknown)}; there are {', '.join((*SERVICES, GATEWAY))}")
+    if unknown := sorted(set(services) - set(_REGISTERED)):
+        raise BadSettings(f"there is no service {', '.join(unknown)}; there are {', '.join(_REGISTERED)}")
     app = StreamApp(settings, clients)
-    reports = None
     async with AsyncExitStack() as stack:
         rng = random.Random()  # noqa: S311  (spreads retries in time)
-        judges = settings.judge.enabled and "validation" in services
-        if endpoints is None and ("generation" in services or judges):
+        if endpoints is None and ("generation" in services or ("validation" in services and settings.judge.enabled)):
             fleet = await stack.enter_async_context(driven(settings.llm, _leases(settings), rng=rng, waits=True))
             app.unready_while(fleet.unready_because)
             endpoints = fleet.endpoints
@@ -76,80 +95,115 @@ async def assembled(settings: Settings, clients: KafkaClients, services: Sequenc
         gpus = Gpus.found() if endpoints is not None else None  # where models are asked, they may run too
         if gpus is not None:
             app.task("GPUs", partial(gpus.watch, partial(_served_here, endpoints)))
-        controls = JobControls(app) if _CONTROLLED & set(services) else None
-        if "context" in services and controls is not None:
-            from mistudio_explain.context import service as context
-            from mistudio_explain.context.serving import routing_by
+        parts = _Parts(app, settings, rng, stack, endpoints, gpus)
+        for service, register in _REGISTERED.items():
+            if service in services:
+                register(parts)
+        yield Assembly(app, parts.reports, parts.web)
 
-            context.register(app, controls, routing_by(settings, endpoints))
-        if "generation" in services and endpoints is not None and endpoints.all and all(endpoint.is_cloud for endpoint in endpoints.all):
-            raise BadSettings(
-                "every endpoint under [[llm.endpoints]] is in a cloud, where only a second pass may go; add one of your own, or say with `cloud = false` that "
-                "one of these may get every feature"
-            )
-        if "generation" in services and controls is not None and endpoints is not None:
-            from mistudio_explain.generation import service as generation
 
-            answers = stack.enter_context(StoredAnswers.opened(settings.store))
-            budget = None
-            if settings.escalation.enabled:
-                from mistudio_explain.generation.budget import Budget
+def _context(parts: _Parts) -> None:
+    from mistudio_explain.context import service as context
+    from mistudio_explain.context.serving import routing_by
 
-                budget = Budget(_ledger(settings, stack), endpoints, settings.llm.prices)
-            generation.register(app, controls, endpoints, answers, rng, budget)
-        if "validation" in services and controls is not None:
-            from mistudio_explain.validation import service as validation
-            from mistudio_explain.validation.validator import Validator
+    context.register(parts.app, parts.controls, routing_by(parts.settings, parts.endpoints))
 
-            judge = None
-            if judges and endpoints is not None:
-                from mistudio_explain.judging.judge import Judge
 
-                judge = Judge(endpoints, settings.judge, settings.llm, rng)
-                app.unready_while(endpoints.unready_because)
-            validation.register(app, controls, Validator.load(settings.quality), judge)
-        if "escalation" in services and controls is not None and settings.escalation.enabled:
-            from mistudio_explain.escalation import service as escalation
+def _generation(parts: _Parts) -> None:
+    from mistudio_explain.generation import service as generation
 
-            if not settings.escalation.route:
-                raise BadSettings("escalation.enabled is set, but escalation.route names no model; name the stronger models of the second pass, best first")
-            escalation.register(app, controls, _ledger(settings, stack))
-        if "replayer" in services:
-            from mistudio_explain.replay import rescorer
-            from mistudio_explain.replay import service as replay
+    endpoints = _opened(parts)
+    if endpoints.all and all(endpoint.is_cloud for endpoint in endpoints.all):
+        raise BadSettings(
+            "every endpoint under [[llm.endpoints]] is in a cloud, where only a second pass may go; add one of your own, or say with `cloud = false` that "
+            "one of these may get every feature"
+        )
+    answers = parts.stack.enter_context(StoredAnswers.opened(parts.settings.store))
+    budget = None
+    if parts.settings.escalation.enabled:
+        from mistudio_explain.generation.budget import Budget
 
-            replay.register(app)
-            rescorer.register(app)
-        if "aggregator" in services:
-            from mistudio_explain.aggregation import service as aggregation
+        budget = Budget(parts.ledger(), endpoints, parts.settings.llm.prices)
+    generation.register(parts.app, parts.controls, endpoints, answers, parts.rng, budget)
 
-            check(settings.reports.formats)
-            seat = stack.enter_context(_seat(settings))
-            reports = JobReports(lambda: seat.store, settings, measured_watts=lambda: gpus.mean_watts if gpus is not None else None)
-            aggregation.register(app, seat, reports)
-            if not clients.is_embedded:  # which keeps no groups
-                app.task("lag metrics", partial(refresh_lag, clients))
-        if "redelivery" in services:
-            from mistudio_explain.redelivery import service as redelivery
 
-            redelivery.register(app)
-        web = None
-        if GATEWAY in services:
-            from mistudio_explain.gateway import service as gateway
+def _validation(parts: _Parts) -> None:
+    from mistudio_explain.validation import service as validation
+    from mistudio_explain.validation.validator import Validator
 
-            web = gateway.register(app)
-        yield Assembly(app, reports, web)
+    judge = None
+    if parts.settings.judge.enabled:
+        from mistudio_explain.judging.judge import Judge
+
+        endpoints = _opened(parts)
+        judge = Judge(endpoints, parts.settings.judge, parts.settings.llm, parts.rng)
+        parts.app.unready_while(endpoints.unready_because)
+    validation.register(parts.app, parts.controls, Validator.load(parts.settings.quality), judge)
+
+
+def _escalation(parts: _Parts) -> None:
+    from mistudio_explain.escalation import service as escalation
+
+    if not parts.settings.escalation.enabled:
+        return
+    if not parts.settings.escalation.route:
+        raise BadSettings("escalation.enabled is set, but escalation.route names no model; name the stronger models of the second pass, best first")
+    escalation.register(parts.app, parts.controls, parts.ledger())
+
+
+def _aggregator(parts: _Parts) -> None:
+    from mistudio_explain.aggregation import service as aggregation
+
+    check(parts.settings.reports.formats)
+    seat, gpus = parts.stack.enter_context(_seat(parts.settings)), parts.gpus
+    parts.reports = JobReports(lambda: seat.store, parts.settings, measured_watts=lambda: gpus.mean_watts if gpus is not None else None)
+    aggregation.register(parts.app, seat, parts.reports)
+    if not parts.app.clients.is_embedded:  # which keeps no groups
+        parts.app.task("lag metrics", partial(refresh_lag, parts.app.clients))
+
+
+def _redelivery(parts: _Parts) -> None:
+    from mistudio_explain.redelivery import service as redelivery
+
+    redelivery.register(parts.app)
+
+
+def _replayer(parts: _Parts) -> None:
+    from mistudio_explain.replay import rescorer
+    from mistudio_explain.replay import service as replay
+
+    replay.register(parts.app)
+    rescorer.register(parts.app)
+
+
+def _gateway(parts: _Parts) -> None:
+    from mistudio_explain.gateway import service as gateway
+
+    parts.web = gateway.register(parts.app)
+
+
+_REGISTERED: Mapping[str, Callable[[_Parts], None]] = {
+    "context": _context,
+    "generation": _generation,
+    "validation": _validation,
+    "escalation": _escalation,
+    "aggregator": _aggregator,
+    "redelivery": _redelivery,
+    "replayer": _replayer,
+    GATEWAY: _gateway,
+}
+SERVICES = tuple(name for name in _REGISTERED if name != GATEWAY)
+
+
+def _opened(parts: _Parts) -> Endpoints:
+    """The endpoints, for a service whose being there has opened them."""
+    assert parts.endpoints is not None
+    return parts.endpoints
 
 
 def _served_here(endpoints: Endpoints | None) -> list[str]:
     """The models that endpoints on this machine serve first."""
     return sorted({endpoint.models[0].name for endpoint in (endpoints.all if endpoints else ()) if endpoint.reach == "machine" and endpoint.models})
-
-
-def _ledger(settings: Settings, stack: AsyncExitStack) -> Ledger:
-    ledger = Ledger(settings.store)
-    stack.callback(ledger.close)
-    return ledger
 
 
 @contextmanager
