@@ -47,6 +47,8 @@ ROWS = (100_000, 1_000_000)
 NEW = 5_000
 COLLECT_AFTER = (100_000, 50, 100)  # as every command sets it
 RUNS = 3
+_READ_TO = {(topics.EXPLANATIONS, 0): 0}
+"""What a store must say that it has read: one into which nothing was read is built anew beside, and seen only when all is read."""
 
 
 def outcomes(count: int, size: int, texts: int, job: str) -> Iterator[FeatureOutcome]:
@@ -149,8 +151,8 @@ def throughput(kafka: RealKafka, postgres: RealPostgres | None, folder: Path) ->
         note("bare loop", asyncio.run(bare(base, here)))
         stores = {"into SQLite": StoreSettings(url=f"sqlite:///{here}/explain.db"), **({"into PostgreSQL": postgres.new_store()} if postgres else {})}
         for name, store in stores.items():
-            with open_store(store) as begun:  # one into which nothing was read is built beside, and seen only when all is read
-                begun.apply([], {(topics.EXPLANATIONS, 0): 0})
+            with open_store(store) as begun:
+                begun.apply([], _READ_TO)
             settings = base.model_copy(update={"store": store, "reports": reports})
             note(name, asyncio.run(ours(settings, EVENTS)))
     for kind, taken in (("wall time", wall), ("CPU of the process", cpu)):
@@ -166,7 +168,7 @@ def prefill(settings: StoreSettings, rows: int) -> None:
     with open_store(settings) as store:
         stream = outcomes(rows, 200, 1, "explain_before")
         while batch := list(islice(stream, 2000)):
-            store.apply([Change(event, encode(event), "", 1_700_000_000_000 + number) for number, event in enumerate(batch)], {})
+            store.apply([Change(event, encode(event), "", 1_700_000_000_000 + number) for number, event in enumerate(batch)], _READ_TO)
         seal = JobEvent(explain_job_id="explain_before", at_ms=0, sealed=SealedPart(expected=rows + 1))
         store.apply([Change(seal, encode(seal), "", int(time.time() * 1000))], {})
         store.reported("explain_before", store.due()[0][1], "incomplete")
@@ -226,6 +228,10 @@ def restarts(kafka: RealKafka, folder: Path) -> None:
         for run in range(RUNS):
             asyncio.run(fill(settings, outcomes(NEW, SIZE, 20, f"explain_new_{run}")))
             starts.append(restarted(settings, run * NEW, folder / "aggregator.log"))
+        with reading(store) as read:
+            kept = read.counts("default", job="explain_before").total
+        if kept != count:
+            raise RuntimeError(f"{count} rows were in the store, and {kept} are left: it was built anew")
         memory.append(starts[-1].mib)
         times = [spread([getattr(start, name) for start in starts]) for name in ("first_s", "cpu_s", "serving_s")]
         rows.append([f"{count:,}", *times, f"{memory[-1]:.0f}", f"{(folder / f'{count}.db').stat().st_size / 1e9:.2f}"])

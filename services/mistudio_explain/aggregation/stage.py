@@ -4,8 +4,8 @@ Sums are kept in whole micro-units, so that they are exact and the same in whate
 """
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from mistudio_explain.events.explanation import Category, FeatureOutcome, OutcomeKind, Verification
 from mistudio_explain.events.job import Averages, JobReport, JobStatus, SecondPass, SecondPassPart, SentToCloud, SummaryInsights
@@ -16,8 +16,7 @@ _MOST_MISSING = 100
 _MOST_UNREADABLE = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Counters:
+class Counters(NamedTuple):
     """Sums over the outcomes of a job; fields that end in `_micro` are in millionths of their unit."""
 
     explained: int = 0
@@ -49,14 +48,8 @@ class Counters:
     judge_tokens_out: int = 0
     judge_cost_micro: int = 0
 
-    def __add__(self, other: "Counters") -> "Counters":
-        return Counters(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
-    def __sub__(self, other: "Counters") -> "Counters":
-        return Counters(*(a - b for a, b in zip(astuple(self), astuple(other), strict=True)))
-
-
-COUNTER_NAMES = tuple(field.name for field in fields(Counters))
+COUNTER_NAMES = Counters._fields
 
 
 def counters_of(outcome: FeatureOutcome) -> Counters:

@@ -1,8 +1,8 @@
 """Features as miStudioFind publishes them."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from mistudio_explain.events.identity import default_explain_job_id, feature_key
 from mistudio_explain.events.model import Event, FeatureKey, Id, Record, Tenant
@@ -17,6 +17,13 @@ class ActiveToken(Record):
     strength: float = Field(description="The feature's activation on this token, in the source's unit.")
 
 
+def _one_for_each_token(values: list[float], info: ValidationInfo) -> list[float]:
+    tokens = info.data.get("tokens") or ()
+    if len(values) != len(tokens):
+        raise ValueError(f"{len(values)} values for {len(tokens)} tokens")
+    return values
+
+
 class Activation(Record):
     """One text on which the feature fires; the list of them is in rank order, strongest first."""
 
@@ -26,15 +33,11 @@ class Activation(Record):
     )
     context: str | None = Field(default=None, description="Where the text comes from, in the source's words.")
     tokens: list[str] | None = Field(default=None, description="The target model's tokens of the text, in order.")
-    token_activations: list[float] | None = Field(default=None, description="The feature's activation on each of `tokens`.")
+    token_activations: Annotated[list[float], AfterValidator(_one_for_each_token)] | None = Field(
+        default=None, description="The feature's activation on each of `tokens`."
+    )
     active_tokens: list[ActiveToken] | None = Field(default=None, description="The tokens that fire, when the source gives no activation for each token.")
     peak: str | None = Field(default=None, description="The token with the greatest activation.")
-
-    @model_validator(mode="after")
-    def _one_value_per_token(self) -> Self:
-        if self.token_activations is not None and len(self.token_activations) != len(self.tokens or ()):
-            raise ValueError(f"token_activations has {len(self.token_activations)} values for {len(self.tokens or ())} tokens")
-        return self
 
 
 class ActivationStatistics(Record):

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from operator import attrgetter
 from typing import Self
 
 from mistudio_explain.aggregation.stage import COUNTER_NAMES, counters_of
@@ -21,7 +20,6 @@ from mistudio_explain.events.winner import Rank, rank
 from mistudio_explain.store.cards import Details, with_review, without_nul
 from mistudio_explain.store.tables import place_of
 
-_amounts = attrgetter(*COUNTER_NAMES)
 _ENDS = frozenset({"delete", "deleted"})
 
 _BY_FEATURE = {EXPLANATIONS: "outcome", REVIEWS: "review"}
@@ -51,7 +49,7 @@ class Counted:
         """What an outcome and its bytes come to."""
         subject = outcome.subject
         model = without_nul(subject.target_model)
-        place, amounts = rank(outcome, sha256(body).hexdigest()), _amounts(counters_of(outcome))
+        place, amounts = rank(outcome, sha256(body).hexdigest()), counters_of(outcome)
         revisions = subject.revision, subject.ordered_as
         names = subject.explain_job_id, subject.feature_key, subject.tenant, subject.find_job_id, model
         return cls(*names, *revisions, place, amounts, Details.of(outcome))

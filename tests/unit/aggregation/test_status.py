@@ -97,7 +97,7 @@ def test_means_are_over_what_was_computed_and_absent_where_nothing_was() -> None
     )  # fmt: skip
     unscored = FeatureOutcome(outcome=OutcomeKind.EXPLAINED, subject=subject, answer=Answer(pattern="p"), generation=made.model_copy(update={"cached": True}))
     skipped = FeatureOutcome(outcome=OutcomeKind.SKIPPED, subject=subject, reason="poor")
-    sums = counters_of(scored) + counters_of(unscored) + counters_of(skipped)
+    sums = Counters(*map(sum, zip(counters_of(scored), counters_of(unscored), counters_of(skipped), strict=True)))
     state = replace(STATE, counters=sums)
     report = report_of(state, status=JobStatus.COMPLETED, expected=3, expected_source="sealed", missing=[], as_of={}, now_ms=0)
     assert (report.explained, report.skipped, report.confirmed, report.flagged) == (2, 1, 1, 1)

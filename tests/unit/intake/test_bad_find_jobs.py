@@ -29,7 +29,7 @@ BROKEN_FEATURES: list[tuple[str, Any, str, str]] = [
         "fewer activations than tokens",
         feature(top_activations=[{"text": "ab", "tokens": ["a", "b"], "token_activations": [1]}]),
         "$.features[1].top_activations[0]",
-        "token_activations has 1 values for 2 tokens",
+        "token_activations: 1 values for 2 tokens",
     ),
     ("a feature that is a number", 7, "$.features[1]", "the number 7, where an object with a feature was expected"),
     ("a feature that is null", None, "$.features[1]", "null, where an object with a feature was expected"),
