@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, closing, contextmanager
 from itertools import count, repeat
 from pathlib import Path
 from statistics import median
@@ -92,8 +92,7 @@ async def serve_gateway(folder: Path) -> None:
         assert assembly.web is not None
         address = await stack.enter_async_context(web_server(assembly.web, settings.gateway))
         await stack.enter_async_context(assembly.app.running())
-        with reading(settings.store) as store:
-            reports = JobReports(lambda: store, settings)
+        with reading(settings.store) as store, closing(JobReports(lambda: store, settings)) as reports:
             for job in store.jobs(JOBS):
                 report = reports.numbers(job, now_ms=3)
                 events = [*store.parts(job).values(), *([report] if report else [])]

@@ -156,7 +156,8 @@ def _aggregator(parts: _Parts) -> None:
 
     check(parts.settings.reports.formats)
     seat, gpus = parts.stack.enter_context(_seat(parts.settings)), parts.gpus
-    parts.reports = JobReports(lambda: seat.store, parts.settings, measured_watts=lambda: gpus.mean_watts if gpus is not None else None)
+    reports = JobReports(lambda: seat.store, parts.settings, measured_watts=lambda: gpus.mean_watts if gpus is not None else None)
+    parts.reports = parts.stack.enter_context(closing(reports))
     aggregation.register(parts.app, seat, parts.reports)
     if not parts.app.clients.is_embedded:  # which keeps no groups
         parts.app.task("lag metrics", partial(refresh_lag, parts.app.clients))

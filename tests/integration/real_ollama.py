@@ -17,6 +17,8 @@ from integration.local_server import CACHE, end_server, free_ports, last_lines, 
 INSTALL = Path(__file__).parents[2] / "scripts" / "install_ollama.sh"
 START_TIMEOUT_S = 30.0
 MODEL = "smollm2:135m"
+_TITLE = b"general.name"
+_STRING_HEAD = 4 + 8  # the type of a GGUF value, and the length of a string
 # The chat format that the model was trained on. One thread: two collapse when the machine is shared.
 MODELFILE = '''FROM {gguf}
 TEMPLATE """{{{{- if .Messages }}}}{{{{- range .Messages }}}}<|im_start|>{{{{ .Role }}}}
@@ -89,9 +91,25 @@ class RealOllama:
             self.stop()
             raise RuntimeError(f"Ollama did not start at {self.url} (code {server.returncode}); the end of {self.log}:\n{last_lines(self.log)}")
         if not (self._folder / "models" / "manifests").is_dir():
-            modelfile = self._folder / "Modelfile"
-            modelfile.write_text(MODELFILE.format(gguf=self._gguf))
-            run_command(str(self._program), "create", self.model, "-f", str(modelfile), env=self._env)
+            self._create(self.model, self._gguf)
+
+    def create_other(self, name: str, folder: Path) -> None:
+        """Make a model of the same weights out of another file: Ollama loads models that share a file once for both."""
+        content = bytearray(self._gguf.read_bytes())
+        title = content.index(_TITLE) + len(_TITLE) + _STRING_HEAD
+        content[title] ^= 0x20  # the case of its first letter
+        other = folder / "other.gguf"
+        other.write_bytes(content)
+        self._create(name, other)
+
+    def delete(self, name: str) -> None:
+        """Unload and remove a model."""
+        run_command(str(self._program), "rm", name, env=self._env)
+
+    def _create(self, name: str, gguf: Path) -> None:
+        modelfile = self._folder / "Modelfile"
+        modelfile.write_text(MODELFILE.format(gguf=gguf))
+        run_command(str(self._program), "create", name, "-f", str(modelfile), env=self._env)
 
     def stop(self) -> None:
         """Stop by SIGTERM; SIGKILL would leave the process that holds the model behind."""

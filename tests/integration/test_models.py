@@ -112,7 +112,10 @@ def test_a_model_that_does_not_fit_is_refused_with_the_arithmetic(program: Progr
         f"{ollama.model} does not fit at gpu0: it needs 0.15 GB (weights 0.10 GB + KV cache 0.05 GB), and of 0.10 GB (memory_gb) 0.10 GB are left; "
         "choose a smaller model or quantization, or correct memory_gb"
     ) in refused
-    assert only_model(program.run("models", "--json")[0])["state"] == "listed"
+    shown, _ = program.run("models", "--json", expect=3)
+    (endpoint,) = json.loads(shown)["endpoints"]
+    assert endpoint["models"][0]["state"] == "listed"
+    assert "smollm2:135m does not fit at gpu0" in endpoint["why"]
 
 
 def test_a_pull_that_cannot_reach_the_registry_says_what_ollama_says(program: Program, ollama: RealOllama) -> None:
@@ -174,7 +177,7 @@ async def test_llama_cpp_tells_its_slots_which_are_taken_where_the_settings_name
             assert (listed.context_tokens, listed.is_loaded) == (2048, None)
         settings = EndpointSettings(name="x", provider="openai", url=url)
         for named, slots in ((None, 1), (4, 4)):
-            endpoint, _ = await configured(settings.model_copy(update={"slots": named}))
+            endpoint, _ = await configured(settings.model_copy(update={"slots": named}), 2048)
             await endpoint.provider.close()
             assert endpoint.slots == slots
     finally:
@@ -183,6 +186,6 @@ async def test_llama_cpp_tells_its_slots_which_are_taken_where_the_settings_name
 
 async def test_ollama_does_not_tell_its_slots_and_gets_the_default(ollama: RealOllama) -> None:
     for kind, url in (("ollama", ollama.url), ("openai", f"{ollama.url}/v1")):
-        endpoint, _ = await configured(EndpointSettings(name="x", provider=kind, url=url))
+        endpoint, _ = await configured(EndpointSettings(name="x", provider=kind, url=url), 2048)
         await endpoint.provider.close()
         assert endpoint.slots == 2

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,7 @@ def command(*arguments: str, settings: Settings) -> "subprocess.CompletedProcess
 
 def test_a_pdf_that_cannot_be_set_keeps_no_job_s_end_back_but_fails_who_asked_for_it(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pdf, "MOST_MEGABYTES", 60)
-    with reading(settings.store) as rows:
-        reports = JobReports(lambda: rows, settings)
+    with reading(settings.store) as rows, closing(JobReports(lambda: rows, settings)) as reports:
         report = reports.numbers(JOB, now_ms=1_785_000_000_000)
         assert report is not None
         told = reports.with_files(report)

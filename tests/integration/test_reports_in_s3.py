@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -71,8 +71,7 @@ def command(*arguments: str, store: StoreSettings, reports: ReportSettings, **en
 @contextmanager
 def reporting(store: StoreSettings, reports: ReportSettings) -> Iterator[tuple[JobReports, JobReport]]:
     """An aggregator's reports, and the job's."""
-    with reading(store) as rows:
-        written = JobReports(lambda: rows, Settings(store=store, reports=reports))
+    with reading(store) as rows, closing(JobReports(lambda: rows, Settings(store=store, reports=reports))) as written:
         report = written.numbers(JOB, now_ms=1_785_000_000_000)
         assert report is not None
         yield written, report

@@ -68,7 +68,7 @@ class World:
         assert model in ticket.route
         assert set(place.residency.running) <= set(place.residency.resident)
         if place.residency.memory is not None:
-            assert sum(SIZES[loaded] for loaded in place.residency.resident) <= place.residency.memory
+            assert sum(place.memory_of(loaded) or 0 for loaded in place.residency.resident) <= place.residency.memory
         if not place.residency.is_loaded(model) and place.residency.running[model] == 1:
             self.ready_at[place.name, model] = began + self.load_s
         answer_s = self.answer_s(place)

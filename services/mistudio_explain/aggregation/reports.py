@@ -24,7 +24,10 @@ _MOST_MISSING = 100
 
 
 class JobReports:
-    """Reports on the jobs of a store, into a folder for each under `directory`; `store` gives the rows, None while they are another process's."""
+    """Reports on the jobs of a store, into a folder for each under `directory`; `store` gives the rows, None while they are another process's.
+
+    The ledger beside the store is opened when it is first asked, and closed by `close`.
+    """
 
     def __init__(
         self,
@@ -43,6 +46,10 @@ class JobReports:
         self._ledger = Ledger(settings.store)
         self._beyond = beyond_machine(settings)
         self._measured_watts = measured_watts
+
+    def close(self) -> None:
+        """Close the ledger; the next report opens it again."""
+        self._ledger.close()
 
     def first_pass(self, job: str, *, now_ms: int, backlog: int | None = None) -> tuple[JobEvent, bool] | None:
         """The word that a job's first pass is over, and whether that rests on silence; None when it is not, or was said."""

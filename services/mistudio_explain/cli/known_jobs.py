@@ -1,6 +1,7 @@
 """What is known of jobs: from the configured Kafka, from the store, or from both; the store is ahead of the reports by seconds."""
 
 import time
+from contextlib import closing
 from dataclasses import dataclass
 
 from mistudio_explain.aggregation.known_jobs import with_rows
@@ -34,7 +35,6 @@ async def find_jobs(settings: Settings) -> Sources:
 
 def _lay_over(jobs: dict[str, KnownJob], settings: Settings) -> None:
     """Take the numbers of the store for the jobs that it has."""
-    with reading(settings.store) as store:
-        reports = JobReports(lambda: store, settings)
+    with reading(settings.store) as store, closing(JobReports(lambda: store, settings)) as reports:
         for name in store.jobs(1_000_000):
             jobs[name] = with_rows(jobs.get(name) or KnownJob(name), store, reports, now_ms=int(time.time() * 1000))

@@ -12,7 +12,7 @@ from mistudio_explain.cli.show import console, error_line, plain, print_json
 from mistudio_explain.cli.start import prepare
 from mistudio_explain.errors import BadInput, ExplainError, Unreachable
 from mistudio_explain.events.identity import means_model
-from mistudio_explain.llm.capacity import check_fits, in_gb
+from mistudio_explain.llm.capacity import InsufficientMemory, in_gb
 from mistudio_explain.llm.failures import AccessDenied, CallFailure, ConnectionDropped, EndpointUnreachable, RateLimited, TimedOut
 from mistudio_explain.llm.inspection import Inspection, Progress, ServerModel, inspecting, taken_by
 from mistudio_explain.llm.opening import DEFAULT_SLOTS, key_of
@@ -111,6 +111,8 @@ async def _at(order: Order, endpoint: EndpointSettings, llm: LlmSettings, tellin
     try:
         async with inspecting(endpoint.provider, endpoint.url or "", key_of(endpoint)) as server:
             return endpoint.name, await order(server, endpoint, llm, telling), None
+    except InsufficientMemory as insufficient:
+        return endpoint.name, None, insufficient
     except CallFailure as failure:
         error = f"{endpoint.url}, {failure.kind}: {failure}"
         return endpoint.name, None, Unreachable(error) if isinstance(failure, _NOT_REACHED) else ExplainError(error)
@@ -133,8 +135,9 @@ def _warm(name: str) -> Order:
         model = _named(name, models, endpoint)
         if endpoint.memory_gb is not None and not model.is_loaded:
             need = await server.need(model, llm.context_tokens * (endpoint.slots or DEFAULT_SLOTS))
-            if need is not None:
-                check_fits(model.name, need, endpoint.name, endpoint.memory_gb, taken_by(models))
+            memory, taken = int(endpoint.memory_gb * 1e9), taken_by(models)
+            if need is not None and need.total_bytes > memory - sum(taken.values()):
+                raise InsufficientMemory(model.name, need, endpoint.name, memory, taken)
         telling.at(Progress(f"loading {model.name}"))
         await server.load(model.name, context_tokens=llm.context_tokens, timeout_s=llm.first_token_timeout_s)
         loaded = _named(name, await server.models(), endpoint)

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from mistudio_explain.aggregation.reports import JobReports
@@ -47,8 +47,7 @@ def formats_of(said: Sequence[str]) -> tuple[Format, ...]:
 
 
 def _write(settings: Settings, job: str, directory: Path, formats: Sequence[Format], begun: Callable[[str], None], *, is_given: bool) -> JobReport:
-    with reading(settings.store) as store:
-        reports = JobReports(lambda: store, settings, directory=directory)
+    with reading(settings.store) as store, closing(JobReports(lambda: store, settings, directory=directory)) as reports:
         report = reports.numbers(job, now_ms=int(time.time() * 1000))
         if report is None:
             known = ", ".join(store.jobs(20)) or "none"

@@ -14,8 +14,8 @@ class Listed:
     """A model that a server has; None for what the server does not tell."""
 
     name: str
-    size_gb: float | None = None
-    """Its file, 10^9 bytes."""
+    needed_gb: float | None = None
+    """What it takes when it is loaded, 10^9 bytes."""
     prompt_tokens: int | None = None
     """The longest prompt that leaves room for an answer in its context."""
 
@@ -104,9 +104,9 @@ class Routing:
             return f"is at no endpoint{needs.arithmetic and f' (it {needs.arithmetic})'}"
         too_small = []
         for server, model in having:
-            need = needs.gpu_memory_gb if model.size_gb is None else model.size_gb
+            need = needs.gpu_memory_gb if model.needed_gb is None else model.needed_gb
             if server.memory_gb is None or need is None or need <= server.memory_gb:
                 return None
             too_small.append(f"{server.name} has {server.memory_gb:g} GB")
-        sizes = [model.size_gb for _, model in having if model.size_gb is not None]
-        return f"{needs.arithmetic or f'needs {min(sizes):.1f} GB for its weights'}, but {', '.join(too_small)}"
+        needed = [model.needed_gb for _, model in having if model.needed_gb is not None]
+        return f"{needs.arithmetic or f'needs {min(needed):.1f} GB'}, but {', '.join(too_small)}"

@@ -38,7 +38,6 @@ class ModelNeeds(_Table):
     parameters_billion: float | None = Field(default=None, gt=0)
     bits_per_weight: float | None = Field(default=None, gt=0, le=32)
     use_cases: tuple[str, ...] = ()
-    max_concurrent: int | None = Field(default=None, ge=1)
 
     @property
     def weights_gb(self) -> float | None:

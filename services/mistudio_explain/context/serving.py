@@ -32,19 +32,19 @@ def routing_by(settings: Settings, endpoints: Endpoints | None) -> Callable[[], 
 
 
 def _configured(endpoint: EndpointSettings, llm: LlmSettings) -> Server:
-    models = None if endpoint.models is None else tuple(_listed(ModelListed(name), endpoint.provider, llm) for name in endpoint.models)
+    models = None if endpoint.models is None else tuple(_listed(ModelListed(name), None, endpoint.provider, llm) for name in endpoint.models)
     return Server(endpoint.name, models, endpoint.memory_gb, endpoint.provider == DEMONSTRATION)
 
 
 def _open(endpoint: Endpoint, llm: LlmSettings) -> Server:
     is_unknown = not endpoint.is_known and endpoint.wanted is None
-    models = None if is_unknown else tuple(_listed(model, endpoint.kind, llm) for model in endpoint.models)
+    models = None if is_unknown else tuple(_listed(model, endpoint.memory_of(model.name), endpoint.kind, llm) for model in endpoint.models)
     memory_gb = {each.name: each.memory_gb for each in llm.endpoints}.get(endpoint.name.partition("@")[0])  # a discovered one is called name@address
     return Server(endpoint.name, models, memory_gb, endpoint.kind == DEMONSTRATION)
 
 
-def _listed(model: ModelListed, kind: str, llm: LlmSettings) -> Listed:
+def _listed(model: ModelListed, needed_bytes: int | None, kind: str, llm: LlmSettings) -> Listed:
     # Ollama is told which context to load a model with
     tokens = {"ollama": llm.context_tokens, DEMONSTRATION: CONTEXT_TOKENS}.get(kind, model.context_tokens)
-    size_gb = None if model.file_bytes is None else model.file_bytes / 1e9
-    return Listed(model.name, size_gb, None if tokens is None else max(1, int(SURE * (tokens - llm.max_tokens - CHAT_TOKENS))))
+    needed_gb = None if needed_bytes is None else needed_bytes / 1e9
+    return Listed(model.name, needed_gb, None if tokens is None else max(1, int(SURE * (tokens - llm.max_tokens - CHAT_TOKENS))))

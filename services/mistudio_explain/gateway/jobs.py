@@ -1,5 +1,6 @@
 """Jobs: what is known of them."""
 
+from contextlib import closing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -120,8 +121,8 @@ def _stored(gateway: Gateway, name: str, tenant: str) -> KnownJob | None:
         known = None
     with gateway.reading() as store:
         if store is not None and store.is_of(name, tenant):
-            reports = JobReports(lambda: store, gateway.settings)
-            known = with_rows(known or KnownJob(name), store, reports, now_ms=gateway.now_ms())
+            with closing(JobReports(lambda: store, gateway.settings)) as reports:
+                known = with_rows(known or KnownJob(name), store, reports, now_ms=gateway.now_ms())
     if known is None or known.tenant != tenant or not (known.parts or known.report):
         return None
     if known.report is not None:
@@ -140,6 +141,6 @@ def _stored_jobs(gateway: Gateway, tenant: str) -> list[KnownJob]:
     with gateway.reading() as store:
         if store is None:
             return []
-        reports = JobReports(lambda: store, gateway.settings)
         names = store.jobs(_MOST_JOBS, tenant=tenant)
-        return [with_rows(gateway.jobs.get(name) or KnownJob(name), store, reports, now_ms=gateway.now_ms()) for name in names]
+        with closing(JobReports(lambda: store, gateway.settings)) as reports:
+            return [with_rows(gateway.jobs.get(name) or KnownJob(name), store, reports, now_ms=gateway.now_ms()) for name in names]

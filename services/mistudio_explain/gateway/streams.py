@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -87,7 +87,8 @@ def _standing(gateway: Gateway, job: str, tenant: str) -> _Job | None:
         state = None if store is None or not store.is_of(job, tenant) else store.state(job)
         if store is None or state is None:
             return None
-        report = JobReports(lambda: store, gateway.settings).numbers(job, now_ms=gateway.now_ms())
+        with closing(JobReports(lambda: store, gateway.settings)) as reports:
+            report = reports.numbers(job, now_ms=gateway.now_ms())
         if report is None:
             return None
         return _Job(report, store.reported_status(job) not in (None, JobStatus.RUNNING), by_partition(store.positions(EXPLANATIONS)))

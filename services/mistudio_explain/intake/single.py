@@ -12,7 +12,7 @@ from mistudio_explain.intake.formats.choice import read_input, sniffed
 from mistudio_explain.intake.header import FEATURES_OF
 from mistudio_explain.intake.outline import outline
 from mistudio_explain.intake.pairs import UNNAMED_MODEL
-from mistudio_explain.intake.stage import EVENT_BYTES, bytes_of
+from mistudio_explain.intake.stage import EVENT_BYTES, FindJob, bytes_of, read
 
 UNNAMED_JOB = "unnamed"
 """Stands for the find job of a feature in a file of its own where none is named."""
@@ -34,15 +34,19 @@ def read_single(path: Path, key: str | None, *, find_job_id: str | None = None, 
     `find_job_id` names the find job of a feature in a file of its own, and must be that of any other file. Raises
     BadInput with file, JSON path and expectation, and when the file has several features and `key` is none of them.
     """
-    if sniffed(path) is None:
-        document = Document(path, bytes_of(path).removeprefix(BOM_UTF8))
-        found = outline(document, frozenset(FEATURES_OF.values()))
-        if not found.lists and {"feature_id", "top_activations"} & found.members.keys():
-            feature = feature_in(document, find_job_id=find_job_id, target_model=target_model, event_bytes=event_bytes)
-            return Single(_chosen((feature,), key, path, []), ())
-    job = read_input(path, target_model=target_model, find_job_id=find_job_id, event_bytes=event_bytes, keep_going=True)
+    if (foreign := sniffed(path)) is not None:
+        return _of_job(read_input(path, foreign[0], target_model=target_model, find_job_id=find_job_id, event_bytes=event_bytes, keep_going=True), key)
+    document = Document(path, bytes_of(path).removeprefix(BOM_UTF8))
+    found = outline(document, frozenset(FEATURES_OF.values()))
+    if not found.lists and {"feature_id", "top_activations"} & found.members.keys():
+        feature = feature_in(document, find_job_id=find_job_id, target_model=target_model, event_bytes=event_bytes)
+        return Single(_chosen((feature,), key, path, []), ())
+    return _of_job(read(document, target_model=target_model, find_job_id=find_job_id, event_bytes=event_bytes, keep_going=True), key)
+
+
+def _of_job(job: FindJob, key: str | None) -> Single:
     features = tuple(job.features())
-    return Single(_chosen(features, key, path, [str(problem) for problem in job.problems]), features)
+    return Single(_chosen(features, key, job.path, [str(problem) for problem in job.problems]), features)
 
 
 def feature_in(document: Document, *, find_job_id: str | None = None, target_model: str | None = None, event_bytes: int = EVENT_BYTES) -> FeatureFound:

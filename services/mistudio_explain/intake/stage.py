@@ -83,7 +83,7 @@ class _Checked:
 
 
 def read(
-    path: Path,
+    source: Path | Document,
     *,
     target_model: str | None = None,
     find_job_id: str | None = None,
@@ -91,7 +91,7 @@ def read(
     keep_going: bool = False,
     weights: Mapping[Category, float] = BUSINESS_WEIGHTS,
 ) -> FindJob:
-    """Read a find job from either of miStudioFind's files, with the side files that lie beside it.
+    """Read a find job from either of miStudioFind's files, or one whose bytes were read, with the side files that lie beside it.
 
     `target_model` is for files that name no model, as what Find writes; `find_job_id` is the job that the file must be
     of; `event_bytes` bounds one feature's event; `weights` order features that are equally coherent.
@@ -99,7 +99,7 @@ def read(
     Raises BadInput with file, JSON path and expectation when anything is wrong. With `keep_going`, features that
     cannot be used are left out and listed in `problems`; a file whose job cannot be told is an error even then.
     """
-    document = Document(path, bytes_of(path))
+    document = source if isinstance(source, Document) else Document(source, bytes_of(source))
     try:
         return _read(document, target_model, find_job_id, event_bytes, keep_going, weights)
     except Flawed as flawed:

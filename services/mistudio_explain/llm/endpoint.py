@@ -1,14 +1,18 @@
-"""One endpoint: a provider with its slots, its models and its health."""
+"""One endpoint: a provider with its slots, its models, its memory and its health."""
 
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
 from mistudio_explain.events.explanation import Reach
 from mistudio_explain.events.identity import means_model
+from mistudio_explain.llm.capacity import InsufficientMemory, MeasuredNeed, MemoryNeed
 from mistudio_explain.llm.concurrency import AdaptiveLimit
 from mistudio_explain.llm.failures import CallFailure, ModelUnknown, Overloaded, RateLimited
 from mistudio_explain.llm.pacing import Pace
-from mistudio_explain.llm.provider import Completion, ModelListed, Provider, TellsLoaded
+from mistudio_explain.llm.provider import Call, Completion, HoldsModels, ModelListed, Provider
 from mistudio_explain.llm.residency import Residency
 
 MEASURE_AGAIN_S = 30.0
@@ -44,6 +48,8 @@ class Endpoint:
     """How far a prompt travels to it."""
 
     residency: Residency = field(default_factory=Residency)
+    cache_tokens: int = 0
+    """Tokens of context in all slots together, whose keys and values a model's memory holds."""
     limit: AdaptiveLimit | None = None
     """Finds how many slots are best; None where that is known."""
     pace: Pace = field(default_factory=Pace)
@@ -53,7 +59,13 @@ class Endpoint:
     _answer_s: dict[str, float] = field(default_factory=dict)
     """Mean time of an answer, by model, once it is loaded."""
     _measured_at: float = float("-inf")
-    _measured_bytes: dict[str, int] = field(default_factory=dict)
+    _needs: dict[str, MemoryNeed] = field(default_factory=dict)
+    """What models will take, as their server describes them."""
+    _seen: dict[str, MeasuredNeed] = field(default_factory=dict)
+    """What models took when they were last seen loaded."""
+    _own: set[str] = field(default_factory=set)
+    """Models that were seen after an answer to us: loaded with the context that our calls ask for."""
+    _unloading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         self.residency.memory_of = self.memory_of
@@ -149,15 +161,80 @@ class Endpoint:
         self.residency.end(model, now)
 
     def memory_of(self, model: str) -> int | None:
-        """Bytes that a model takes: as it was seen loaded, until then the size of its file; None when the server tells neither."""
-        return self._measured_bytes.get(model) or next((listed.file_bytes for listed in self.models if listed.name == model), None)
+        """Bytes that a model takes; None when nothing is known."""
+        need = self.need_of(model)
+        return None if need is None else need.total_bytes
 
-    async def look_at_memory(self) -> None:
-        """Ask which models are loaded, where that matters and the server tells. Raises a CallFailure."""
-        if self.residency.memory is not None and isinstance(self.provider, TellsLoaded):
-            loaded = await self.provider.loaded()
-            self._measured_bytes |= {model: size for model, size in loaded.items() if size}
-            self.residency.observed(loaded)
+    def need_of(self, model: str) -> MemoryNeed | MeasuredNeed | None:
+        """What a model takes: as it was seen loaded for our calls; until then as its server describes it, by its file alone where it does not.
+
+        A model that was seen loaded for somebody else's calls may have had less context: then the greater of both counts.
+        """
+        seen = self._seen.get(model)
+        if seen is not None and model in self._own:
+            return seen
+        described = self._needs.get(model) or next((MemoryNeed(each.file_bytes) for each in self.models if each.name == model and each.file_bytes), None)
+        if seen is None or (described is not None and described.total_bytes >= seen.total_bytes):
+            return described
+        return seen
+
+    def is_measured(self, model: str) -> bool:
+        """Whether a model was seen loaded for our own calls, or that does not matter."""
+        return self.residency.memory is None or model in self._own
+
+    def seen(self, loaded: Mapping[str, int], *, answered: str | None = None) -> None:
+        """Note which models are loaded, and the bytes that each takes; `answered` is one that has just answered us."""
+        if answered is not None:
+            self._own.add(answered)
+        self._seen |= {model: MeasuredNeed(size) for model, size in loaded.items() if size}
+        self.residency.observed(loaded)
+
+    def insufficient(self, model: str) -> InsufficientMemory | None:
+        """Why a model cannot be loaded here even when all is unloaded that may be; None when it can."""
+        need, memory = self.need_of(model), self.residency.memory
+        if need is None or memory is None or self.residency.can_hold(model):
+            return None
+        kept = {other: size for other in sorted(self.residency.pinned - {model}) if (size := self.memory_of(other))}
+        return InsufficientMemory(model, need, self.name, memory, kept, pinned=self.residency.pinned)
+
+    @property
+    def holds_none(self) -> InsufficientMemory | None:
+        """That its memory holds none of its models, by the smallest of them; None when it holds one."""
+        if not self.models or self.usable:
+            return None
+        return self.insufficient(min((model.name for model in self.models), key=lambda name: self.memory_of(name) or 0))
+
+    async def complete(self, call: Call) -> Completion:
+        """Send a call, when what had to go for its model is unloaded: by itself a server may keep both, past `memory_gb`. Raises a CallFailure."""
+        if self.residency.leaving:
+            async with self._unloading:
+                await self._unload_leaving()
+        return await self.provider.complete(call)
+
+    async def _unload_leaving(self) -> None:
+        for model in list(self.residency.leaving):
+            if model in self.residency.leaving and isinstance(self.provider, HoldsModels):
+                with suppress(ModelUnknown):  # it was removed meanwhile
+                    await self.provider.unload(model)
+            self.residency.leaving.pop(model, None)
+
+    async def look_at_memory(self, *, answered: str | None = None) -> None:
+        """Ask which models are loaded, where that matters and the server tells; `answered` is one that has just answered us. Raises a CallFailure."""
+        if self.residency.memory is not None and isinstance(self.provider, HoldsModels):
+            self.seen(await self.provider.loaded(), answered=answered)
+
+    async def _ask_for_needs(self) -> None:
+        """Ask what models will take, where that matters and the server tells; one that it cannot describe counts as its file."""
+        provider = self.provider
+        if self.residency.memory is None or not isinstance(provider, HoldsModels):
+            return
+
+        async def ask(model: ModelListed) -> None:
+            with suppress(CallFailure):
+                if (need := await provider.need(model, self.cache_tokens)) is not None:
+                    self._needs[model.name] = need
+
+        await asyncio.gather(*(ask(model) for model in self.models))
 
     def model_named(self, name: str) -> ModelListed | None:
         """The model that a route's entry means here, if its memory holds it."""
@@ -168,7 +245,10 @@ class Endpoint:
         return self.model_named(name) is not None or (not self.is_known and self.wanted is None)
 
     async def refresh(self) -> None:
-        """Ask which models there are. Raises a CallFailure; ModelUnknown when none of the wanted ones is left."""
+        """Ask which models there are, and what they take. Raises a CallFailure.
+
+        ModelUnknown when none of the wanted ones is left, InsufficientMemory when its memory holds none of them.
+        """
         listed = await self.provider.models()
         self.is_known = True
         self.refused &= {model.name for model in listed}
@@ -176,10 +256,12 @@ class Endpoint:
         if self.wanted is not None:
             usable = [model for name in self.wanted for model in usable if means_model(name, model.name)]
         self.models = tuple(usable)
-        if usable:
-            await self.look_at_memory()
-        else:
+        if not usable:
             raise ModelUnknown(f"it has none of the models wanted ({', '.join(self.wanted or ()) or 'any'}); it lists {_names(listed)}")
+        await self._ask_for_needs()
+        await self.look_at_memory()
+        if (insufficient := self.holds_none) is not None:
+            raise insufficient
 
 
 def _names(models: list[ModelListed] | tuple[ModelListed, ...]) -> str:

@@ -161,11 +161,13 @@ class Endpoints:
         """Send a call to the chosen endpoint. Raises a CallFailure; `blames_endpoint` says whose fault it is."""
         endpoint, model = choice.endpoint, choice.model.name
         completion = await traced(choice, call)
-        was_loaded = endpoint.residency.is_loaded(model)
+        is_news = not (endpoint.residency.is_loaded(model) and endpoint.is_measured(model))
         endpoint.answered(model, choice.since, self._clock(), completion)
-        if not was_loaded:
+        if is_news:
             with suppress(CallFailure):
-                await endpoint.look_at_memory()
+                await endpoint.look_at_memory(answered=model)
+            if (insufficient := endpoint.holds_none) is not None:
+                self._take_down(endpoint, insufficient)
         self._wake()
         self.answered[choice.endpoint.name, choice.model.name] += 1
         _count(choice, completion)
@@ -279,9 +281,7 @@ class Endpoints:
             await endpoint.refresh()
             if endpoint.is_cloud:
                 return None  # what it charges for a call is not reserved for a probe
-            await endpoint.provider.complete(
-                replace(call, messages=_SMALLEST, max_tokens=_SMALLEST_TOKENS, form="sentence", on_text=None, numbers=None, features=1)
-            )
+            await endpoint.complete(replace(call, messages=_SMALLEST, max_tokens=_SMALLEST_TOKENS, form="sentence", on_text=None, numbers=None, features=1))
         except CallFailure as failure:
             return failure
         return None

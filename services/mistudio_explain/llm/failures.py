@@ -29,6 +29,8 @@ class CallFailure(ExplainError):
 
     kind: ClassVar[str] = "failure"
     blame: ClassVar[Blame] = Blame.RECORD
+    mends_itself: ClassVar[bool] = True
+    """Whether waiting may help where it is the endpoint's fault; a key, a model, a certificate, a memory must be corrected by a person."""
     # `repeatable`: whether the same call may succeed when it is sent again
 
 
@@ -60,6 +62,7 @@ class TlsFailed(EndpointUnreachable):
     """The endpoint's certificate is not trusted, or it does not speak TLS."""
 
     kind = "tls"
+    mends_itself = False
 
 
 class AccessDenied(CallFailure):
@@ -67,6 +70,7 @@ class AccessDenied(CallFailure):
 
     kind = "auth"
     blame = Blame.ENDPOINT
+    mends_itself = False
 
 
 class ModelUnknown(CallFailure):
@@ -74,6 +78,7 @@ class ModelUnknown(CallFailure):
 
     kind = "model unknown"
     blame = Blame.ENDPOINT
+    mends_itself = False
 
 
 class ConnectionDropped(CallFailure):
@@ -123,8 +128,8 @@ class GarbledReply(CallFailure):
 
 
 def is_outage(failure: CallFailure) -> bool:
-    """Whether waiting may help: the server is away or fails, as opposed to a key, a model, a certificate or an address that a person must correct."""
-    return failure.blame is not Blame.RECORD and not isinstance(failure, AccessDenied | ModelUnknown | TlsFailed)
+    """Whether the server is away or fails, and waiting may help."""
+    return failure.blame is not Blame.RECORD and failure.mends_itself
 
 
 _UNPAID = ("insufficient_quota", "billing", "credit balance", "organization_on_hold")

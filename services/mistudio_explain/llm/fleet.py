@@ -98,12 +98,14 @@ class Fleet:
         pools: Sequence[EndpointSettings],
         leases: Leases,
         *,
+        context_tokens: int,
         find: Find | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.endpoints = endpoints
         self._pools = [_Pool(settings) for settings in pools]
         self._leases = leases
+        self._context_tokens = context_tokens
         self._find = find or servers
         self._clock = clock
         self._leaving: dict[str, asyncio.Task[None]] = {}
@@ -181,7 +183,8 @@ class Fleet:
         """Use a server that answers; one that does not is tried again at the next look."""
         try:
             async with asyncio.timeout(LOOK_TIMEOUT_S):
-                endpoint, failure = await configured(pool.settings.model_copy(update={"name": server.name, "url": server.url, "discover": None}))
+                alone = pool.settings.model_copy(update={"name": server.name, "url": server.url, "discover": None})
+                endpoint, failure = await configured(alone, self._context_tokens)
         except TimeoutError:
             complaints[server.name] = f"{server.name} ({server.url}) does not answer within {LOOK_TIMEOUT_S:g} s"
             return
@@ -254,7 +257,7 @@ async def driven(settings: LlmSettings, leases: Leases, *, rng: random.Random, w
         endpoints = Endpoints([], rng=rng)
     else:
         endpoints = await (Endpoints.open_though_away(named, rng=rng) if waits else Endpoints.open(named, rng=rng))
-    fleet = Fleet(endpoints, pools, leases)
+    fleet = Fleet(endpoints, pools, leases, context_tokens=settings.context_tokens)
     keeping = None
     try:
         await fleet.look()

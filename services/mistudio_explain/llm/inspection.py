@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import AwareDatetime, BaseModel, Field, SecretStr, ValidationError
 
-from mistudio_explain.llm.capacity import MemoryNeed, kv_cache_bytes
+from mistudio_explain.llm.capacity import MemoryNeed
 from mistudio_explain.llm.connection import CONNECT_TIMEOUT_S, PROBE_TIMEOUT_S, bound_reply, broken_connection, is_loopback
 from mistudio_explain.llm.failures import CallFailure, GarbledReply, ServerFailed, failure_for_status
 
@@ -83,8 +83,8 @@ class Inspection:
         if self._kind != "ollama" or model.file_bytes is None:
             return None
         shown = _read(_OllamaShown, await self._json("POST", "/api/show", {"model": model.name}))
-        cache = kv_cache_bytes(shown.model_info, tokens)
-        return None if cache is None else MemoryNeed(model.file_bytes, cache)
+        need = MemoryNeed.of(model.file_bytes, shown.model_info, tokens)
+        return None if need.cache_bytes is None else need
 
     async def load(self, model: str, *, context_tokens: int, timeout_s: float) -> None:
         """Load a model with the context that calls will ask for: another one would load it anew. Ollama's alone."""

@@ -1,5 +1,6 @@
 """Ollama, through its native API and its official client."""
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -9,11 +10,15 @@ import httpx
 import ollama
 from pydantic import SecretStr, ValidationError
 
+from mistudio_explain.llm.capacity import MemoryNeed
 from mistudio_explain.llm.connection import CONNECT_TIMEOUT_S, KEPT_ALIVE, PROBE_TIMEOUT_S, bound_reply, broken_connection, is_loopback
-from mistudio_explain.llm.failures import CallFailure, GarbledReply, ServerFailed, failure_for_status
+from mistudio_explain.llm.failures import CallFailure, GarbledReply, Overloaded, ServerFailed, failure_for_status
 from mistudio_explain.llm.provider import Call, Completion, ModelListed
 from mistudio_explain.llm.stream import Piece, collect
 
+UNLOAD_TIMEOUT_S = 30.0
+"""A model whose calls have ended is gone within a second or two."""
+_UNLOAD_LOOK_S = 0.05
 _EMBEDDING_FAMILY = "bert"
 
 
@@ -58,6 +63,15 @@ class _Client(ollama.AsyncClient):
         """The models that are loaded, within the same time."""
         return cast("ollama.ProcessResponse", await self._request(ollama.ProcessResponse, "GET", "/api/ps", timeout=PROBE_TIMEOUT_S))
 
+    async def described(self, model: str) -> ollama.ShowResponse:
+        """What a model's file says of it, within the same time."""
+        return cast("ollama.ShowResponse", await self._request(ollama.ShowResponse, "POST", "/api/show", json={"model": model}, timeout=PROBE_TIMEOUT_S))
+
+    async def expire(self, model: str) -> None:
+        """Have a model unloaded as soon as its calls have ended: a prompt that is empty and kept for no time."""
+        nothing = {"model": model, "prompt": "", "stream": False, "keep_alive": 0}
+        await self._request(ollama.GenerateResponse, "POST", "/api/generate", json=nothing, timeout=PROBE_TIMEOUT_S)
+
 
 class Ollama:
     """One Ollama server."""
@@ -84,6 +98,28 @@ class Ollama:
         except Exception as error:
             raise _failure(error) from error
         return {model.model: model.size_vram or model.size or 0 for model in answer.models if model.model}
+
+    async def need(self, model: ModelListed, tokens: int) -> MemoryNeed | None:
+        """What a model will take: its file, and the keys and values of so many tokens."""
+        if model.file_bytes is None:
+            return None
+        try:
+            described = await self._client.described(model.name)
+        except Exception as error:
+            raise _failure(error) from error
+        return MemoryNeed.of(model.file_bytes, described.modelinfo or {}, tokens)
+
+    async def unload(self, model: str) -> None:
+        """Free a model's memory, and return when it is free; Overloaded when that takes too long."""
+        try:
+            await self._client.expire(model)
+        except Exception as error:
+            raise _failure(error) from error
+        for _ in range(round(UNLOAD_TIMEOUT_S / _UNLOAD_LOOK_S)):
+            if model not in await self.loaded():
+                return
+            await asyncio.sleep(_UNLOAD_LOOK_S)
+        raise Overloaded(f"it was told to unload {model}, which is in its memory {UNLOAD_TIMEOUT_S:g} s later: another program may be calling it")
 
     async def close(self) -> None:
         """Close the connections."""

@@ -4,15 +4,19 @@ import asyncio
 import os
 from collections.abc import Mapping, Sequence
 
+import structlog
 from pydantic import SecretStr
 
 from mistudio_explain.errors import BadSettings, Unreachable
+from mistudio_explain.llm.capacity import InsufficientMemory
 from mistudio_explain.llm.concurrency import AdaptiveLimit
 from mistudio_explain.llm.endpoint import Endpoint
 from mistudio_explain.llm.failures import CallFailure, ModelUnknown, TlsFailed, is_outage
 from mistudio_explain.llm.provider import ModelListed, Provider
 from mistudio_explain.llm.reach import reach_of
 from mistudio_explain.settings import EndpointSettings, LlmSettings, read_secret
+
+log = structlog.get_logger(__name__)
 
 LOCAL_OLLAMA = "http://127.0.0.1:11434"
 LOCAL_PROBE_TIMEOUT_S = 1.0
@@ -42,9 +46,9 @@ async def opened_though_away(settings: LlmSettings, *, local_ollama: str = LOCAL
     What waiting does not mend (a refused key, a model that is not there, a server that is none) is an error still.
     """
     if not settings.endpoints:
-        return [await _default(local_ollama)], {}
+        return [await _default(local_ollama, settings.context_tokens)], {}
     check_names(settings.endpoints)
-    results = await asyncio.gather(*(configured(endpoint) for endpoint in settings.endpoints), return_exceptions=True)
+    results = await asyncio.gather(*(configured(endpoint, settings.context_tokens) for endpoint in settings.endpoints), return_exceptions=True)
     made = [result for result in results if not isinstance(result, BaseException)]
     if failed := [result for result in results if isinstance(result, BaseException)]:
         await _close([endpoint for endpoint, _ in made])
@@ -64,10 +68,10 @@ def check_names(endpoints: Sequence[EndpointSettings]) -> None:
         raise BadSettings(f"llm.endpoints: the name {twice[0]!r} is used {names.count(twice[0])} times; every endpoint needs its own")
 
 
-async def configured(settings: EndpointSettings) -> tuple[Endpoint, CallFailure | None]:
+async def configured(settings: EndpointSettings, context_tokens: int) -> tuple[Endpoint, CallFailure | None]:
     """One endpoint, and the outage that keeps it from serving now; its models are then those wanted.
 
-    Raises Unreachable and BadSettings for what waiting does not mend.
+    `context_tokens` are those of one slot. Raises Unreachable, BadSettings and InsufficientMemory for what waiting does not mend.
     """
     provider, url = await _provider(settings)
     slots = settings.slots or min(DEFAULT_SLOTS, settings.max_slots)
@@ -76,15 +80,20 @@ async def configured(settings: EndpointSettings) -> tuple[Endpoint, CallFailure 
         endpoint.limit = AdaptiveLimit(settings.max_slots, slots)
     endpoint.residency.memory = None if settings.memory_gb is None else int(settings.memory_gb * 1e9)
     endpoint.residency.pinned = frozenset(settings.pinned)
+    endpoint.cache_tokens = context_tokens * slots
     if settings.provider == "demonstration":
         endpoint.slots, endpoint.limit = min(endpoint.slots, _demonstration_slots()), None
     try:
         await endpoint.refresh()
+        _check_memory(endpoint)
         if settings.slots is None and settings.provider == "openai" and (told := await _slots(settings)) is not None:
             endpoint.slots, endpoint.limit = told, None
     except ModelUnknown as failure:
         await provider.close()
         raise BadSettings(f"LLM endpoint {settings.name!r} ({settings.url or settings.provider}): {failure}") from failure
+    except InsufficientMemory:
+        await provider.close()
+        raise
     except CallFailure as failure:
         if is_outage(failure):
             endpoint.is_known = False
@@ -96,6 +105,19 @@ async def configured(settings: EndpointSettings) -> tuple[Endpoint, CallFailure 
         await provider.close()
         raise
     return endpoint, None
+
+
+def _check_memory(endpoint: Endpoint) -> None:
+    """Raise InsufficientMemory for pinned models that do not fit together; warn of models that the settings name and that do not fit."""
+    residency = endpoint.residency
+    needs = {name: need for name in sorted(residency.pinned) if (need := endpoint.need_of(name)) is not None}
+    if residency.memory is not None and sum(need.total_bytes for need in needs.values()) > residency.memory:
+        largest = max(needs, key=lambda name: needs[name].total_bytes)
+        others = {name: need.total_bytes for name, need in needs.items() if name != largest}
+        raise InsufficientMemory(largest, needs[largest], endpoint.name, residency.memory, others, pinned=residency.pinned)
+    for model in endpoint.models if endpoint.wanted is not None else ():
+        if (insufficient := endpoint.insufficient(model.name)) is not None:
+            log.warning("llm.does_not_fit", endpoint=endpoint.name, model=model.name, why=str(insufficient), what="it is not asked; others stand in")
 
 
 def _does_not_serve(endpoint: Endpoint, failure: CallFailure) -> str:
@@ -119,8 +141,8 @@ async def stand_in(local_ollama: str = LOCAL_OLLAMA) -> EndpointSettings:
     return ollama if has_models else EndpointSettings(name="demonstration", provider="demonstration")
 
 
-async def _default(local_ollama: str) -> Endpoint:
-    endpoint, failure = await configured(await stand_in(local_ollama))
+async def _default(local_ollama: str, context_tokens: int) -> Endpoint:
+    endpoint, failure = await configured(await stand_in(local_ollama), context_tokens)
     if failure is not None:
         await endpoint.provider.close()
         raise Unreachable(_does_not_serve(endpoint, failure)) from failure

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mistudio_explain.errors import BadSettings, ExplainError, Unreachable
-from mistudio_explain.llm.capacity import MemoryNeed
+from mistudio_explain.llm.capacity import InsufficientMemory, MemoryNeed
 from mistudio_explain.llm.discovery import servers
 from mistudio_explain.llm.failures import CallFailure
 from mistudio_explain.llm.inspection import Inspection, ServerModel, inspecting
@@ -85,9 +85,9 @@ async def _look_at(endpoint: EndpointSettings, settings: Settings) -> Shown:
             return Shown(endpoint, None, str(error))
         return Shown(endpoint, servers_for_this_machine(), None, (Listed(ServerModel(MODEL_NAME), None),))
     try:
-        opened, failure = await configured(endpoint)
-    except (Unreachable, BadSettings) as error:
-        return Shown(endpoint, endpoint.slots, str(error), await _told(endpoint, settings, DEFAULT_SLOTS) if isinstance(error, BadSettings) else ())
+        opened, failure = await configured(endpoint, settings.llm.context_tokens)
+    except (Unreachable, BadSettings, InsufficientMemory) as error:
+        return Shown(endpoint, endpoint.slots, str(error), await _told(endpoint, settings, DEFAULT_SLOTS) if not isinstance(error, Unreachable) else ())
     await opened.provider.close()
     if failure is not None:
         return Shown(endpoint, endpoint.slots, f"{failure.kind}: {failure}")

@@ -6,7 +6,6 @@ Amounts are whole micro-dollars, rounded up, so that sums are exact and never to
 import math
 import tomllib
 from collections.abc import Sequence
-from datetime import date
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib import resources
@@ -58,8 +57,3 @@ def cost_of(call: Call, completion: Completion, price: PriceSettings) -> int:
 def most_of(call: Call, price: PriceSettings) -> int:
     """The most that a call can cost before it is sent, micro-dollars."""
     return most_micro(price, sum(len(message.content.encode()) for message in call.messages), len(call.messages), call.max_tokens)
-
-
-def dated(prices: Sequence[PriceSettings]) -> date | None:
-    """The day of the oldest of some prices; None without any."""
-    return min((price.as_of for price in prices), default=None)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from mistudio_explain.events.explanation import Message
+from mistudio_explain.llm.capacity import MemoryNeed
 
 AnswerForm = Literal["fields", "sentence", "list"]
 OnText = Callable[[str], Awaitable[None]]
@@ -141,9 +142,17 @@ class Provider(Protocol):
 
 
 @runtime_checkable
-class TellsLoaded(Protocol):
-    """A client of a server that tells which models are in its memory."""
+class HoldsModels(Protocol):
+    """A client of a server that loads and unloads models as calls come, and tells what they take."""
 
     async def loaded(self) -> dict[str, int]:
         """Models in memory, and the bytes that each takes. Raises a CallFailure."""
+        ...
+
+    async def need(self, model: ModelListed, tokens: int) -> MemoryNeed | None:
+        """What a model will take with so many tokens of context in all slots together; None where nothing is known. Raises a CallFailure."""
+        ...
+
+    async def unload(self, model: str) -> None:
+        """Free a model's memory, and return when it is free; nothing where it is not loaded. Raises a CallFailure."""
         ...

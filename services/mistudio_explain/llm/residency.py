@@ -24,7 +24,8 @@ class Residency:
     """The models in one endpoint's memory as its calls make them come and go.
 
     With `memory` None everything fits. A model of unknown size takes all that pinned models leave, so that what is held
-    is never more than there is room for; the memory of a pinned model is kept free for it while it is not loaded.
+    is never more than there is room for; the memory of a pinned model is kept free for it while it is not loaded. Sizes
+    are learnt, so models that fitted may turn out not to: then calls start only where what is too much goes first.
     """
 
     memory: int | None = None
@@ -32,9 +33,11 @@ class Residency:
     memory_of: MemoryOf = _unknown
     """Bytes that a model takes; None where nobody knows yet."""
     pinned: frozenset[str] = frozenset()
-    """Models that are never unloaded for others."""
+    """Models that are never unloaded for others, as long as they fit together."""
     resident: dict[str, None] = field(default_factory=dict)
     """Models that are loaded or being loaded, the least recently used first."""
+    leaving: dict[str, None] = field(default_factory=dict)
+    """Models that were switched away from, and that the server is to unload before it gets another call."""
     running: Counter[str] = field(default_factory=Counter)
     """Calls in flight, by model."""
     target: str | None = None
@@ -53,11 +56,15 @@ class Residency:
 
     def can_hold(self, model: str) -> bool:
         """Whether a model fits when all that may be unloaded is."""
-        return self.memory is None or model in self.pinned or self._size(model) <= self._room_beside_pinned()
+        return self.memory is None or self._size(model) <= self._room_beside_pinned(model)
 
     def is_served(self, model: str) -> bool:
         """Whether calls of a model may start without a switch and are not kept back for one."""
-        return self._may_start(model)
+        if self.memory is None:
+            return True
+        if self.target is not None and (model not in self.resident or (model != self.target and model in self.evicted_for(self.target))):
+            return False
+        return not self.evicted_for(model) and self.can_hold(model)
 
     def is_loaded(self, model: str) -> bool:
         """Whether a model has answered since it was loaded, or nobody knows when that was."""
@@ -65,18 +72,21 @@ class Residency:
 
     def takes(self, model: str) -> bool:
         """Whether a call of a model may start now."""
-        return self._may_start(model) or (model == self.target and self._is_idle(self.evicted_for(model)))
+        return self.is_served(model) or (model == self.target and self._is_idle(self.evicted_for(model)))
 
     def evicted_for(self, model: str) -> list[str]:
-        """Models that have to go before a model is loaded; none when it is loaded or fits beside them."""
-        if self.memory is None or model in self.resident:
+        """Models that have to go before a call of a model starts; none when they all fit together."""
+        if self.memory is None:
             return []
-        room = self.memory - sum(self._size(other) for other in self.resident) - self._kept_for_pinned(model)
+        pinned = self._pinned()
+        others = [other for other in self.resident if other != model]
+        kept_free = sum(self._size(other) for other in pinned if other not in self.resident and other != model)
+        room = self.memory - kept_free - sum(self._size(other) for other in others)
         gone = []
-        for other in self.resident:
+        for other in others:
             if room >= self._size(model):
                 break
-            if other not in self.pinned:
+            if other not in pinned:
                 gone.append(other)
                 room += self._size(other)
         return gone
@@ -95,6 +105,8 @@ class Residency:
         is_new = model not in self.resident
         for other in evicted:
             del self.resident[other]
+            self.leaving[other] = None
+        self.leaving.pop(model, None)
         if is_new:
             self._loading[model] = now
         if evicted:
@@ -127,28 +139,20 @@ class Residency:
         """Correct what is taken for loaded by what the server says; models with calls in flight are left as they are."""
         for model in [model for model in self.resident if model not in loaded and not self.running[model]]:
             del self.resident[model]
-        fresh = [model for model in loaded if model not in self.resident]
+        fresh = [model for model in loaded if model not in self.resident and model not in self.leaving]
         self.resident = {**dict.fromkeys(fresh), **self.resident}
-
-    def _may_start(self, model: str) -> bool:
-        if self.memory is None:
-            return True
-        if self.target is not None and model != self.target and model in self.evicted_for(self.target):
-            return False
-        if model in self.resident:
-            return True
-        return self.target is None and not self.evicted_for(model) and self.can_hold(model)
 
     def _is_idle(self, models: list[str]) -> bool:
         return not any(self.running[model] for model in models)
 
     def _size(self, model: str) -> int:
         known = self.memory_of(model)
-        return known if known is not None else self._room_beside_pinned()
+        return known if known is not None else self._room_beside_pinned(model)
 
-    def _room_beside_pinned(self) -> int:
+    def _room_beside_pinned(self, model: str) -> int:
         assert self.memory is not None
-        return self.memory - sum(self.memory_of(model) or 0 for model in self.pinned)
+        return self.memory - sum(self.memory_of(other) or 0 for other in self._pinned() if other != model)
 
-    def _kept_for_pinned(self, model: str) -> int:
-        return sum(self.memory_of(other) or 0 for other in self.pinned if other not in self.resident and other != model)
+    def _pinned(self) -> frozenset[str]:
+        assert self.memory is not None
+        return self.pinned if sum(self.memory_of(model) or 0 for model in self.pinned) <= self.memory else frozenset()

@@ -12,7 +12,7 @@ _KNOWN_ENDS = frozenset({"stop", "length", "refusal", "content_filter", "tool_ca
 async def traced(choice: Choice, call: Call) -> Completion:
     """Send a call to the chosen endpoint, as a span of the trace at hand. Raises a CallFailure."""
     with tracing.span(f"chat {choice.model.name}", kind="client", attributes=_asked(choice, call)):
-        completion = await choice.endpoint.provider.complete(call)
+        completion = await choice.endpoint.complete(call)
         tracing.note(_answered(completion))
     return completion
 

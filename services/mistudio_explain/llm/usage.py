@@ -12,7 +12,7 @@ from mistudio_explain.errors import ExplainError
 from mistudio_explain.llm.endpoint import Endpoint
 from mistudio_explain.llm.endpoints import Endpoints
 from mistudio_explain.llm.failures import CallFailure
-from mistudio_explain.llm.provider import TellsLoaded
+from mistudio_explain.llm.provider import HoldsModels
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +72,7 @@ class UseNotes:
 
 async def _loaded(endpoint: Endpoint) -> set[tuple[str, str]]:
     """The models that it has loaded; a server that is away, or of a kind that does not tell, has none here."""
-    if endpoint.down is not None or not isinstance(endpoint.provider, TellsLoaded):
+    if endpoint.down is not None or not isinstance(endpoint.provider, HoldsModels):
         return set()
     try:
         return {(endpoint.name, model) for model in await endpoint.provider.loaded()}

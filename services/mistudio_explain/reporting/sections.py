@@ -246,8 +246,13 @@ def _ranking_row(each: Ranked) -> tuple[str, ...]:
 
 def _costs(costs: CostAnalysis) -> str:
     known = [f"{what} {_usd(value)}" for name, what in _COSTS if (value := getattr(costs, name)) is not None]
+    prices = [
+        f"{price.model}: {_usd(price.input)} and {_usd(price.output)} per million tokens in and out on {price.as_of}"
+        for price in (costs.openai, costs.anthropic)
+        if price is not None
+    ]
     reasons = sorted({f"{name}: {why}" for name, why in costs.unavailable.items()})
-    return "; ".join([*known, *(f"not known: {reason}" for reason in reasons)]) or "not known"
+    return "; ".join([*known, *prices, *(f"not known: {reason}" for reason in reasons)]) or "not known"
 
 
 def _shares(names: Iterable[tuple[str, str]], counts: Mapping[str, int], whole: int) -> str:

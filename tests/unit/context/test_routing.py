@@ -52,11 +52,11 @@ def test_every_feature_of_the_shipped_policy_falls_back_to_mistral() -> None:
         assert POLICY.models_for(Case(category, complexity, tier))[-1] == "mistral:7b"
 
 
-def test_the_shipped_policy_has_the_specification_s_memory_use_cases_and_concurrency() -> None:
-    said = {name: (needs.gpu_memory_gb, needs.use_cases, needs.max_concurrent) for name, needs in POLICY.models.items()}
-    assert said["llama3.1:8b"] == (8, ("simple_patterns", "quick_explanations"), 2)
-    assert said["codellama:13b"] == (12, ("technical_patterns", "code_analysis"), 1)
-    assert said["llama3.1:70b"] == (40, ("complex_behavioral", "detailed_analysis"), 1)
+def test_the_shipped_policy_has_the_specification_s_memory_and_use_cases() -> None:
+    said = {name: (needs.gpu_memory_gb, needs.use_cases) for name, needs in POLICY.models.items()}
+    assert said["llama3.1:8b"] == (8, ("simple_patterns", "quick_explanations"))
+    assert said["codellama:13b"] == (12, ("technical_patterns", "code_analysis"))
+    assert said["llama3.1:70b"] == (40, ("complex_behavioral", "detailed_analysis"))
 
 
 def test_a_rule_tells_features_apart_by_tier(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_rule_tells_features_apart_by_tier(tmp_path: Path) -> None:
         ),
         ("[[rules]]\ncategory = ['other']\nmodels = ['m']\n", 1, "rules.1", "no rule fits a feature of category behavioral"),
         ("[[rules]]\nmodels = ['m', 'n', 'm']\n", 2, "rules.1.models", "'m' stands twice"),
-        ('[models."m:7b"]\nmax_concurrent = 0\n' + LAST, 2, "models.m:7b.max_concurrent", "greater than or equal to 1"),
+        ('[models."m:7b"]\ngpu_memory_gb = 0\n' + LAST, 2, "models.m:7b.gpu_memory_gb", "greater than 0"),
         (
             '[models."m:70b"]\nparameters_billion = 70.6\ngpu_memory_gb = 20\nbits_per_weight = 4.5\n' + LAST,
             3,
@@ -135,7 +135,7 @@ def test_a_model_that_no_server_can_hold_is_not_asked_and_the_line_says_the_arit
 
 
 def test_the_size_that_a_server_tells_counts_more_than_the_file_s() -> None:
-    routing = Routing(POLICY, (Server("gpu0", (Listed("llama3.1:8b"), Listed("llama3.1:70b", size_gb=19.6)), 24),))
+    routing = Routing(POLICY, (Server("gpu0", (Listed("llama3.1:8b"), Listed("llama3.1:70b", needed_gb=19.6)), 24),))
     assert routing.route(case(Category.BEHAVIORAL)) == Route(("llama3.1:70b", "llama3.1:8b"))
 
 

@@ -42,6 +42,21 @@ def test_one_feature_of_a_find_job_comes_with_all_others(path: Path) -> None:
     assert first.feature in first.job
 
 
+@pytest.mark.parametrize("path", [GPT2, GEMMA])
+def test_a_find_job_is_read_once_whatever_is_asked_of_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    whole = Path.read_bytes
+
+    def counted(file: Path) -> bytes:
+        read.append(file)
+        return whole(file)
+
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    with pytest.raises(BadInput, match="no feature '99999'"):
+        read_single(path, "99999", target_model=None if path == GPT2 else "gemma")
+    assert read.count(path) == 1
+
+
 def test_what_is_missing_is_named_with_what_there_is(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"16 features, such as .*--feature"):
         read_single(GPT2, None)

@@ -64,17 +64,19 @@ class Reply:
 
 @dataclass
 class FakeLlm:
-    """The server; `script` answers every request. With `tls` it speaks that alone."""
+    """The server; `script` answers every request. With `tls` it speaks that alone; port 0: any that is free."""
 
     script: Script
     tls: ssl.SSLContext | None = None
+    host: str = "127.0.0.1"
+    port: int = 0
     requests: list[Reply] = field(default_factory=list)
     url: str = ""
 
     async def __aenter__(self) -> Self:
         self._tasks: set[asyncio.Task[None]] = set()
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=self.tls)
-        self.url = f"http{'s' if self.tls else ''}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self._server = await asyncio.start_server(self._connected, self.host, self.port, ssl=self.tls)
+        self.url = f"http{'s' if self.tls else ''}://{self.host}:{self._server.sockets[0].getsockname()[1]}"
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -481,6 +481,12 @@ async def test_what_the_server_says_of_its_memory_corrects_what_is_taken_for_loa
         async def loaded(self) -> dict[str, int]:
             return {"m": 7, "other": 2}
 
+        async def need(self, model: ModelListed, tokens: int) -> None:
+            return None
+
+        async def unload(self, model: str) -> None:
+            pass
+
     told = Endpoint("a", "ollama", "", 1, Telling("m", "n"))
     told.residency.memory = 10
     endpoints = fleet(told)

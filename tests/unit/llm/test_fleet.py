@@ -73,7 +73,7 @@ async def fakes() -> AsyncIterator[Fakes]:
 @pytest.fixture
 async def fleet(fakes: Fakes) -> AsyncIterator[Fleet]:
     endpoints = Endpoints([], rng=random.Random(1))
-    yield Fleet(endpoints, [POOL], fakes, find=fakes.find, clock=lambda: fakes.now)
+    yield Fleet(endpoints, [POOL], fakes, context_tokens=4096, find=fakes.find, clock=lambda: fakes.now)
     await endpoints.close()
 
 
@@ -210,10 +210,10 @@ async def test_a_server_whose_opening_fails_unexpectedly_keeps_no_other_from_joi
 ) -> None:
     opened = fleet_module.configured
 
-    async def broken(settings: EndpointSettings) -> object:
+    async def broken(settings: EndpointSettings, context_tokens: int) -> object:
         if settings.name == "ollama@1":
             raise RuntimeError("nobody expected this")
-        return await opened(settings)
+        return await opened(settings, context_tokens)
 
     monkeypatch.setattr(fleet_module, "configured", broken)
     fakes.found = [0, 1]
