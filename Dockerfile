@@ -5,13 +5,15 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=igno
 WORKDIR /src
 COPY deploy/tools.lock deploy/image.lock ./
 RUN python -m venv /opt/tools && /opt/tools/bin/pip install --quiet --require-hashes -r tools.lock
-RUN python -m venv /opt/mistudio-explain && /opt/mistudio-explain/bin/pip install --quiet --require-hashes --no-deps -r image.lock
+# without a pip of its own: nothing is installed into a running container
+RUN python -m venv --without-pip /opt/mistudio-explain \
+    && /opt/tools/bin/pip --python /opt/mistudio-explain/bin/python install --quiet --require-hashes --no-deps -r image.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY services services
 RUN /opt/tools/bin/python -m hatchling build -t wheel \
-    && /opt/mistudio-explain/bin/pip install --quiet --no-deps dist/*.whl
-# what is in the image, as CycloneDX; and compiled modules, since the root file system is read-only later
-RUN /opt/tools/bin/cyclonedx-py environment --output-reproducible --output-file /opt/mistudio-explain/sbom.cdx.json /opt/mistudio-explain/bin/python \
+    && /opt/tools/bin/pip --python /opt/mistudio-explain/bin/python install --quiet --no-deps --no-index --find-links dist mistudio-explain
+# what is in the image, as CycloneDX, with the texts of its licences; and compiled modules, since the root file system is read-only later
+RUN /opt/tools/bin/cyclonedx-py environment --output-reproducible --gather-license-texts --output-file /opt/mistudio-explain/sbom.cdx.json /opt/mistudio-explain/bin/python \
     && /opt/mistudio-explain/bin/python -m compileall -q /opt/mistudio-explain/lib
 
 FROM python:3.11-slim

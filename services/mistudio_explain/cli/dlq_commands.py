@@ -4,13 +4,13 @@ from typing import Annotated
 
 import typer
 
-from mistudio_explain.cli.options import AsJson, Config, Profile
+from mistudio_explain.cli.options import AsJson, Config, Profile, examples
 
 dlq = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     help="Records that could not be handled (dead letters): look at them, send them again, drop them.",
-    epilog="Examples: mistudio-explain dlq list --job explain_1; mistudio-explain dlq retry --error EvidenceError; mistudio-explain dlq resume",
+    epilog=examples("mistudio-explain dlq list --job explain_1", "mistudio-explain dlq retry --error EvidenceError", "mistudio-explain dlq resume"),
 )
 
 _KEY = "topic/partition/offset, as `dlq list` shows it"
@@ -29,7 +29,7 @@ Oldest = Annotated[int | None, typer.Option("--limit", min=1, help="At most so m
 All = Annotated[bool, typer.Option("--all", help="All letters, where no key and no condition is given.")]
 
 
-@dlq.command("list", epilog="Examples: mistudio-explain dlq list --since 24h; mistudio-explain dlq list --topic drafts --json")
+@dlq.command("list", epilog=examples("mistudio-explain dlq list --since 24h", "mistudio-explain dlq list --topic drafts --json"))
 def list_command(
     job: OfJob = None,
     feature: OfFeature = None,
@@ -53,7 +53,7 @@ def list_command(
     raise typer.Exit(list_letters(order, config=config, profile=profile, as_json=as_json))
 
 
-@dlq.command("show", epilog="Example: mistudio-explain dlq show mistudio.find.features/2/1234")
+@dlq.command("show", epilog=examples("mistudio-explain dlq show mistudio.find.features/2/1234"))
 def show_command(key: Annotated[str, typer.Argument(help=_KEY)], config: Config = None, profile: Profile = None, as_json: AsJson = False) -> None:
     """Show everything of one letter.
 
@@ -64,7 +64,7 @@ def show_command(key: Annotated[str, typer.Argument(help=_KEY)], config: Config 
     raise typer.Exit(show_letter(key, config=config, profile=profile, as_json=as_json))
 
 
-@dlq.command("retry", epilog="Examples: mistudio-explain dlq retry mistudio.find.features/2/1234; mistudio-explain dlq retry --job explain_1 --limit 10")
+@dlq.command("retry", epilog=examples("mistudio-explain dlq retry mistudio.find.features/2/1234", "mistudio-explain dlq retry --job explain_1 --limit 10"))
 def retry_command(
     keys: Keys = None,
     job: OfJob = None,
@@ -91,7 +91,7 @@ def retry_command(
     raise typer.Exit(retry_letters(order, config=config, profile=profile, as_json=as_json))
 
 
-@dlq.command("drop", epilog="Examples: mistudio-explain dlq drop mistudio.find.features/2/1234 --yes; mistudio-explain dlq drop --until 30d --yes")
+@dlq.command("drop", epilog=examples("mistudio-explain dlq drop mistudio.find.features/2/1234 --yes", "mistudio-explain dlq drop --until 30d --yes"))
 def drop_command(
     keys: Keys = None,
     job: OfJob = None,
@@ -118,7 +118,7 @@ def drop_command(
     raise typer.Exit(drop_letters(order, yes=yes, config=config, profile=profile, as_json=as_json))
 
 
-@dlq.command("resume", epilog="Examples: mistudio-explain dlq resume; mistudio-explain dlq resume --topic find.features --partition 2")
+@dlq.command("resume", epilog=examples("mistudio-explain dlq resume", "mistudio-explain dlq resume --topic find.features --partition 2"))
 def resume_command(
     topic: Annotated[str | None, typer.Option("--topic", help="Only partitions of this topic, or of those whose names end so.", show_default=False)] = None,
     partition: Annotated[int | None, typer.Option("--partition", min=0, help="Only partitions of this number.", show_default=False)] = None,

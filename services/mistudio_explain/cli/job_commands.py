@@ -4,17 +4,17 @@ from typing import Annotated
 
 import typer
 
-from mistudio_explain.cli.options import AsJson, Config, Job, Profile, Who, Why
+from mistudio_explain.cli.options import AsJson, Config, Job, Profile, Who, Why, examples
 
 job = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     help="Look at explain jobs, and delete them.",
-    epilog="Examples: mistudio-explain job list; mistudio-explain job show explain_1; mistudio-explain job delete explain_1 --yes",
+    epilog=examples("mistudio-explain job list", "mistudio-explain job show explain_1", "mistudio-explain job delete explain_1 --yes"),
 )
 
 
-@job.command("list", epilog="Examples: mistudio-explain job list --find-job find_1; mistudio-explain job list --json")
+@job.command("list", epilog=examples("mistudio-explain job list --find-job find_1", "mistudio-explain job list --json"))
 def list_command(
     find_job: Annotated[str | None, typer.Option("--find-job", help="Only jobs that explain this find job.", show_default=False)] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many, those heard of last; all without it.", show_default=False)] = None,
@@ -31,7 +31,7 @@ def list_command(
     raise typer.Exit(list_jobs(find_job, limit, config=config, profile=profile, as_json=as_json))
 
 
-@job.command("show", epilog="Example: mistudio-explain job show explain_20250726_151321_d9675dce")
+@job.command("show", epilog=examples("mistudio-explain job show explain_20250726_151321_d9675dce"))
 def show_command(job: Job, config: Config = None, profile: Profile = None, as_json: AsJson = False) -> None:
     """Show everything of one job.
 
@@ -42,7 +42,7 @@ def show_command(job: Job, config: Config = None, profile: Profile = None, as_js
     raise typer.Exit(show_job(job, config=config, profile=profile, as_json=as_json))
 
 
-@job.command("delete", epilog="Example: mistudio-explain job delete explain_20250726_151321_d9675dce --yes --why 'texts withdrawn'")
+@job.command("delete", epilog=examples("mistudio-explain job delete explain_20250726_151321_d9675dce --yes --why 'texts withdrawn'"))
 def delete_command(
     job: Job,
     yes: Annotated[bool, typer.Option("--yes", help="Delete it, and do not only say what would be deleted.")] = False,

@@ -4,19 +4,19 @@ from typing import Annotated
 
 import typer
 
-from mistudio_explain.cli.options import AsJson, Config, Profile
+from mistudio_explain.cli.options import AsJson, Config, Profile, examples
 
 keys = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     help="Make, list and revoke the gateway's API keys. Until the first is made, the gateway answers this machine alone and asks for none.",
-    epilog="Examples: mistudio-explain keys create --name 'CI of the lab' --scope write; mistudio-explain keys revoke k3v7a2qd",
+    epilog=examples("mistudio-explain keys create --name 'CI of the lab' --scope write", "mistudio-explain keys revoke k3v7a2qd"),
 )
 
 OfTenant = Annotated[str | None, typer.Option("--tenant", help="Only those of this tenant.", show_default=False)]
 
 
-@keys.command("create", epilog="Example: mistudio-explain keys create --name 'Ada, explorer' --scope write --tenant lab")
+@keys.command("create", epilog=examples("mistudio-explain keys create --name 'Ada, explorer' --scope write --tenant lab"))
 def create_command(
     name: Annotated[str, typer.Option("--name", help="Whose key it is, or what for.")],
     scope: Annotated[str, typer.Option("--scope", help="read, write (orders and reviews too) or admin (the audit log and operations too).")] = "read",
@@ -31,7 +31,7 @@ def create_command(
     raise typer.Exit(create_key(name, scope, tenant, config=config, profile=profile, as_json=as_json))
 
 
-@keys.command("list", epilog="Example: mistudio-explain keys list --tenant lab --json")
+@keys.command("list", epilog=examples("mistudio-explain keys list --tenant lab --json"))
 def list_command(tenant: OfTenant = None, config: Config = None, profile: Profile = None, as_json: AsJson = False) -> None:
     """Show every key that was ever made, revoked ones included, without the keys themselves."""
     from mistudio_explain.cli.keys import list_keys
@@ -39,7 +39,7 @@ def list_command(tenant: OfTenant = None, config: Config = None, profile: Profil
     raise typer.Exit(list_keys(tenant, config=config, profile=profile, as_json=as_json))
 
 
-@keys.command("revoke", epilog="Example: mistudio-explain keys revoke k3v7a2qd")
+@keys.command("revoke", epilog=examples("mistudio-explain keys revoke k3v7a2qd"))
 def revoke_command(
     key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id, as `keys list` shows it.")],
     config: Config = None,
@@ -68,4 +68,4 @@ def audit(
     raise typer.Exit(show_audit(tenant, limit, config=config, profile=profile, as_json=as_json))
 
 
-AUDIT_EXAMPLE = "Examples: mistudio-explain audit --limit 20; mistudio-explain audit --tenant lab --json"
+AUDIT_EXAMPLE = examples("mistudio-explain audit --limit 20", "mistudio-explain audit --tenant lab --json")

@@ -14,7 +14,7 @@ from mistudio_explain.cli.dlq_commands import dlq
 from mistudio_explain.cli.job_commands import job
 from mistudio_explain.cli.key_commands import AUDIT_EXAMPLE, audit, keys
 from mistudio_explain.cli.model_commands import models
-from mistudio_explain.cli.options import AsJson, Config, Job, Profile, Who, Why
+from mistudio_explain.cli.options import AsJson, Config, Job, Profile, Who, Why, examples
 from mistudio_explain.cli.review_commands import REVIEW_EXAMPLE, REVIEWS_EXAMPLE, review, reviews
 from mistudio_explain.cli.show import error_line
 from mistudio_explain.errors import ExplainError, Unreachable
@@ -71,7 +71,7 @@ def root(
     """Options before the sub-command."""
 
 
-@app.command(epilog="Example: mistudio-explain run examples/gpt2-small/feature_analysis.json --explain-poor --out out")
+@app.command(epilog=examples("mistudio-explain run examples/gpt2-small/feature_analysis.json --explain-poor --out out"))
 def run(
     path: Input = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the report; default: reports.directory.", show_default=False)] = None,
@@ -99,7 +99,7 @@ def run(
     raise typer.Exit(run_job(order, out=out, dry_run=dry_run, config=config, profile=profile, as_json=as_json))
 
 
-@app.command(epilog="Example: mistudio-explain up --config mistudio-explain.toml")
+@app.command(epilog=examples("mistudio-explain up --config mistudio-explain.toml"))
 def up(config: Config = None, profile: Profile = None) -> None:
     """Run all services and the gateway in this process until it is stopped; with the embedded broker unless Kafka is configured."""
     from mistudio_explain.cli.serve import up_all
@@ -107,7 +107,7 @@ def up(config: Config = None, profile: Profile = None) -> None:
     raise typer.Exit(up_all(config=config, profile=profile))
 
 
-@app.command(epilog="Example: mistudio-explain serve context validation --health-port 8081")
+@app.command(epilog=examples("mistudio-explain serve context validation --health-port 8081"))
 def serve(
     services: Annotated[list[str], typer.Argument(help="context, generation, validation, escalation, aggregator, redelivery, replayer, gateway.")],
     health_port: Annotated[
@@ -123,7 +123,9 @@ def serve(
     raise typer.Exit(serve_services(services, health_host=health_host, health_port=health_port, config=config, profile=profile))
 
 
-@app.command(epilog="Examples: mistudio-explain explain feature.json --stream; mistudio-explain explain results/find/find_X_results.json --feature 348 --json")
+@app.command(
+    epilog=examples("mistudio-explain explain feature.json --stream", "mistudio-explain explain results/find/find_X_results.json --feature 348 --json")
+)
 def explain(
     path: Annotated[Path, typer.Argument(help="A feature in either of miStudioFind's shapes, or features in any format that `run` reads.")],
     feature: Annotated[
@@ -154,7 +156,7 @@ def explain(
     raise typer.Exit(explain_feature(order, stream=stream, config=config, profile=profile, as_json=as_json))
 
 
-@app.command(epilog="Example: mistudio-explain publish feature_analysis.json --config mistudio-explain.toml")
+@app.command(epilog=examples("mistudio-explain publish feature_analysis.json --config mistudio-explain.toml"))
 def publish(
     path: Input = None,
     find_job: FindJobId = None,
@@ -177,7 +179,7 @@ def publish(
     raise typer.Exit(publish_job_file(order, config=config, profile=profile, as_json=as_json))
 
 
-@app.command(epilog="Example: mistudio-explain watch explain_20250726_151321_d9675dce")
+@app.command(epilog=examples("mistudio-explain watch explain_20250726_151321_d9675dce"))
 def watch(job: Job, config: Config = None, profile: Profile = None, as_json: AsJson = False) -> None:
     """Follow a job on the configured Kafka until it is at an end."""
     from mistudio_explain.cli.watch import watch_job
@@ -185,7 +187,7 @@ def watch(job: Job, config: Config = None, profile: Profile = None, as_json: AsJ
     raise typer.Exit(watch_job(job, config=config, profile=profile, as_json=as_json))
 
 
-@app.command(epilog="Example: mistudio-explain cancel explain_20250726_151321_d9675dce --why 'wrong model'")
+@app.command(epilog=examples("mistudio-explain cancel explain_20250726_151321_d9675dce --why 'wrong model'"))
 def cancel(job: Job, who: Who = None, why: Why = None, config: Config = None, profile: Profile = None, as_json: AsJson = False) -> None:
     """Stop a job: what waits of it ends as skipped, calls that run are cut off, what is explained stays."""
     from mistudio_explain.cli.jobs import cancel_job
@@ -193,7 +195,9 @@ def cancel(job: Job, who: Who = None, why: Why = None, config: Config = None, pr
     raise typer.Exit(cancel_job(job, who=who, why=why, config=config, profile=profile, as_json=as_json))
 
 
-@app.command(epilog="Examples: mistudio-explain report explain_20250726_151321_d9675dce --format pdf; mistudio-explain report explain_1 --format all --out out")
+@app.command(
+    epilog=examples("mistudio-explain report explain_20250726_151321_d9675dce --format pdf", "mistudio-explain report explain_1 --format all --out out")
+)
 def report(
     job: Job,
     formats: Annotated[
@@ -211,7 +215,7 @@ def report(
     raise typer.Exit(write_report(job, formats=formats or [], out=out, config=config, profile=profile, as_json=as_json))
 
 
-@app.command(epilog="Examples: mistudio-explain archive; mistudio-explain archive explain_1 --verify")
+@app.command(epilog=examples("mistudio-explain archive", "mistudio-explain archive explain_1 --verify"))
 def archive(
     job: Annotated[str | None, typer.Argument(help="An explain job's id; all jobs without it.", show_default=False)] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Compare the files with the hashes they were written with; ends with 1 when one differs.")] = False,
@@ -225,7 +229,7 @@ def archive(
     raise typer.Exit(show_archive(job, verify=verify, config=config, profile=profile, as_json=as_json))
 
 
-@app.command(epilog="Example: mistudio-explain replay --from-job find_1 --where 'category=technical and quality<0.6' --route llama3.1:70b")
+@app.command(epilog=examples("mistudio-explain replay --from-job find_1 --where 'category=technical and quality<0.6' --route llama3.1:70b"))
 def replay(
     from_job: Annotated[str, typer.Option("--from-job", help="The find job whose features are explained again.")],
     of: Annotated[
@@ -262,7 +266,7 @@ def replay(
     raise typer.Exit(replay_job(order, dry_run=dry_run, config=config, profile=profile, as_json=as_json))
 
 
-@app.command(epilog="Example: mistudio-explain compare explain_1 explain_1_replay_20261124_083000 --by model")
+@app.command(epilog=examples("mistudio-explain compare explain_1 explain_1_replay_20261124_083000 --by model"))
 def compare(
     jobs: Annotated[list[str], typer.Argument(help="Two or more explain jobs of one find job, or files of `score`; the others are compared with the first.")],
     by: Annotated[str | None, typer.Option("--by", help="Group by model, prompt or category.", show_default=False)] = None,
@@ -280,7 +284,7 @@ def compare(
     raise typer.Exit(compare_jobs(jobs, by=by, limit=limit, same_background=same_background, config=config, profile=profile, as_json=as_json))
 
 
-@app.command(epilog="Examples: mistudio-explain topics create; mistudio-explain topics check --json; mistudio-explain topics gc --idle-days 14 --yes")
+@app.command(epilog=examples("mistudio-explain topics create", "mistudio-explain topics check --json", "mistudio-explain topics gc --idle-days 14 --yes"))
 def topics(
     action: Annotated[str, typer.Argument(help="create, check or gc.")],
     idle_days: Annotated[float, typer.Option("--idle-days", min=0, help="gc: how old a lane's newest record must be.")] = 7.0,
@@ -300,7 +304,7 @@ def topics(
     raise typer.Exit(run_topics(action, idle_days=idle_days, yes=yes, config=config, profile=profile, as_json=as_json))
 
 
-@app.command(epilog="Examples: mistudio-explain lag --watch; mistudio-explain lag --sample 10 --json")
+@app.command(epilog=examples("mistudio-explain lag --watch", "mistudio-explain lag --sample 10 --json"))
 def lag(
     watch: Annotated[bool, typer.Option("--watch", help="Show it again and again, until Ctrl-C.")] = False,
     sample: Annotated[
@@ -322,7 +326,7 @@ def lag(
     raise typer.Exit(show_lag(watch=watch, sample_s=sample, config=config, profile=profile, as_json=as_json))
 
 
-@app.command(epilog="Example: mistudio-explain evaluate examples/features --out out/evaluation")
+@app.command(epilog=examples("mistudio-explain evaluate examples/features --out out/evaluation"))
 def evaluate(
     directory: Annotated[Path, typer.Argument(help="Feature sets, JSON Lines, one source a file; examples/features/README.md says how.")] = Path(
         "examples/features"
@@ -352,7 +356,7 @@ def evaluate(
     raise typer.Exit(evaluate_sets(directory, out=out, safety=safety, timed=latency, minilm=minilm, config=config, profile=profile, as_json=as_json))
 
 
-@app.command(epilog="Example: mistudio-explain doctor --config mistudio-explain.toml")
+@app.command(epilog=examples("mistudio-explain doctor --config mistudio-explain.toml"))
 def doctor(config: Config = None, profile: Profile = None, as_json: AsJson = False) -> None:
     """Say what is reachable: the broker and what it can do, the LLM endpoints and their models, the store, the report folder."""
     from mistudio_explain.cli.doctor import examine
@@ -361,7 +365,9 @@ def doctor(config: Config = None, profile: Profile = None, as_json: AsJson = Fal
 
 
 @app.command(
-    epilog="Examples: mistudio-explain score pairs.jsonl --out scores.jsonl; zcat pairs.jsonl.gz | mistudio-explain score - --out - | jq .pattern_verification"
+    epilog=examples(
+        "mistudio-explain score pairs.jsonl --out scores.jsonl", "zcat pairs.jsonl.gz | mistudio-explain score - --out - | jq .pattern_verification"
+    )
 )
 def score(
     pairs: Annotated[Path, typer.Argument(help="JSON Lines, or - for what is piped in (kept in a temporary file meanwhile, for it is read twice).")],
@@ -406,7 +412,7 @@ def score(
     )
 
 
-@app.command(epilog="Example: mistudio-explain pairs exports/gpt2-small/0-res-jb --out pairs.jsonl && mistudio-explain score pairs.jsonl --out scores.jsonl")
+@app.command(epilog=examples("mistudio-explain pairs exports/gpt2-small/0-res-jb --out pairs.jsonl && mistudio-explain score pairs.jsonl --out scores.jsonl"))
 def pairs(
     path: Annotated[Path, typer.Argument(help="Neuronpedia's folder of a source or API answers, delphi's folder, OpenAI's results, or JSON Lines.")],
     out: Annotated[Path, typer.Option("--out", help="The lines; - for the standard output.")],
@@ -443,7 +449,7 @@ def pairs(
     )
 
 
-@app.command(epilog="Example: mistudio-explain export explain_1 --format neuronpedia --out exports --model-id gpt2-small")
+@app.command(epilog=examples("mistudio-explain export explain_1 --format neuronpedia --out exports --model-id gpt2-small"))
 def export(
     job: Job,
     form: Annotated[str, typer.Option("--format", help="neuronpedia (batch files that it imports) or delphi (its folder of explanations).")],
@@ -468,7 +474,7 @@ def export(
     raise typer.Exit(export_job(job, form, out=out, model_id=model_id, creator_id=creator_id, config=config, profile=profile, as_json=as_json))
 
 
-@app.command(epilog="Examples: mistudio-explain rescore explain_1; mistudio-explain rescore explain_1 --all --json")
+@app.command(epilog=examples("mistudio-explain rescore explain_1", "mistudio-explain rescore explain_1 --all --json"))
 def rescore(
     job: Job,
     every: Annotated[bool, typer.Option("--all", help="Score those too that this version scored against a complete background.")] = False,
@@ -490,7 +496,7 @@ FromFile = Annotated[Path, typer.Option("--from", help="Lines of pairs (as `scor
 OfJob = Annotated[str | None, typer.Option("--job", help="The job meant, when the lines are of several.", show_default=False)]
 
 
-@app.command("compare-features", epilog="Example: mistudio-explain compare-features 348 351 --from scores.jsonl")
+@app.command("compare-features", epilog=examples("mistudio-explain compare-features 348 351 --from scores.jsonl"))
 def compare_features(
     first: Annotated[str, typer.Argument(help="A feature; one of a layer is named layer/feature.")],
     second: Annotated[str, typer.Argument(help="Another feature of the same job.")],
@@ -507,7 +513,7 @@ def compare_features(
     raise typer.Exit(compare_two(first, second, source=source, job=job, target_model=target_model, config=config, profile=profile, as_json=as_json))
 
 
-@app.command(epilog="Example: mistudio-explain families scores.jsonl --threshold 0.7")
+@app.command(epilog=examples("mistudio-explain families scores.jsonl --threshold 0.7"))
 def families(
     source: Annotated[Path, typer.Argument(help="Lines of pairs (as `score` takes them or gives them), or features in any format that `run` reads.")],
     threshold: Annotated[float, typer.Option("--threshold", min=0.0, max=1.0, help="Likeness that every pair of a family must have.")] = 0.6,
@@ -523,7 +529,7 @@ def families(
     raise typer.Exit(show_families(source, threshold=threshold, job=job, target_model=target_model, config=config, profile=profile, as_json=as_json))
 
 
-@app.command("config", epilog="Example: mistudio-explain config show --json")
+@app.command("config", epilog=examples("mistudio-explain config show --json"))
 def config_command(
     action: Annotated[str, typer.Argument(help="show.")],
     config: Config = None,

@@ -4,12 +4,12 @@ from typing import Annotated
 
 import typer
 
-from mistudio_explain.cli.options import AsJson, Config, Profile
+from mistudio_explain.cli.options import AsJson, Config, Profile, examples
 
 models = typer.Typer(
     invoke_without_command=True,
     rich_markup_mode=None,
-    epilog="Examples: mistudio-explain models; mistudio-explain models --json; mistudio-explain models pull llama3.1:8b --endpoint gpu0",
+    epilog=examples("mistudio-explain models", "mistudio-explain models --json", "mistudio-explain models pull llama3.1:8b --endpoint gpu0"),
 )
 
 Name = Annotated[str, typer.Argument(help="A model as Ollama names it, such as llama3.1:8b.")]
@@ -34,7 +34,7 @@ def models_command(context: typer.Context, config: Config = None, profile: Profi
     raise typer.Exit(show_models(config=config, profile=profile, as_json=as_json))
 
 
-@models.command("pull", epilog="Examples: mistudio-explain models pull llama3.1:8b; mistudio-explain models pull mistral:7b --endpoint gpu1 --json")
+@models.command("pull", epilog=examples("mistudio-explain models pull llama3.1:8b", "mistudio-explain models pull mistral:7b --endpoint gpu1 --json"))
 def pull_command(name: Name, endpoint: At = None, config: Config = None, profile: Profile = None, as_json: AsJson = False) -> None:
     """Let Ollama fetch a model from its registry: the server needs the network, this machine does not."""
     from mistudio_explain.cli.model_orders import pull_model
@@ -42,7 +42,7 @@ def pull_command(name: Name, endpoint: At = None, config: Config = None, profile
     raise typer.Exit(pull_model(name, endpoint, config=config, profile=profile, as_json=as_json))
 
 
-@models.command("warm", epilog="Example: mistudio-explain models warm llama3.1:8b --endpoint gpu0")
+@models.command("warm", epilog=examples("mistudio-explain models warm llama3.1:8b --endpoint gpu0"))
 def warm_command(name: Name, endpoint: At = None, config: Config = None, profile: Profile = None, as_json: AsJson = False) -> None:
     """Load a model with the context that calls ask for (llm.context_tokens), so that the first one need not wait.
 
@@ -53,7 +53,7 @@ def warm_command(name: Name, endpoint: At = None, config: Config = None, profile
     raise typer.Exit(warm_model(name, endpoint, config=config, profile=profile, as_json=as_json))
 
 
-@models.command("unload", epilog="Example: mistudio-explain models unload llama3.1:70b --endpoint gpu0")
+@models.command("unload", epilog=examples("mistudio-explain models unload llama3.1:70b --endpoint gpu0"))
 def unload_command(name: Name, endpoint: At = None, config: Config = None, profile: Profile = None, as_json: AsJson = False) -> None:
     """Free the memory that a model takes, as soon as its calls have ended; the next call loads it again."""
     from mistudio_explain.cli.model_orders import unload_model

@@ -1,4 +1,4 @@
-"""Options that many commands have."""
+"""What many commands have: options, and how their examples are shown."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,3 +13,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text
 Job = Annotated[str, typer.Argument(help="An explain job's id.")]
 Who = Annotated[str | None, typer.Option("--who", help="Who orders it; kept with the order.", show_default=False)]
 Why = Annotated[str | None, typer.Option("--why", help="Why; kept with the order, and shown where the job is refused.", show_default=False)]
+
+
+def examples(*invocations: str) -> str:
+    """A command's examples as the end of its help, a line each: they can be copied whole."""
+    lines = "\n".join(f"  {invocation}" for invocation in invocations)
+    return f"\b\nExample{'s' if len(invocations) > 1 else ''}:\n{lines}"

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from mistudio_explain.cli.options import AsJson, Config, Job, Profile
+from mistudio_explain.cli.options import AsJson, Config, Job, Profile, examples
 
-REVIEW_EXAMPLE = "Example: mistudio-explain review explain_1 348 --verdict wrong --corrected 'Names of dogs.' --why 'no text is about schemas'"
-REVIEWS_EXAMPLE = "Example: mistudio-explain reviews explain_1 --json"
+REVIEW_EXAMPLE = examples("mistudio-explain review explain_1 348 --verdict wrong --corrected 'Names of dogs.' --why 'no text is about schemas'")
+REVIEWS_EXAMPLE = examples("mistudio-explain reviews explain_1 --json")
 
 
 class Verdict(StrEnum):
