@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 UV_VERSION := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.lock)
 DEMO_JOB := examples/gpt2-small/feature_analysis.json
 
-.PHONY: demo test test-image test-formats check audit docs bench evaluate chaos schemas secrets lock clean
+.PHONY: demo test test-image test-formats test-upgrade check audit docs bench evaluate chaos schemas freeze secrets lock clean
 
 demo: $(READY)  ## explain 16 real GPT-2 features with the embedded broker and a local model
 	@echo "The 16 features are real. Find's coherence formula gives each of them less than 0.1,"
@@ -43,8 +43,14 @@ evaluate: $(READY)  ## what the validator's figures are worth on real features; 
 chaos: $(READY)  ## kill, freeze, poison and starve the services on a real Kafka, and count what was lost (about 15 minutes)
 	PYTHONPATH=tests $(BIN)/python -m chaos $(CHAOS)
 
+test-upgrade: $(READY)  ## services of the previous version beside the present ones on a real Kafka, in both orders, mixed and rolled back (about 5 minutes; needs the history)
+	PYTHONPATH=tests $(BIN)/python -m upgrade $(UPGRADE)
+
 test-image: $(READY)  ## carry out the steps that build the image, without a container engine (about 2 minutes)
 	PYTHONPATH=tests $(BIN)/python -m shipping.image_steps
+
+freeze: $(READY)  ## keep this version's wire contract in schemas/history for ever; the last step of a release
+	$(BIN)/python -m mistudio_explain.events.release schemas
 
 secrets:  ## make the passwords that docker-compose.yml reads, once; the folder is yours alone, the files are what containers see
 	@install -d -m 700 deploy/compose/secrets && cd deploy/compose/secrets && umask 022 && \

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mistudio_explain.library import Explanations, Features, explain, features_of, score
     from mistudio_explain.library_table import Table
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 __all__ = ["Explanations", "Features", "Table", "__version__", "explain", "features_of", "score"]
 
 

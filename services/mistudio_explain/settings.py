@@ -58,6 +58,9 @@ class KafkaSettings(_Group):
     session_timeout_ms: int = Field(default=10_000, ge=1_000, description="After this silence a dead consumer's partitions go to others.")
     max_poll_interval_ms: int = Field(default=300_000, ge=1_000, description="A consumer that takes nothing for so long leaves its group; ours polls in time.")
     metadata_max_age_ms: int = Field(default=2_000, ge=100, description="Delay until a new lane is noticed; 15000 suits a cluster.")
+    contract: str | None = Field(
+        default=None, description="Release whose schemas events are written in while its services still read (docs/upgrades.md); absent: this version's."
+    )
     start_timeout_s: float = Field(default=30.0, ge=0, description="Wait for the broker at start, seconds; 0: services wait for ever, other commands try once.")
 
 

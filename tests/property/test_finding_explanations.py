@@ -235,6 +235,7 @@ def make_former(database: Database) -> None:
         database.run("drop table card_search")
     database.run("drop table card")
     database.run("drop table tally")
+    database.run("drop table format")
     database.run("alter table outcome drop column cell")
 
 

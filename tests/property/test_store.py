@@ -15,7 +15,7 @@ from mistudio_explain.events.explanation import Accuracy, Answer, Category, Feat
 from mistudio_explain.events.job import Admission, ControlPart, JobEvent, ReplayPart, RequestPart, SealedPart, SecondPassPart
 from mistudio_explain.events.topics import EXPLANATIONS, JOBS, REVIEWS
 from mistudio_explain.settings import StoreSettings
-from mistudio_explain.store import files
+from mistudio_explain.store import files, takeover
 from mistudio_explain.store.jobs import Change, JobStore, open_store, read_outcomes, reading
 from mistudio_explain.store.rows import Foreign
 from mistudio_explain.store.seat import Seat
@@ -241,7 +241,7 @@ def test_a_disk_that_is_full_or_read_only_is_out_of_reach_and_what_was_read_mean
 def test_a_full_disk_at_the_start_is_not_called_damage_and_the_seat_can_be_taken_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seat = Seat(StoreSettings(url=f"sqlite:///{tmp_path}/explain.db"))
     with monkeypatch.context() as full:
-        full.setattr(files, "make_tables", lambda database: (database.all("pragma query_only = on"), make_tables(database)))
+        full.setattr(takeover, "make_tables", lambda database: (database.all("pragma query_only = on"), make_tables(database)))
         with pytest.raises(Unreachable, match="the file itself is as it was"):
             seat.take()
     assert seat.take().jobs(9) == []

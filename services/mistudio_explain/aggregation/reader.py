@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 
 import structlog
@@ -11,7 +12,7 @@ from mistudio_explain.aggregation.mirror import Place, judge
 from mistudio_explain.aggregation.traces import JobTraces
 from mistudio_explain.errors import MalformedEvent, Unreachable
 from mistudio_explain.events import topics
-from mistudio_explain.events.codec import decode
+from mistudio_explain.events.codec import decode, is_of_unknown_schema
 from mistudio_explain.events.explanation import FeatureOutcome, FeatureReviewed
 from mistudio_explain.events.identity import outcome_key
 from mistudio_explain.events.job import Admission, JobEvent
@@ -50,8 +51,11 @@ class MirrorReader:
         """While the store is built beside: the partitions that were not read to the end that stood when it was begun."""
         self._said = ""
         self.traces = JobTraces()
+        self._unknown: deque[float] = deque()
+        """When records of unknown schemas were met, within the window of dead letters."""
+        self._waits_for_update = False
         self.out_of_reach: str | None = None
-        """Why the store cannot be written now, though no other aggregator writes it; None when it can."""
+        """Why the store cannot be written now, though no other aggregator writes it, or must not; None when it can."""
         app.unready_while(lambda: self.out_of_reach)
 
         @app.whole(*EVENTS, service=SERVICE, positions=self._positions, stepped_over=self._cover)
@@ -80,7 +84,9 @@ class MirrorReader:
         return self._is_mirror
 
     async def _positions(self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int] | None:
-        """Where to read on; None while this process does not have the seat."""
+        """Where to read on; None while this process does not have the seat, or is too old for what stands in the topics."""
+        if self._waits_for_update:
+            return None
         try:
             store = await asyncio.to_thread(self._seat.take)
             start = await self._start(store, consumer, partitions)
@@ -138,6 +144,11 @@ class MirrorReader:
         if store is None:
             self._subscriber.attach_again()
             return
+        if self._are_of_a_newer_release(records):
+            self._waits_for_update = True
+            self._seat.leave()
+            self._subscriber.attach_again()
+            return
         foreign: list[Change] = []
 
         def read(record: ConsumerRecord) -> Change:
@@ -149,6 +160,26 @@ class MirrorReader:
 
         changes = await self._app.readable([record for record in records if _is_ours(record)], read, service=SERVICE)
         await self._write(store, [*changes, *foreign], records)
+
+    def _are_of_a_newer_release(self, records: Sequence[ConsumerRecord]) -> bool:
+        """Whether too many records are of schemas that this version does not know: a newer release writes, after a downgrade or a wrong order of upgrades.
+
+        One such record is a fault of its own, and becomes a dead letter. A flood of them must not: what this version would
+        write in their place is what compaction keeps.
+        """
+        settings, now = self._app.settings.retry, time.monotonic()
+        self._unknown.extend(now for record in records if is_of_unknown_schema(record.value))
+        while self._unknown and self._unknown[0] < now - settings.window_s:
+            self._unknown.popleft()
+        if len(self._unknown) <= settings.dead_letters:
+            return False
+        self.out_of_reach = (
+            f"a newer release writes the topics: {len(self._unknown)} records within {settings.window_s:.0f} s are of schemas that this version does not know, "
+            f"the last of them in {', '.join(sorted({record.topic for record in records if is_of_unknown_schema(record.value)}))}; "
+            "nothing of them is lost, and nothing more is read: update the aggregator, or give it that release's schemas (docs/upgrades.md)"
+        )
+        log.error("aggregator.too_old", why=self.out_of_reach)
+        return True
 
     async def _cover(self, record: ConsumerRecord) -> None:
         """Take note of a record that could not even be handed over: what stood under its key is written again."""

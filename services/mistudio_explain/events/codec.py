@@ -1,7 +1,8 @@
 """Avro single-object encoding: C3 01, the schema's CRC-64-AVRO fingerprint little-endian, the body.
 
 No registry is needed: every schema that was ever released lies in schemas/ or schemas/history/, and a reader
-resolves what an older or newer writer wrote to its own schema.
+resolves what an older or newer writer wrote to its own schema. While services of an older release still read, a process
+writes as that release did (`write_as`).
 """
 
 import io
@@ -17,7 +18,8 @@ from fastavro import parse_schema, schemaless_reader, schemaless_writer
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 from pydantic import ValidationError
 
-from mistudio_explain.errors import MalformedEvent, UnknownFingerprint
+from mistudio_explain.errors import BadSettings, MalformedEvent, UnknownFingerprint
+from mistudio_explain.events.contract import UNREAD, told
 from mistudio_explain.events.model import Record
 
 MARKER = b"\xc3\x01"
@@ -60,24 +62,49 @@ def current_schemas() -> Mapping[str, _Schema]:
 
 
 @cache
+def _released_schemas() -> Mapping[str, Mapping[str, _Schema]]:
+    """The schemas of every release in schemas/history, by release and event name."""
+    history = resources.files("mistudio_explain") / "schemas" / "history"
+    releases = [release for release in history.iterdir() if release.is_dir()] if history.is_dir() else []
+    return {release.name: {s.name: s for s in (_load(f.read_bytes()) for f in release.iterdir() if f.name.endswith(".avsc"))} for release in releases}
+
+
+@cache
 def _known_schemas() -> Mapping[bytes, _Schema]:
     """Every schema that was ever released, by fingerprint."""
-    history = resources.files("mistudio_explain") / "schemas" / "history"
-    versions = [version for version in history.iterdir() if version.is_dir()] if history.is_dir() else []
-    released = [_load(f.read_bytes()) for version in versions for f in version.iterdir() if f.name.endswith(".avsc")]
-    return {s.fingerprint: s for s in (*released, *current_schemas().values())}
+    return {s.fingerprint: s for schemas in (*_released_schemas().values(), current_schemas()) for s in schemas.values()}
+
+
+_contract: str | None = None
+
+
+def write_as(release: str | None) -> None:
+    """From now on this process writes events as a release in schemas/history did, so that its services read them; None: as this version does.
+
+    What that release has no field for is left out. An event that none of its services reads is written as ever. Raises BadSettings for a
+    release that is not there.
+    """
+    global _contract  # one process writes one contract, whoever encodes
+    if release is not None and release not in _released_schemas():
+        known = ", ".join(sorted(_released_schemas()))
+        raise BadSettings(f"kafka.contract is {release!r}; events can be written as by {known}, or, when it is absent, as by this version")
+    _contract = release
 
 
 def encode(event: Record) -> bytes:
-    """Encode an event with this version's schema.
+    """Encode an event with this version's schema, or with that of the release that `write_as` names.
 
-    Raises MalformedEvent when a text cannot be written as UTF-8 (a lone surrogate), or a number not in 64 bits.
+    Raises MalformedEvent when a text cannot be written as UTF-8 (a lone surrogate), or a number not in 64 bits, and BadInput when
+    that release's services would take the event for something else.
     """
     schema = current_schemas()[type(event).__name__]
+    release = None if _contract is None or schema.name in UNREAD.get(_contract, ()) else _contract
+    if release is not None:
+        schema = _released_schemas()[release].get(schema.name, schema)
     out = io.BytesIO(MARKER + schema.fingerprint)
     out.seek(_HEADER)
     try:
-        schemaless_writer(out, schema.parsed, event.model_dump())
+        schemaless_writer(out, schema.parsed, event.model_dump() if release is None else told(event, release))
     except UnicodeEncodeError as error:
         raise MalformedEvent(f"{schema.name}: a text holds a character that is not valid Unicode (a lone surrogate): {error}") from error
     except OverflowError as error:
@@ -88,6 +115,11 @@ def encode(event: Record) -> bytes:
 def event_name(value: bytes) -> str:
     """Say which event a value is, from its fingerprint alone."""
     return _writer_schema(value, "event").name
+
+
+def is_of_unknown_schema(value: bytes | None) -> bool:
+    """Whether a value says that it is an event of a schema that no release had up to this one."""
+    return value is not None and len(value) >= _HEADER and value[:2] == MARKER and value[2:_HEADER] not in _known_schemas()
 
 
 def decode(model: type[R], value: bytes | None) -> R:
@@ -143,7 +175,8 @@ def _writer_schema(value: bytes, expected: str) -> _Schema:
     schema = _known_schemas().get(value[2:_HEADER])
     if schema is None:
         raise UnknownFingerprint(
-            f"{expected}: no released schema has the fingerprint {value[2:_HEADER].hex()}; the writer is newer than this version, so update the consumer first"
+            f"{expected}: no released schema has the fingerprint {value[2:_HEADER].hex()}; the writer is newer than this version, "
+            "so update the consumer first (docs/upgrades.md)"
         )
     return schema
 

@@ -15,6 +15,7 @@ from faststream.kafka import KafkaBroker
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
 from mistudio_explain.errors import BadSettings, Unreachable
+from mistudio_explain.events.codec import write_as
 from mistudio_explain.kafka.patience import Patience, is_outage
 from mistudio_explain.kafka.topics import ENVELOPE_BYTES
 from mistudio_explain.settings import KafkaSettings, LimitSettings, read_secret
@@ -36,12 +37,13 @@ class KafkaClients:
     """Makes every Kafka client of a process, all with the same address, security and sizes.
 
     `embedded` is the address of the embedded broker when no other is configured; that broker refuses idempotent
-    producers and keeps no consumer groups worth having.
+    producers and keeps no consumer groups worth having. From then on the process writes events as `settings.contract` says.
     """
 
     def __init__(self, settings: KafkaSettings, limits: LimitSettings, *, embedded: str | None = None) -> None:
         if (address := settings.bootstrap_servers or embedded) is None:
             raise BadSettings("kafka.bootstrap_servers is not set and no embedded broker runs; set it, or use `mistudio-explain run`")
+        write_as(settings.contract)
         self.bootstrap_servers = address
         self.is_embedded = settings.bootstrap_servers is None
         self._settings = settings

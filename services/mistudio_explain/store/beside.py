@@ -13,6 +13,10 @@ from mistudio_explain.errors import Unreachable
 from mistudio_explain.settings import StoreSettings
 from mistudio_explain.store import files
 from mistudio_explain.store.database import Database, Sqlite, StoreLost, Table
+from mistudio_explain.store.versions import Steps, bring_forward, marked_version
+
+FORWARD: Mapping[str, Steps] = {}
+"""What brings each database's tables from version 1 on; their version is one more than there are steps."""
 
 T = TypeVar("T")
 
@@ -45,7 +49,7 @@ class Beside:
         self._turn = threading.RLock()
 
     def call(self, use: Callable[[Database], T]) -> T:
-        """Use the connection, one caller after the other. Raises Unreachable or StoreLost when that cannot be, for whatever reason."""
+        """Use the connection, one caller after the other. Raises Unreachable (NewerStore too) or StoreLost when that cannot be, for whatever reason."""
         with self._turn:
             try:
                 if self._open is None:
@@ -98,6 +102,11 @@ class Beside:
         with database.undisturbed():
             if not files.is_file(self._settings):
                 database.run(f'create schema if not exists "{schema}"')
+            steps = FORWARD.get(self._name, {})
+            is_there = any(database.columns_of(table.name) for table in self._tables)
+            found = marked_version(database) or (1 if is_there else None)  # tables from before versions were written down are of the first
+            where = file_beside(self._settings, self._name) if files.is_file(self._settings) else f"the schema {schema} of store.url"
+            bring_forward(database, found, 1 + len(steps), steps, where=where)
             for table in self._tables:
                 database.make(table)
                 for column in self._indexes.get(table, ()):

@@ -6,11 +6,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
+import structlog
+
 from mistudio_explain.errors import BadInput, BadSettings, Unreachable
 from mistudio_explain.settings import StoreSettings
 from mistudio_explain.store.database import Elsewhere, Sqlite, is_outage, out_of_reach
-from mistudio_explain.store.tables import make_tables
-from mistudio_explain.store.takeover import take_over
+from mistudio_explain.store.from_0_1_0 import carry_over
+from mistudio_explain.store.tables import version_of
+from mistudio_explain.store.takeover import must_be_of_this_version, take_over
+
+log = structlog.get_logger(__name__)
 
 _SCHEME = "sqlite:///"
 _WAL = ("-wal", "-shm")
@@ -44,18 +49,20 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def writable(path: Path) -> Sqlite:
-    """Open a store's file, made when it is not there, to write it; deleted rows leave no bytes in it.
+    """Open a store's file, made when it is not there, to write it; deleted rows leave no bytes in it. An older one is brought forward.
 
-    Raises BadSettings for a file that is something else, Unreachable while its disk is full or fails.
+    Raises BadSettings for a file that is something else, NewerStore for one of a newer version, Unreachable while its disk is full or fails.
     """
     with ExitStack() as unless_opened:
         try:
-            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            unless_opened.callback(connection.close)
-            connection.executescript("pragma journal_mode=wal; pragma synchronous=normal; pragma busy_timeout=5000; pragma secure_delete=on")
-            database = Sqlite(connection)
-            take_over(database)
-            make_tables(database)
+            database = _opened(path)
+            unless_opened.callback(database.close)
+            if version_of(database) == 1:
+                database.close()
+                _carry_over(path)
+                database = _opened(path)
+                unless_opened.callback(database.close)
+            take_over(database, where=path)
         except sqlite3.DatabaseError as error:
             if is_outage(error):
                 raise Unreachable(out_of_reach(path, error)) from error
@@ -66,21 +73,40 @@ def writable(path: Path) -> Sqlite:
         return database
 
 
+def _opened(path: Path) -> Sqlite:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        connection.executescript("pragma journal_mode=wal; pragma synchronous=normal; pragma busy_timeout=5000; pragma secure_delete=on")
+    except BaseException:
+        connection.close()
+        raise
+    return Sqlite(connection)
+
+
+def _carry_over(path: Path) -> None:
+    """Put a store of this version in the place of one of release 0.1.0, which is kept beside."""
+    anew = beside(path)
+    with closing(_opened(path)) as former, closing(_opened(anew)) as database:
+        take_over(database, where=anew)
+        carry_over(former, database)
+        database.run("pragma wal_checkpoint(truncate)")
+    log.warning("store.carried_over", release="0.1.0", old=str(swap(path)))
+
+
 @contextmanager
 def read_only(path: Path) -> Iterator[Sqlite]:
-    """Open a store's file to read it. Raises BadInput when there is none, Unreachable while its disk fails."""
+    """Open a store's file to read it. Raises BadInput when there is none, NewerStore for one of a newer version, Unreachable while its disk fails."""
     if not path.is_file():
         raise BadInput(f"{path}: there is no store; an aggregator makes it (store.url)")
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, check_same_thread=False)) as connection:
-            connection.execute("select cell from outcome limit 1").fetchone()
-            yield Sqlite(connection)
+            database = Sqlite(connection)
+            must_be_of_this_version(database, where=path)
+            yield database
     except sqlite3.DatabaseError as error:
         if is_outage(error):
             raise Unreachable(out_of_reach(path, error)) from error
-        raise BadSettings(
-            f"{path}: is not a store of this version, or is damaged ({error}); check store.url; an older one is taken over by an aggregator of this version"
-        ) from error
+        raise BadSettings(f"{path}: is not a store of this version, or is damaged ({error}); check store.url") from error
 
 
 def beside(path: Path) -> Path:

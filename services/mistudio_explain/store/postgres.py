@@ -16,8 +16,7 @@ from psycopg import sql
 from mistudio_explain.errors import BadInput, BadSettings, Unreachable
 from mistudio_explain.settings import StoreSettings, read_secret
 from mistudio_explain.store.database import Database, Elsewhere, StoreLost, Table, Values
-from mistudio_explain.store.tables import make_tables
-from mistudio_explain.store.takeover import take_over
+from mistudio_explain.store.takeover import must_be_of_this_version, take_over
 
 SCHEMA = "mistudio_explain"
 _ANEW = f"{SCHEMA}_anew"
@@ -158,8 +157,7 @@ def prepare_schema(database: Database, schema: str) -> None:
     """Let the session speak of the tables of a schema, which are made when they are not there."""
     database.run(f'create schema if not exists "{schema}"')
     database.run(f'set search_path to "{schema}"')
-    take_over(database)
-    make_tables(database)
+    take_over(database, where=f"the schema {schema} of store.url")
     database.run("alter table body alter column body set storage external")  # compressing a body costs more than writing it
 
 
@@ -201,14 +199,16 @@ def remove(database: Database, schema: str) -> None:
 
 @contextmanager
 def reading(settings: StoreSettings) -> Iterator[Postgres]:
-    """A session that only reads. Raises BadInput when there is no store."""
+    """A session that only reads. Raises BadInput when there is no store, NewerStore for one of a newer version."""
     if not exists(settings):
         raise BadInput(f"{settings.url}: there is no store; an aggregator makes it (store.url)")
     with session(settings) as connection:
         connection.execute(sql.SQL("set search_path to {}").format(sql.Identifier(SCHEMA)))
         connection.execute("set default_transaction_read_only = on")
         connection.execute("set jit = off")  # a question of many parts takes milliseconds, and seconds to compile
-        yield Postgres(connection)
+        database = Postgres(connection)
+        must_be_of_this_version(database, where=f"the schema {SCHEMA} of store.url")
+        yield database
 
 
 def exists(settings: StoreSettings) -> bool:

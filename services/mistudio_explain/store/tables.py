@@ -2,6 +2,7 @@
 
 from mistudio_explain.aggregation.stage import COUNTER_NAMES
 from mistudio_explain.store.database import Database, Table
+from mistudio_explain.store.versions import marked_version
 
 OUTCOME = Table(
     "outcome",
@@ -52,6 +53,9 @@ SOURCE = Table("source", key=("topic",), texts=("topic", "cluster", "id"))
 OUTBOX = Table("outbox", key=("topic", "key"), texts=("topic", "key"), numbers=("times",))
 """Keys whose record in the topic is not what the store says, and how often that was noticed."""
 
+VERSION = 3
+"""Of these tables as a whole. Version 1 is that of release 0.1.0, a SQLite file alone; version 2 has no cards."""
+
 _ALL = (OUTCOME, BODY, CARD, TALLY, ADMISSION, PART, JOB, REVIEW, NOTE, POSITION, SOURCE, OUTBOX)
 
 
@@ -60,6 +64,14 @@ def make_tables(database: Database) -> None:
     for table in _ALL:
         database.make(table)
         database.all(f"select {', '.join(table.columns)} from {table.name} limit 0")  # noqa: S608
+
+
+def version_of(database: Database) -> int | None:
+    """The version of the store's tables; None where there are none. Those from before versions were written down are told by their columns."""
+    marked, columns = marked_version(database), database.columns_of("outcome")
+    if marked is not None or not columns:
+        return marked
+    return 1 if "feature" in columns else 3 if "cell" in columns else 2
 
 
 def place_of(feature_key: str) -> str:

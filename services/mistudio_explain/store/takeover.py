@@ -1,31 +1,41 @@
-"""Takes over a store that has no cards yet, from before there were any: they are made of the outcomes that it has."""
+"""Brings an older store's tables to this version, step by step."""
 
 from collections import Counter
 
+from mistudio_explain.errors import BadSettings
 from mistudio_explain.events.codec import decode
 from mistudio_explain.events.explanation import FeatureOutcome
 from mistudio_explain.store.cards import Details, values_of, with_review
 from mistudio_explain.store.database import Database
-from mistudio_explain.store.tables import ADD_TALLY, CARD, TALLY
+from mistudio_explain.store.tables import ADD_TALLY, CARD, TALLY, VERSION, make_tables, version_of
+from mistudio_explain.store.versions import Steps, bring_forward, must_not_be_newer
 
 _AT_ONCE = 1000
 
 
-def take_over(database: Database) -> None:
-    """Give an older store what is missing of this version's, all or nothing; a store of this version, or none, is left as it is.
-
-    About three minutes for a million outcomes, during which the store can be read as it was.
-    """
-    columns = database.columns_of("outcome")
-    if "body" not in columns or "cell" in columns:
-        return
+def take_over(database: Database, *, where: object) -> None:
+    """Make the store's tables, or bring those of an older version forward: all or nothing. Raises NewerStore."""
     with database.transaction():
-        database.run("alter table outcome add column cell text not null default ''")
-        for table in (CARD, TALLY):
-            database.make(table)
-        after = ("", "")
-        while (last := _made_cards(database, after)) is not None:
-            after = last
+        bring_forward(database, version_of(database), VERSION, STEPS, where=where)
+        make_tables(database)
+
+
+def must_be_of_this_version(database: Database, *, where: object) -> None:
+    """For those who only read a store. Raises NewerStore, and BadSettings for an older one, or none."""
+    found = version_of(database)
+    must_not_be_newer(found, VERSION, where=where)
+    if found != VERSION:
+        raise BadSettings(f"{where}: is no store of this version; check store.url; an older one is taken over by an aggregator of this version")
+
+
+def _make_cards(database: Database) -> None:
+    """Give tables of version 2 the cards of version 3; about three minutes for a million outcomes, during which they can be read as they were."""
+    database.run("alter table outcome add column cell text not null default ''")
+    for table in (CARD, TALLY):
+        database.make(table)
+    after = ("", "")
+    while (last := _made_cards(database, after)) is not None:
+        after = last
 
 
 def _made_cards(database: Database, after: tuple[str, str]) -> tuple[str, str] | None:
@@ -47,3 +57,7 @@ def _made_cards(database: Database, after: tuple[str, str]) -> tuple[str, str] |
     database.run_many("update outcome set cell = ? where job = ? and place = ?", cells)
     database.run_many(ADD_TALLY, [(*key, n) for key, n in tally.items()])
     return cells[-1][1:]
+
+
+STEPS: Steps = {2: _make_cards}
+"""Version 1, a file of release 0.1.0, is carried over into a new file instead (store/from_0_1_0.py)."""
