@@ -110,6 +110,7 @@ def schemas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def _forget() -> None:
     codec.current_schemas.cache_clear()
+    codec._released_schemas.cache_clear()
     codec._known_schemas.cache_clear()
 
 
