@@ -50,7 +50,7 @@ test-image: $(READY)  ## carry out the steps that build the image, without a con
 	PYTHONPATH=tests $(BIN)/python -m shipping.image_steps
 
 freeze: $(READY)  ## keep this version's wire contract in schemas/history for ever; the last step of a release
-	$(BIN)/python -m mistudio_explain.events.release schemas
+	$(BIN)/python -m mistudio_explain.events.release schemas $$($(BIN)/mistudio-explain --version | cut -d' ' -f2)
 
 secrets:  ## make the passwords that docker-compose.yml reads, once; the folder is yours alone, the files are what containers see
 	@install -d -m 700 deploy/compose/secrets && cd deploy/compose/secrets && umask 022 && \

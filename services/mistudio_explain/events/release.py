@@ -3,6 +3,7 @@
 Beside the schemas stand the values that texts of a closed choice had (values.json), which Avro does not say.
 """
 
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,6 @@ from typing import Any, Literal, get_args, get_origin
 
 import orjson
 
-from mistudio_explain import __version__
 from mistudio_explain.errors import BadInput
 from mistudio_explain.events.avro import schema_of
 from mistudio_explain.events.catalogue import EVENTS
@@ -42,8 +42,10 @@ def values() -> dict[str, list[str]]:
 def freeze(schemas: Path, version: str) -> Path:
     """Copy the schemas of a folder to its history, as what `version` writes; returns where they are now.
 
-    Raises BadInput when that version was frozen with another contract, or the folder's schemas are not what the models say.
+    Raises BadInput for a version that is no release (X.Y.Z), when that version was frozen with another contract, or the folder's schemas are not what the models say.
     """
+    if re.fullmatch(r"\d+\.\d+\.\d+", version) is None:
+        raise BadInput(f"version {version} is no release, which is X.Y.Z; set __version__ to the one that comes out")
     stale = [event.__name__ for event in EVENTS if orjson.loads((schemas / f"{event.__name__}.avsc").read_bytes()) != schema_of(event)]
     if stale:
         raise BadInput(f"{schemas}: {', '.join(stale)} are not what the models say; run `make schemas` first")
@@ -74,6 +76,6 @@ def _parts(annotation: Any) -> Iterator[Any]:
 
 if __name__ == "__main__":
     try:
-        sys.stdout.write(f"{freeze(Path(sys.argv[1]), __version__)}\n")
+        sys.stdout.write(f"{freeze(Path(sys.argv[1]), sys.argv[2])}\n")
     except BadInput as error:
         sys.exit(str(error))

@@ -35,6 +35,12 @@ def test_a_version_that_was_released_is_never_changed(schemas: Path) -> None:
     assert not (frozen / "TokenChunk.avsc").exists()
 
 
+@pytest.mark.parametrize("version", ["0.2.0.dev0", "latest", "../0.2.0", ""])
+def test_only_a_release_is_frozen(schemas: Path, version: str) -> None:
+    with pytest.raises(BadInput, match=r"is no release, which is X\.Y\.Z"):
+        freeze(schemas, version)
+
+
 def test_schemas_that_are_not_what_the_models_say_are_not_frozen(schemas: Path) -> None:
     schema = json.loads((schemas / "TokenChunk.avsc").read_bytes())
     schema["fields"].pop()
