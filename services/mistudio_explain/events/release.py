@@ -42,7 +42,8 @@ def values() -> dict[str, list[str]]:
 def freeze(schemas: Path, version: str) -> Path:
     """Copy the schemas of a folder to its history, as what `version` writes; returns where they are now.
 
-    Raises BadInput for a version that is no release (X.Y.Z), when that version was frozen with another contract, or the folder's schemas are not what the models say.
+    Raises BadInput for a version that is no release (X.Y.Z), one that was frozen with another contract, and schemas that are not what
+    the models say.
     """
     if re.fullmatch(r"\d+\.\d+\.\d+", version) is None:
         raise BadInput(f"version {version} is no release, which is X.Y.Z; set __version__ to the one that comes out")
