@@ -33,6 +33,7 @@ LONG = (
     "prompts",
     "store_search",
     "report_page",
+    "idle",
 )  # minutes: only by name
 
 

@@ -118,6 +118,7 @@ SUBJECT = Subject(
     statistics=STATISTICS,
     logits=LOGITS,
     source=SOURCE,
+    published_ms=1_700_000_000_000,
 )
 EVIDENCE = Evidence(seen=TEXTS[:2], held_out=TEXTS[2:], trimmed=4, chosen_on=1)
 ANSWER = Answer(label="JSON keys", pattern="Detects keys of JSON objects.", significance="It reads structure.", implications="None known.")

@@ -24,6 +24,7 @@ from mistudio_explain.llm.endpoints import Endpoints
 from mistudio_explain.llm.fleet import Leases, driven
 from mistudio_explain.llm.usage import UseNotes
 from mistudio_explain.observability.gpu import Gpus
+from mistudio_explain.observability.metrics import READY
 from mistudio_explain.reporting.formats import check
 from mistudio_explain.settings import Settings
 from mistudio_explain.store.answers import StoredAnswers
@@ -99,6 +100,9 @@ async def assembled(settings: Settings, clients: KafkaClients, services: Sequenc
         for service, register in _REGISTERED.items():
             if service in services:
                 register(parts)
+        for service in services:
+            READY.labels(service=service).set_function(lambda: float(app.is_ready()))
+            stack.callback(READY.remove, service)
         yield Assembly(app, parts.reports, parts.web)
 
 

@@ -23,7 +23,8 @@ from mistudio_explain.kafka.backgrounds import Backgrounds
 from mistudio_explain.kafka.controls import JobControls, cancelled, job_part
 from mistudio_explain.kafka.lane_backlog import LaneBacklogs
 from mistudio_explain.kafka.records import Outgoing, Received, outgoing, received_feature
-from mistudio_explain.observability.metrics import OUTCOMES, PASSED_OVER
+from mistudio_explain.observability.metrics import PASSED_OVER
+from mistudio_explain.observability.outcomes import count
 
 log = structlog.get_logger(__name__)
 
@@ -61,12 +62,12 @@ def register(app: StreamApp, controls: JobControls, routing: Callable[[], Routin
             PASSED_OVER.labels(service=_SERVICE, why="deleted" if is_deleted else "cancelled").inc()
             return [] if is_deleted else [outgoing(cancelled(Subject.of(feature.event, source), revision=asked.revision))]
         made = build(feature.event, policy, templates, source)
-        made = made.model_copy(update={"subject": made.subject.model_copy(update={"job_revision": feature.job_revision})})
+        made = made.model_copy(update={"subject": made.subject.model_copy(update={"job_revision": feature.job_revision, "published_ms": feature.written_ms})})
         if isinstance(made, ExplanationRequested):
             topic = lane_for(made, lanes, express_features=settings.limits.express_features, max_lanes=settings.limits.max_lanes)
             lanes.add(topic)
             return [outgoing(made.model_copy(update={"request": asked}), topic=topic)]
-        OUTCOMES.labels(outcome=made.outcome.value, verification="none").inc()
+        count(made, app.now_ms())
         return [outgoing(made)]
 
     async def publish_samples(changed: list[JobBackground]) -> None:

@@ -73,6 +73,11 @@ class Subject(Record):
     statistics: ActivationStatistics | None = Field(default=None, description="How the activation is distributed.")
     logits: list[Logit] | None = Field(default=None, description="Tokens that the feature promotes or suppresses.")
     source: Coordinates | None = Field(default=None, description="Where the feature's record stands.")
+    published_ms: int | None = Field(
+        default=None,
+        description="When the feature was sent to be explained, milliseconds since 1970 UTC, as Kafka dates its record (of a replay, the copy's); absent in "
+        "older events and where an explanation is scored again.",
+    )
     computed: list[str] = Field(default=[], description="Fields that the source does not give and that were computed from the texts; see FeatureFound.")
 
     @property
@@ -85,7 +90,7 @@ class Subject(Record):
         return self.model_copy(update={"revision": revision, "job_revision": self.ordered_as})
 
     @classmethod
-    def of(cls, feature: FeatureFound, source: Coordinates | None, job_revision: int | None = None) -> Self:
+    def of(cls, feature: FeatureFound, source: Coordinates | None, job_revision: int | None = None, published_ms: int | None = None) -> Self:
         """What a feature says of itself; tier and category are for context to judge."""
         request = feature.effective_request
         return cls(
@@ -105,6 +110,7 @@ class Subject(Record):
             statistics=feature.activation_statistics,
             logits=feature.top_logits,
             source=source,
+            published_ms=published_ms,
             computed=feature.computed,
         )
 

@@ -364,6 +364,7 @@ class StreamApp:
         if self._pauses is None and not self.clients.is_embedded:
             self._pauses = self.whole(PAUSES, service="pauses")(self._faults.follow)
         self._services.add(service)
+        EVENTS_IN.labels(service=service)  # from 0 on: one that has taken nothing yet must not look like one that is not there
         arguments = self.clients.fetching | self.clients.membership
         on_unreadable = self._given_up_when_unreadable(service)
         return self._subscription(

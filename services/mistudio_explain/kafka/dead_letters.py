@@ -17,7 +17,8 @@ from mistudio_explain.events.explanation import (
     Subject,
 )
 from mistudio_explain.events.job import Coordinates
-from mistudio_explain.events.topics import ADMISSIONS, DEAD_LETTERS, DRAFTS, ESCALATIONS, EXPLANATIONS
+from mistudio_explain.events.model import Record
+from mistudio_explain.events.topics import ADMISSIONS, DRAFTS, ESCALATIONS, EXPLANATIONS
 from mistudio_explain.kafka.records import (
     HEADER_ATTEMPT,
     HEADER_FEATURE,
@@ -39,26 +40,26 @@ _MESSAGE_LENGTH = 2000
 _KEYED_BY_FEATURE = frozenset({ADMISSIONS, DRAFTS, ESCALATIONS, EXPLANATIONS})
 
 
-def give_up(record: ConsumerRecord, error: Exception, *, service: str, now_ms: int, limit_bytes: int, escalates: bool = False) -> list[Outgoing]:
-    """The records that a given-up record leaves behind; all are to be confirmed before its offset is committed.
+def give_up(record: ConsumerRecord, error: Exception, *, service: str, now_ms: int, limit_bytes: int, escalates: bool = False) -> list[Record]:
+    """What a given-up record leaves behind; all of it is to be confirmed before its offset is committed.
 
     A value that does not fit into `limit_bytes` is cut and marked; its coordinates tell where the whole stands. Where it
     `escalates`, a request of a first pass is a candidate of the second. A second pass that fails lets the first one's
     draft count: it is sent to validation again, with a flag that says so.
     """
     subject = subject_of(record)
-    letters = [outgoing(_letter(record, error, subject, service=service, now_ms=now_ms, limit_bytes=limit_bytes), topic=DEAD_LETTERS)]
+    left: list[Record] = [_letter(record, error, subject, service=service, now_ms=now_ms, limit_bytes=limit_bytes)]
     if subject is None:
-        return letters
+        return left
     request = _request_in(record)
     if request is not None and (draft := _first_draft(request, error)) is not None:
-        return [*letters, outgoing(draft)]
+        return [*left, draft]
     reason = f"{type(error).__name__}: {error}"[:_MESSAGE_LENGTH].encode("utf-8", "replace").decode()
     outcome = FeatureOutcome(outcome=OutcomeKind.FAILED, reason=reason, subject=subject, pass_number=request.pass_number if request else 1)
-    letters.append(outgoing(outcome))
+    left.append(outcome)
     if escalates and request is not None and request.pass_number == 1:
-        letters.append(outgoing(EscalationCandidate(outcome=outcome, request=request, why=f"it failed: {reason}"[:_MESSAGE_LENGTH])))
-    return letters
+        left.append(EscalationCandidate(outcome=outcome, request=request, why=f"it failed: {reason}"[:_MESSAGE_LENGTH]))
+    return left
 
 
 def _request_in(record: ConsumerRecord) -> ExplanationRequested | None:
@@ -155,7 +156,7 @@ def _from_event(record: ConsumerRecord) -> Subject:
             return received(ExplanationDrafted, record).event.subject
         case _:
             feature = received_feature(record)
-            return Subject.of(feature.event, feature.source, feature.job_revision)
+            return Subject.of(feature.event, feature.source, feature.job_revision, feature.written_ms)
 
 
 def _from_envelope(record: ConsumerRecord) -> Subject | None:

@@ -15,11 +15,13 @@ from aiokafka import ConsumerRecord, TopicPartition
 
 from mistudio_explain.errors import ExplainError, MalformedEvent, told
 from mistudio_explain.events.codec import decode
+from mistudio_explain.events.explanation import FeatureOutcome
 from mistudio_explain.events.job import PartitionPaused
 from mistudio_explain.events.topics import RETRY_LONG, RETRY_SHORT
 from mistudio_explain.kafka.dead_letters import attempt_of, give_up, subject_of, try_later
 from mistudio_explain.kafka.records import Outgoing, outgoing
 from mistudio_explain.observability.metrics import DEAD_LETTERS, PAUSED, RETRIES
+from mistudio_explain.observability.outcomes import count
 from mistudio_explain.settings import RetrySettings
 
 log = structlog.get_logger(__name__)
@@ -78,7 +80,12 @@ class Faults:
                 return
         _say("record.given_up", record, error, service=service)
         DEAD_LETTERS.labels(service=service, error=type(error).__name__).inc()
-        await self._publish(give_up(record, error, service=service, now_ms=self._now_ms(), limit_bytes=self._limit_bytes, escalates=self._escalates))
+        now = self._now_ms()
+        left = give_up(record, error, service=service, now_ms=now, limit_bytes=self._limit_bytes, escalates=self._escalates)
+        await self._publish(map(outgoing, left))
+        for event in left:
+            if isinstance(event, FeatureOutcome):
+                count(event, now)
         await self._pause_when_too_many(record, error, service)
 
     async def follow(self, records: Sequence[ConsumerRecord]) -> None:

@@ -55,6 +55,11 @@ class Received(Generic[E]):
         """Where the original feature stands: what the envelope says (a replay, a retry), else this record."""
         return coordinates_in(self.record, HEADER_SOURCE) or coordinates_of(self.record)
 
+    @property
+    def written_ms(self) -> int | None:
+        """When the record was written, milliseconds since 1970 UTC, as Kafka dates it; None where it does not."""
+        return self.record.timestamp if self.record.timestamp >= 0 else None
+
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:

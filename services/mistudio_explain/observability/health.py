@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
 import uvicorn
-from prometheus_client import make_asgi_app
+from prometheus_client import REGISTRY
+from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
-from starlette.routing import Mount, Route
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
 
 class Healthy(Protocol):
@@ -31,7 +32,7 @@ async def health_server(service: Healthy, host: str, port: int) -> AsyncIterator
     routes = [
         Route("/livez", _answer(lambda: None if service.is_alive() else "a consuming loop has stopped turning")),
         Route("/readyz", _answer(service.unready_because)),
-        Mount("/metrics", app=make_asgi_app()),
+        Route("/metrics", _metrics),
     ]
     server = uvicorn.Server(uvicorn.Config(Starlette(routes=routes), host=host, port=port, log_config=None, log_level="warning", lifespan="off"))
     task = asyncio.create_task(server.serve())
@@ -48,3 +49,8 @@ def _answer(complaint: Callable[[], str | None]) -> Callable[[Request], Awaitabl
         return PlainTextResponse("ok") if wrong is None else PlainTextResponse(wrong, status_code=503)
 
     return answer
+
+
+async def _metrics(request: Request) -> Response:
+    encode, content_type = choose_encoder(request.headers.get("accept", ""))
+    return Response(encode(REGISTRY), media_type=content_type)

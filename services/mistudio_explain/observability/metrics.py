@@ -30,6 +30,14 @@ EXPIRED = Counter("mistudio_explain_expired_records", "Records that retention re
 PAUSED = Gauge("mistudio_explain_paused_partitions", "Source partitions paused for too many dead letters; `dlq resume` lets them go on.", ["service", "topic"])
 PASSED_OVER = Counter("mistudio_explain_passed_over", "Records passed over because their job was cancelled or deleted.", ["service", "why"])
 OUTCOMES = Counter("mistudio_explain_outcomes", "Outcomes made, by kind and verdict.", ["outcome", "verification"])
+FEATURE_TIME = Histogram(
+    "mistudio_explain_feature_seconds",
+    "Time from a feature's record, as Kafka dates it, to the outcome of its first pass; of a replay, from the copy. What was skipped or scored again "
+    "is not timed. An objective asks for the bucket of 900 s.",
+    ["outcome"],
+    buckets=(1, 5, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400),
+)
+READY = Gauge("mistudio_explain_ready", "1 while a process can do the work of a service, 0 while /readyz says why it cannot.", ["service"])
 CACHED_ANSWERS = Counter("mistudio_explain_cached_answers", "Answers that came from the cache instead of a model.", ["model_name"])
 SHARED_ANSWERS = Counter(
     "mistudio_explain_shared_answers",

@@ -82,7 +82,7 @@ def redrafted(outcome: FeatureOutcome, templates: Templates, context: ContextSet
     if not prompt.messages and _OF_THE_PROMPT & set(outcome.flags):
         return NotRedrafted("it repeats its prompt, which cannot be rendered again")
     return ExplanationDrafted(
-        subject=outcome.subject.retried_as(outcome.subject.revision + 1),
+        subject=outcome.subject.retried_as(outcome.subject.revision + 1).model_copy(update={"published_ms": None}),  # nobody waits for it since then
         evidence=outcome.evidence,
         answer=outcome.answer,
         generation=outcome.generation,

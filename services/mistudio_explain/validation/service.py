@@ -18,7 +18,8 @@ from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.backgrounds import Backgrounds
 from mistudio_explain.kafka.controls import JobControls
 from mistudio_explain.kafka.records import Outgoing, Received, outgoing, received
-from mistudio_explain.observability.metrics import MODEL_REQUESTS, OUTCOMES, PASSED_OVER, QUALITY
+from mistudio_explain.observability.metrics import MODEL_REQUESTS, PASSED_OVER
+from mistudio_explain.observability.outcomes import count
 from mistudio_explain.validation.passes import validate_passes
 from mistudio_explain.validation.validator import Validator
 
@@ -57,7 +58,7 @@ def register(app: StreamApp, controls: JobControls, validator: Validator, judge:
         outcome = explained(draft)
         if outcome is None:
             return []
-        _count(outcome)
+        count(outcome, app.now_ms())
         return [outgoing(outcome), *map(outgoing, escalations(draft.event, outcome))]
 
     @app.batches(DRAFTS, service=_SERVICE, read=partial(received, ExplanationDrafted))
@@ -88,7 +89,7 @@ def _judged(
             return []
         subject = outcome.subject
         if outcome.judge is not None:
-            _count(outcome)
+            count(outcome, app.now_ms())
             return [outcome, *escalations(draft.event, outcome)]
         judged = await controls.unless_stopped(subject.explain_job_id, subject.ordered_as, judge_feature(outcome, background_of(subject), judge))
         if judged is None and controls.is_deleted(subject.explain_job_id, subject.ordered_as):
@@ -97,17 +98,10 @@ def _judged(
         if judged is not None:  # a cancelled job keeps what was explained, unjudged
             outcome = with_judgement(outcome, judged)
             _count_judge(judged.judgement)
-        _count(outcome)
+        count(outcome, app.now_ms())
         return [outcome, *escalations(draft.event, outcome)]
 
 
 def _count_judge(judgement: Judgement) -> None:
     if judgement.model is not None:
         MODEL_REQUESTS.labels(model_name=judgement.model).inc(judgement.calls)
-
-
-def _count(outcome: FeatureOutcome) -> None:
-    verification = outcome.pattern_verification
-    OUTCOMES.labels(outcome=outcome.outcome.value, verification=verification.value if verification else "none").inc()
-    if outcome.quality_score is not None and outcome.generation is not None:
-        QUALITY.labels(model_name=outcome.generation.model).observe(outcome.quality_score)

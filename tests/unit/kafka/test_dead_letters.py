@@ -9,7 +9,7 @@ from mistudio_explain.events.explanation import DeadLetter, FeatureOutcome, Outc
 from mistudio_explain.events.feature import FeatureFound
 from mistudio_explain.kafka.dead_letters import attempt_of, give_up, try_later
 from mistudio_explain.kafka.letters import redelivered
-from mistudio_explain.kafka.records import received_feature
+from mistudio_explain.kafka.records import outgoing, received_feature
 
 
 class ThirdTime(MalformedEvent):
@@ -21,7 +21,7 @@ def record(topic: str, value: bytes | None, key: bytes | None = None, headers: t
 
 
 def left_behind(given_up: ConsumerRecord, limit_bytes: int = 1 << 20) -> tuple[DeadLetter, FeatureOutcome | None]:
-    letters = give_up(given_up, ThirdTime("why"), service="context", now_ms=5, limit_bytes=limit_bytes)
+    letters = [outgoing(each) for each in give_up(given_up, ThirdTime("why"), service="context", now_ms=5, limit_bytes=limit_bytes)]
     assert letters[0].topic == topics.DEAD_LETTERS
     assert letters[0].key == f"{given_up.topic}/2/7"
     outcome = decode(FeatureOutcome, letters[1].value) if len(letters) > 1 else None
@@ -83,7 +83,8 @@ def test_however_often_a_record_is_redelivered_it_stays_the_same_and_its_letter_
     assert ("x", b"1") in third.headers
     source = received_feature(third).source
     assert (source.topic, source.partition, source.offset) == (topics.FEATURES, 2, 7)
-    letter = decode(DeadLetter, give_up(third, ThirdTime("why"), service="context", now_ms=5, limit_bytes=1 << 20)[0].value)
+    letter = give_up(third, ThirdTime("why"), service="context", now_ms=5, limit_bytes=1 << 20)[0]
+    assert isinstance(letter, DeadLetter)
     assert (letter.source.topic, letter.source.partition, letter.source.offset) == (topics.FEATURES, 2, 7)
     assert letter.attempts == 9
 
