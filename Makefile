@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 UV_VERSION := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.lock)
 DEMO_JOB := examples/gpt2-small/feature_analysis.json
 
-.PHONY: demo test test-image test-formats test-upgrade check audit docs bench evaluate chaos schemas freeze secrets lock clean
+.PHONY: demo test test-alerts test-image test-formats test-upgrade check audit docs bench evaluate chaos schemas freeze secrets lock clean
 
 demo: $(READY)  ## explain 16 real GPT-2 features with the embedded broker and a local model
 	@echo "The 16 features are real. Find's coherence formula gives each of them less than 0.1,"
@@ -51,6 +51,8 @@ test-image: $(READY)  ## carry out the steps that build the image, without a con
 
 freeze: $(READY)  ## keep this version's wire contract in schemas/history for ever; the last step of a release
 	$(BIN)/python -m mistudio_explain.events.release schemas $$($(BIN)/mistudio-explain --version | cut -d' ' -f2)
+test-alerts: $(READY)  ## bring every alert's cause about on real services, and hold rules and dashboard against what Prometheus saw (about 5 minutes)
+	PYTHONPATH=tests:. $(BIN)/python -m alerts $(ALERTS)
 
 secrets:  ## make the passwords that docker-compose.yml reads, once; the folder is yours alone, the files are what containers see
 	@install -d -m 700 deploy/compose/secrets && cd deploy/compose/secrets && umask 022 && \

@@ -17,7 +17,7 @@ from alerts.recording import Fault, Recording, recorded
 from alerts.upstream import CURSED, GOOD, Flow, Upstream, write_garbage
 from chaos.fake_llm import MODEL, Character, FakeLlm
 from chaos.readings import end_offsets
-from chaos.wire import DRAFTS
+from chaos.wire import DRAFTS, FEATURES
 from integration.real_kafka import RealKafka
 from integration.real_prometheus import RealPrometheus
 from integration.served import PROGRAM, Served, environment
@@ -33,13 +33,16 @@ _SETTINGS = {
     "GENERATION__RETRY_WAIT_S": "0.1",
     "RETRY__SHORT_S": "1",
     "RETRY__LONG_S": "1",
-    "RETRY__DEAD_LETTERS": "400",
+    "RETRY__DEAD_LETTERS": "1000",
     "LLM__FIRST_TOKEN_TIMEOUT_S": "5",
     "LLM__DEADLINE_S": "10",
 }
-_GARBAGE = 500
-_LEAST_S = 15.0
+_GARBAGE = 1200
+_PAST_S = 15.0
 """How long nothing is done at first, so that every figure has a past."""
+_WELL_S = 45.0
+"""How long nothing is done at last, so that every alert ends: the longest window that one of them waits for is 30 minutes."""
+_PATIENCE_S = 120.0
 
 
 @dataclass
@@ -53,7 +56,7 @@ class Course:
     faults: list[Fault] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.llm = FakeLlm(Character(1, latency_s=0.2, faulty=0.0, cursed=CURSED))
+        self.llm = FakeLlm(Character(1, latency_s=0.1, faulty=0.0, cursed=CURSED))
         self.began_s = 0.0
 
     @contextmanager
@@ -70,84 +73,92 @@ class Course:
             for each in self.served.values():
                 each.until_ready()
             targets = {name: f"127.0.0.1:{each.port}" for name, each in self.served.items()}
-            prometheus = stack.enter_context(RealPrometheus(self.folder / "prometheus", targets, self.rules))
+            self.prometheus = stack.enter_context(RealPrometheus(self.folder / "prometheus", targets, self.rules))
             self.upstream = stack.enter_context(Upstream(self.kafka.bootstrap))
             self.upstream.flow = GOOD
-            self._until_seen(prometheus)
+            self._until('sum(mistudio_explain_outcomes_total{outcome="explained"}) > 5', "mistudio_explain_lag_read_success == 1")
             self.began_s = time.time()
-            self._happen()
+            time.sleep(_PAST_S)
+            with self._fault("AwayFast", "services are stopped, then Kafka is away", lasts_s=3):
+                self._happen()
+            self._until("min(mistudio_explain_ready) == 1", "mistudio_explain_lag_read_success == 1")
+            self.say("all is well again")
+            time.sleep(_WELL_S)
             minutes = int(time.time() - self.began_s)
 
             def recording_of(names: frozenset[str]) -> Recording:
-                scraped = prometheus.query(f'{{__name__=~"{"|".join(sorted(names))}"}}[{minutes + 5}s]')
+                scraped = self.prometheus.query(f'{{__name__=~"{"|".join(sorted(names))}"}}[{minutes + 5}s]')
                 return recorded(scraped, self.began_s, minutes, self.faults)
 
-            yield prometheus, recording_of
+            yield self.prometheus, recording_of
 
     def _happen(self) -> None:
-        time.sleep(_LEAST_S)
         with self._fault("AwaySlow", "validation, then context, are stopped for some minutes each"):
             self._validation_away()
-            time.sleep(5)
             self._context_away()
-        time.sleep(5)
+        with self._fault("DeadLetters", "a single record cannot be read", service="context", error="MalformedEvent"):
+            asyncio.run(write_garbage(self.kafka.bootstrap, FEATURES, 1))
+            time.sleep(5)
         with (
             self._fault("FailuresFast", "most features have no text", lasts_s=3),
             self._fault("FailuresSlow", "most features have no text", lasts_s=3),
-            self._fault("DeadLetters", "most features have no text", service="context", error="EvidenceError"),
-            self.upstream.flowing(Flow(good=GOOD.good, bare=25.0)),
+            self.upstream.flowing(Flow(bare=25.0)),
         ):
-            time.sleep(12)
-        time.sleep(5)
+            self._until('sum(mistudio_explain_outcomes_total{outcome="failed"}) > 400')
         with self._fault("PartitionPaused", "a partition is full of what cannot be read", service="validation", topic=DRAFTS):
-            asyncio.run(write_garbage(self.kafka.bootstrap, _GARBAGE))
-            time.sleep(8)
+            asyncio.run(write_garbage(self.kafka.bootstrap, DRAFTS, _GARBAGE))
+            self._until("min(mistudio_explain_paused_partitions) > 0")
+            time.sleep(4)
         subprocess.run([*PROGRAM, "dlq", "resume"], env=self.environment, cwd=self.folder, check=True, capture_output=True, timeout=60)
-        time.sleep(8)
+        self._until("max(mistudio_explain_paused_partitions) == 0")
         with (
             self._fault("EndpointOpen", "the LLM server is away", endpoint=ENDPOINT),
             self._fault("NothingMoves", "the LLM server is away", lasts_s=3, service="generation"),
         ):
             self.llm.go_away()
+            self._until("mistudio_explain_breaker_state == 2")
             time.sleep(25)
             self.llm.come_back()
-        time.sleep(10)
+        self._until("mistudio_explain_breaker_state == 0", 'sum(mistudio_explain_lag{service="generation"}) < 20')
         with (
-            self._fault("CallsFail", "the model refuses half of what it is asked", lasts_s=5, endpoint=ENDPOINT, kind="refusal"),
+            self._fault("CallsFail", "the model does not answer half of what it is asked", lasts_s=5, endpoint=ENDPOINT, kind="refusal"),
             self.upstream.flowing(Flow(good=2.0, cursed=2.0)),
         ):
+            self._until('mistudio_explain_failed_calls_total{kind="refusal"} > 0')
             time.sleep(25)
-        time.sleep(5)
-        with self._fault("LagUnknown", "Kafka is away", lasts_s=3), self._fault("AwayFast", "Kafka is away", lasts_s=3), self.upstream.flowing(Flow()):
+        with self._fault("LagUnknown", "Kafka is away", lasts_s=3), self.upstream.flowing(Flow()):
             self.kafka.kill()
             time.sleep(20)
             self.kafka.start()
-        self.say("all is well again")
-        time.sleep(60)
 
     def _validation_away(self) -> None:
         group = "mistudio-explain.validation"
         with self._fault("NobodyReads", "validation is stopped", consumergroup=group):
             self.served["validation"].stop()
-            time.sleep(6)
-            with self._fault("RecordsExpired", "retention takes what validation has not read", lasts_s=6, service="validation", topic=DRAFTS):
+            self._until(f'kafka_consumergroup_members{{consumergroup="{group}"}} == 0')
+            time.sleep(4)
+            with self._fault("RecordsExpired", "retention takes what validation has not read", lasts_s=5, service="validation", topic=DRAFTS):
                 asyncio.run(self._expire(DRAFTS))
-                time.sleep(4)
+                self._until("sum(mistudio_explain_lag_expired) > 0")
+                time.sleep(3)
         self.served["validation"].start()
         self.served["validation"].until_ready()
 
     def _context_away(self) -> None:
+        late = "sum(mistudio_explain_feature_seconds_count) - sum(mistudio_explain_feature_seconds_bucket{le='900.0'})"
         with (
-            self._fault("OldestWaits", "features of an hour ago wait while context is stopped", service="context"),
-            self._fault("LateFast", "features of an hour ago are explained", lasts_s=15),
-            self._fault("LateSlow", "features of an hour ago are explained", lasts_s=15),
+            self._fault("LateFast", "features of an hour ago are explained", lasts_s=5),
+            self._fault("LateSlow", "features of an hour ago are explained", lasts_s=5),
+            self.upstream.flowing(Flow(late=6.0)),
         ):
-            self.served["context"].stop()
-            with self.upstream.flowing(Flow(late=15.0)):
-                time.sleep(10)
-        self.served["context"].start()
-        self.served["context"].until_ready()
-        time.sleep(10)
+            self._until(f"{late} > 0")  # nothing of now is left before them
+            with self._fault("OldestWaits", "features of an hour ago wait while context is stopped", service="context"):
+                self.served["context"].stop()
+                self._until('max(mistudio_explain_lag_oldest_unfinished_seconds{service="context"}) > 900')
+                time.sleep(7)
+            self.served["context"].start()
+            self.served["context"].until_ready()
+            self._until(f"{late} > 100")
 
     @contextmanager
     def _fault(self, alert: str, what: str, *, lasts_s: int = 0, **labels: str) -> Iterator[None]:
@@ -160,12 +171,11 @@ class Course:
     def _minute(self) -> int:
         return int(time.time() - self.began_s)
 
-    def _until_seen(self, prometheus: RealPrometheus) -> None:
-        """Wait until features are explained and lag is read."""
-        deadline = time.monotonic() + 60
-        wanted = ('sum(mistudio_explain_outcomes_total{outcome="explained"}) > 5', "mistudio_explain_lag_read_success == 1")
-        while not all(prometheus.query(each) for each in wanted):
-            assert time.monotonic() < deadline, f"nothing is explained after 60 s; logs in {self.folder}"
+    def _until(self, *conditions: str) -> None:
+        """Wait until Prometheus sees something so."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while not all(self.prometheus.query(each) for each in conditions):
+            assert time.monotonic() < deadline, f"not so after {_PATIENCE_S:.0f} s: {' and '.join(conditions)}; logs in {self.folder}"
             time.sleep(0.2)
 
     async def _expire(self, topic: str) -> None:

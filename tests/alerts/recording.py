@@ -1,6 +1,6 @@
 """What a real Prometheus scraped of a real run, with its time stretched: each second stands for a minute.
 
-So the windows and waiting times of the rules, which are minutes and hours, pass in seconds. Values are as they were scraped.
+So the windows and waiting times of the rules, which are minutes and hours, pass in seconds. Values are as they were scraped, rounded to thousandths.
 """
 
 import json
@@ -37,7 +37,7 @@ class Recording:
     series: Mapping[str, Sequence[str]]
 
     def write(self, path: Path) -> None:
-        """Write it down, runs of equal values and of equal steps folded."""
+        """Write it down, runs of equal values folded."""
         faults = [{"alert": each.alert, "labels": dict(each.labels), "what": each.what, "begin": each.begin, "end": each.end} for each in self.faults]
         lines = [f"  {json.dumps(name)}: {json.dumps(' '.join(_folded(values)))}" for name, values in sorted(self.series.items())]
         head = json.dumps({"minutes": self.minutes, "faults": faults}, indent=1).removesuffix("\n}")
@@ -73,7 +73,7 @@ def recorded(scraped: Iterable[Mapping[str, Any]], begin_s: float, minutes: int,
         values: list[str] = [NOTHING] * minutes
         for at_s, value in found["values"]:
             if 0 <= (minute := round(float(at_s) - begin_s)) < minutes:
-                values[minute] = value
+                values[minute] = value if value.isdigit() else f"{float(value):.3f}"
         if any(value != NOTHING for value in values):
             series[f"{name}{{{','.join(f'{key}={json.dumps(value)}' for key, value in sorted(labels.items()))}}}"] = _gaps_marked(values)
     return Recording(minutes, faults, series)

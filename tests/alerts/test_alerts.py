@@ -70,7 +70,7 @@ def shown(kafka: RealKafka, tmp_path_factory: pytest.TempPathFactory) -> Mapping
         with Served(services, settings_of(kafka.bootstrap, llm, folder), folder) as served:
             served.until_ready()
             asyncio.run(publish(kafka.bootstrap, [feature(number, kind) for number, kind in enumerate(["good"] * 8 + ["bare", "cursed"])]))
-            assert wait_until(lambda: 'mistudio_explain_dead_letters_total{error="NoAnswer' in served.answer("/metrics")[1], 60), served.answer("/metrics")
+            assert wait_until(lambda: 'mistudio_explain_dead_letters_total{error="GivenUp' in served.answer("/metrics")[1], 60), served.answer("/metrics")
             text = served.answer("/metrics")[1]
     kafka.delete_topics("mistudio.")
     labels: dict[str, set[str]] = {}

@@ -13,7 +13,7 @@ from typing import Self
 
 from aiokafka import AIOKafkaProducer
 
-from chaos.wire import DRAFTS, FEATURES, ROOT
+from chaos.wire import FEATURES, ROOT
 from mistudio_explain.events.codec import encode
 from mistudio_explain.events.feature import FeatureFound
 from mistudio_explain.intake.stage import read
@@ -35,7 +35,7 @@ class Flow:
     late: float = 0.0
 
 
-GOOD = Flow(good=6.0)
+GOOD = Flow(good=4.0)
 
 
 class Upstream:
@@ -86,11 +86,11 @@ async def publish(bootstrap: str, features: Iterable[FeatureFound]) -> None:
             await producer.send(FEATURES, encode(each), key=b"alerts")
 
 
-async def write_garbage(bootstrap: str, count: int) -> None:
-    """Records on explain.drafts that no service can read, on one partition."""
+async def write_garbage(bootstrap: str, topic: str, count: int) -> None:
+    """Records that no service can read, on one partition."""
     async with AIOKafkaProducer(bootstrap_servers=bootstrap) as producer:
         for _ in range(count):
-            await producer.send(DRAFTS, b"garbage", partition=0)
+            await producer.send(topic, b"garbage", partition=0)
 
 
 def feature(number: int, kind: str) -> FeatureFound:
