@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-CACHE = Path.home() / ".cache" / "mistudio-explain"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mistudio-explain"
 STOP_TIMEOUT_S = 30.0
 # Below the ephemeral ports (32768 and up): there, a client that knocks at a stopped server can be given the server's own
 # port as its source, connect to itself, and keep the server from coming back.

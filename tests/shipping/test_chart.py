@@ -2,85 +2,25 @@
 
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
-from helm_python import Chart, HelmError
+from helm_python import HelmError
 from helm_python.chart import lint
 
 from mistudio_explain.kafka.topics import topic_specs
-from mistudio_explain.settings import Settings
+from mistudio_explain.settings import EndpointSettings, Settings
+from shipping.rendering import CHART, CORE, KUBERNETES, THREE, VALUES, Manifest, files_of, of_kind, pods, rendered
 
-ROOT = Path(__file__).parent.parent.parent
-CHART = ROOT / "charts" / "mistudio-explain"
-KUBERNETES = "1.37"
-SASL = {"securityProtocol": "SASL_SSL", "saslUsername": "explain", "passwordSecret": {"name": "kafka"}, "caSecret": {"name": "authority"}}
-MUTUAL_TLS = {"securityProtocol": "SSL", "clientSecret": {"name": "user"}, "caSecret": {"name": "authority"}}
-THREE = [{"name": f"gpu{number}", "provider": "ollama", "url": f"http://gpu{number}:11434"} for number in range(3)]
-EVERYTHING = {
-    "autoscaling": {"enabled": True},
-    "monitoring": {"podMonitor": True, "rules": True, "dashboard": True, "labels": {"release": "prometheus"}},
-    "networkPolicies": {"enabled": True},
-}
-VALUES: Mapping[str, Mapping[str, Any]] = {
-    "defaults": {},
-    "microk8s": yaml.safe_load((CHART / "values-microk8s.yaml").read_text()),
-    "three endpoints": {"endpoints": THREE},
-    "vllm": {"endpoints": [{"name": "vllm", "provider": "openai", "url": "https://vllm.example/v1", "api_key_env": "KEY"}]},
-    "anthropic beside an own one": {"endpoints": [*THREE, {"name": "cloud", "provider": "anthropic"}], "networkPolicies": {"enabled": True}},
-    "discovered": {"endpoints": [{"name": "pool", "provider": "ollama", "url": "http://ollama:11434", "discover": "endpointslices"}], "discovery": "llm"},
-    "passwords": {"kafka": SASL},
-    "passwords without tls": {"kafka": {**SASL, "securityProtocol": "SASL_PLAINTEXT"}},
-    "plain passwords": {"kafka": {**SASL, "saslMechanism": "PLAIN"}},
-    "client certificates": {"kafka": MUTUAL_TLS},
-    "tls of a known authority": {"kafka": {"securityProtocol": "SSL"}},
-    "several brokers outside": {"kafka": {"bootstrapServers": "10.0.0.1:9092,10.0.0.2:9092", "outside": ["10.0.0.0/24"]}, "networkPolicies": {"enabled": True}},
-    "autoscaling": {"autoscaling": {"enabled": True}, "endpoints": THREE},
-    "autoscaling with passwords": {"autoscaling": {"enabled": True}, "kafka": SASL},
-    "autoscaling with certificates": {"autoscaling": {"enabled": True}, "kafka": MUTUAL_TLS},
-    "strimzi": {"strimzi": {"enabled": True, "cluster": "kafka"}, "kafka": SASL},
-    "strimzi with certificates elsewhere": {"strimzi": {"enabled": True, "cluster": "kafka", "clusterNamespace": "kafka"}, "kafka": MUTUAL_TLS},
-    "monitoring": {"monitoring": EVERYTHING["monitoring"]},
-    "policies": {"networkPolicies": {"enabled": True, "models": [{"podSelector": {"matchLabels": {"app": "ollama"}}}]}},
-    "everything": EVERYTHING,
-    "settings": {"config": {"quality": {"explain_poor": True}, "limits": {"quiet_s": 60}, "log_level": "debug"}},
-    "a registry of its own": {"image": {"repository": "registry.example/explain", "tag": "1.2.3", "pullPolicy": "Always"}, "imagePullSecrets": [{"name": "r"}]},
-    "nodes": {"nodeSelector": {"disk": "ssd"}, "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}]},
-    "no extras": {"topics": {"create": False}, "podDisruptionBudgets": {"enabled": False}},
-    "volumes": {"reports": {"size": "1Ti", "storageClassName": "fast", "accessModes": ["ReadWriteMany"]}, "services": {"validation": {"replicas": 4}}},
-}
-CORE = {"v1", "apps/v1", "batch/v1", "policy/v1", "networking.k8s.io/v1", "rbac.authorization.k8s.io/v1"}
 # KEDA accepts any key in a trigger's metadata, so that a wrong one would go unnoticed: those of its Kafka scaler (keda.sh, "Apache Kafka")
 KAFKA_SCALER = {
     "bootstrapServers", "consumerGroup", "topic", "lagThreshold", "activationLagThreshold", "offsetResetPolicy", "allowIdleConsumers",
     "scaleToZeroOnInvalidOffset",
     "version", "partitionLimitation", "excludePersistentLag", "limitToPartitionsWithLag", "ensureEvenDistributionOfPartitions", "tls", "sasl", "username",
 }  # fmt: skip
-
-Manifest = dict[str, Any]
-
-
-def rendered(values: Mapping[str, Any], name: str = "explain") -> list[Manifest]:
-    with Chart.load(CHART) as chart:
-        files = chart.render(values=dict(values), name=name)
-    return [manifest for file, text in files.items() if not file.endswith(".txt") for manifest in yaml.safe_load_all(text) if manifest]
-
-
-def of_kind(manifests: Sequence[Manifest], kind: str) -> list[Manifest]:
-    return [manifest for manifest in manifests if manifest["kind"] == kind]
-
-
-def pods(manifests: Sequence[Manifest]) -> list[Manifest]:
-    """The pods that come of the manifests."""
-    return [*(each["spec"]["template"] for each in manifests if "template" in each.get("spec", {})), *of_kind(manifests, "Pod")]
-
-
-def files_of(manifests: Sequence[Manifest]) -> Mapping[str, str]:
-    return next(each["data"] for each in of_kind(manifests, "ConfigMap") if "mistudio-explain.toml" in each["data"])
 
 
 def test_helm_finds_nothing_wrong() -> None:
@@ -121,9 +61,9 @@ def test_every_secret_and_file_that_a_pod_mounts_is_one_of_its_volumes(manifests
 
 
 def test_a_pod_has_longer_to_stop_than_its_calls_have_to_end(manifests: list[Manifest]) -> None:
-    grace = Settings.model_validate(tomllib.loads(files_of(manifests)["mistudio-explain.toml"])).limits.grace_s
-    longest = Settings().llm.deadline_s
-    assert all(pod["spec"]["terminationGracePeriodSeconds"] > grace >= longest for pod in pods(manifests))
+    settings = Settings.model_validate(tomllib.loads(files_of(manifests)["mistudio-explain.toml"]))
+    longest = settings.llm.deadline_s
+    assert all(pod["spec"]["terminationGracePeriodSeconds"] > settings.limits.grace_s >= longest for pod in pods(manifests))
 
 
 def test_there_is_one_generation_worker_for_each_endpoint_which_drives_it_alone() -> None:
@@ -137,15 +77,62 @@ def test_there_is_one_generation_worker_for_each_endpoint_which_drives_it_alone(
         assert driven["name"] == endpoint["name"]
 
 
-def test_only_a_worker_that_discovers_endpoints_gets_a_token_and_the_right_to_list_them() -> None:
-    manifests = rendered(VALUES["discovered"])
-    with_token = [pod for pod in pods(manifests) if pod["spec"]["automountServiceAccountToken"]]
-    assert [pod["metadata"]["labels"]["app.kubernetes.io/component"] for pod in with_token] == ["generation"]
+def components(manifests: list[Manifest]) -> dict[str, Manifest]:
+    """The pods by what they do; those of Jobs and tests too."""
+    return {pod["metadata"]["labels"]["app.kubernetes.io/component"]: pod for pod in pods(manifests)}
+
+
+@pytest.mark.parametrize(("values", "lookers"), [("discovered", set()), ("discovered behind policies", {"validation"})])
+def test_only_pods_that_look_at_discovered_servers_get_a_token_and_the_right_to_watch_them(values: str, lookers: set[str]) -> None:
+    manifests = rendered(VALUES[values])
+    with_token = {name for name, pod in components(manifests).items() if pod["spec"]["automountServiceAccountToken"]}
+    assert with_token == {"generation", "aggregator", "doctor"} | lookers
     (role,) = of_kind(manifests, "Role")
-    assert role["rules"] == [{"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list"]}]
+    assert role["rules"] == [{"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]}]
     plain = rendered({})
     assert not of_kind(plain, "Role")
     assert not any(pod["spec"]["automountServiceAccountToken"] for pod in pods(plain))
+
+
+@pytest.mark.parametrize(("values", "lookers"), [("everything", set()), ("discovered behind policies", {"validation"})])
+def test_policies_let_every_pod_reach_kafka_and_those_that_look_at_models_reach_them(values: str, lookers: set[str]) -> None:
+    manifests = rendered(VALUES[values])
+    policies = {each["metadata"]["name"].rpartition("-")[2]: each["spec"] for each in of_kind(manifests, "NetworkPolicy")}
+    assert set(policies["nothing"]) == {"podSelector", "policyTypes"}
+    for name, pod in components(manifests).items():
+        labels = pod["metadata"]["labels"]
+        for everybodys in ("nothing", "all"):
+            assert policies[everybodys]["podSelector"]["matchLabels"].items() <= labels.items()
+            assert policies[everybodys]["policyTypes"] == ["Ingress", "Egress"]
+        (expression,) = policies["models"]["podSelector"]["matchExpressions"]
+        assert (labels[expression["key"]] in expression["values"]) == (name in {"generation", "aggregator", "doctor"} | lookers)
+    ports = {port["port"] for rule in policies["all"]["egress"] for port in rule["ports"]}
+    assert {53, 9092, 5432} <= ports
+
+
+def test_policies_open_the_ports_that_brokers_outside_are_named_with() -> None:
+    kafka = {"bootstrapServers": "10.0.0.1:19092,10.0.0.2:19092,10.0.0.3:29092", "outside": ["10.0.0.0/24"]}
+    for ports, opened in (([], {19092, 29092}), ([9093], {9093})):
+        manifests = rendered({"kafka": {**kafka, "ports": ports}, "networkPolicies": {"enabled": True}})
+        (spec,) = [each["spec"] for each in of_kind(manifests, "NetworkPolicy") if each["metadata"]["name"].endswith("-all")]
+        (rule,) = [rule for rule in spec["egress"] if {"ipBlock": {"cidr": "10.0.0.0/24"}} in rule["to"]]
+        assert {port["port"] for port in rule["ports"]} == opened
+
+
+def test_secrets_that_settings_name_are_where_they_say(manifests: list[Manifest]) -> None:
+    settings = Settings.model_validate(tomllib.loads(files_of(manifests)["mistudio-explain.toml"]))
+    named = [
+        settings.kafka.sasl_password_file,
+        settings.kafka.ssl_cafile,
+        settings.kafka.ssl_certfile,
+        settings.kafka.ssl_keyfile,
+        settings.store.password_file,
+    ]
+    named += [endpoint.api_key_file for endpoint in settings.llm.endpoints]
+    for pod in pods(manifests):
+        for container in pod["spec"]["containers"]:
+            mounted = {mount["mountPath"] for mount in container["volumeMounts"] if mount.get("readOnly")}
+            assert {str(file.parent) for file in named if file is not None} <= mounted
 
 
 @pytest.mark.parametrize("name", ["autoscaling", "autoscaling with passwords", "autoscaling with certificates"])
@@ -164,6 +151,28 @@ def test_scalers_watch_each_group_with_keys_that_keda_knows(name: str) -> None:
             assert all(isinstance(value, str) for value in trigger["metadata"].values())
     (workers,) = [each for each in scalers if each["metadata"]["name"].endswith("generation")]
     assert workers["spec"]["maxReplicaCount"] == len(VALUES[name].get("endpoints", [None]))
+
+
+def test_a_scaler_wants_as_many_replicas_as_work_off_the_lag_in_time() -> None:
+    values = {
+        "autoscaling": {"enabled": True, "generation": {"ratePerSecond": 0.5, "drainSeconds": 900}, "context": {"ratePerSecond": 0.01, "drainSeconds": 1}}
+    }
+    thresholds = {
+        each["metadata"]["name"].rpartition("-")[2]: each["spec"]["triggers"][0]["metadata"]["lagThreshold"]
+        for each in of_kind(rendered(values), "ScaledObject")
+    }
+    assert thresholds == {"generation": "450", "context": "1", "validation": "16200"}
+
+
+def test_a_scaler_without_secrets_to_read_asks_for_none() -> None:
+    manifests = rendered(VALUES["autoscaling with tls of a known authority"])
+    assert not of_kind(manifests, "TriggerAuthentication")
+    assert all("authenticationRef" not in trigger for each in of_kind(manifests, "ScaledObject") for trigger in each["spec"]["triggers"])
+
+
+def test_the_schema_of_the_values_knows_every_setting_of_an_endpoint() -> None:
+    known = json.loads((CHART / "values.schema.json").read_text())["properties"]["endpoints"]["items"]["properties"]
+    assert set(known) == set(EndpointSettings.model_fields)
 
 
 def test_strimzi_makes_the_topics_that_the_command_makes() -> None:
@@ -192,6 +201,11 @@ def test_a_service_monitor_and_the_rules_stand_in_the_cluster_as_in_the_files() 
         ({"endpoints": []}, "endpoints"),
         ({"endpoints": [{"name": "x", "provider": "telepathy"}]}, "provider"),
         ({"terminationGracePeriodSeconds": 5}, "terminationGracePeriodSeconds"),
+        ({"terminationGracePeriodSeconds": 300}, "terminationGracePeriodSeconds is 300, but a call may take 300 s"),
+        ({"config": {"llm": {"deadline_s": 600}}}, "a call may take 600 s"),
+        ({"endpoints": [{"name": "x", "provider": "ollama", "adress": "http://x"}]}, "adress"),
+        ({"secrets": ["kafka"]}, "secrets"),
+        ({"autoscaling": {"generation": {"max": 9}}}, "max"),
         ({"kafka": {"securityProtocol": "SASL_SSL"}}, "kafka.saslUsername"),
         ({"kafka": {"securityProtocol": "SASL_SSL", "saslUsername": "u"}}, "kafka.passwordSecret.name"),
         ({"strimzi": {"enabled": True}}, "strimzi.cluster"),

@@ -28,6 +28,16 @@ redelivery: [redelivery, replayer, escalation]
 aggregator: [aggregator, gateway]
 {{- end }}
 
+{{/* The workloads whose pods look at LLM servers: the gateway shows them, a judge asks them. The Job and the test are called topics and doctor. */}}
+{{- define "explain.lookers" -}}
+- generation
+- aggregator
+- doctor
+{{- if dig "judge" "enabled" false .Values.config }}
+- validation
+{{- end }}
+{{- end }}
+
 {{/* The groups of each workload that lag is counted of. */}}
 {{- define "explain.groups" -}}
 context: [mistudio-explain.context]
@@ -58,6 +68,10 @@ generation: [mistudio-explain.generation]
 {{- end }}
 {{- $store := dict "url" (printf "postgresql://%s@%s:%d/%s" .Values.postgresql.user .Values.postgresql.host (int .Values.postgresql.port) .Values.postgresql.database) "password_file" (printf "/secrets/postgresql/%s" .Values.postgresql.passwordSecret.key) }}
 {{- $gateway := dict "host" "0.0.0.0" "port" (int .Values.gateway.port) "behind_tls" .Values.gateway.behindTls }}
+{{- $longest := dig "llm" "deadline_s" 300 .Values.config | int }}
+{{- if gt (add $longest 30) (int64 .Values.terminationGracePeriodSeconds) }}
+{{- fail (printf "terminationGracePeriodSeconds is %d, but a call may take %d s (config.llm.deadline_s); allow at least 30 s more" (int .Values.terminationGracePeriodSeconds) $longest) }}
+{{- end }}
 {{- $ours := dict "kafka" $kafka "store" $store "llm" (dict "endpoints" $endpoints) "gateway" $gateway "reports" (dict "directory" "/data/reports") "limits" (dict "grace_s" (sub (int .Values.terminationGracePeriodSeconds) 30)) }}
 {{- mustMergeOverwrite $ours (deepCopy .Values.config) | toToml }}
 {{- end }}

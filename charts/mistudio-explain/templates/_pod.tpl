@@ -2,6 +2,8 @@
 {{- define "explain.pod" -}}
 {{- $root := .root -}}
 {{- $service := get $root.Values.services .name | default dict -}}
+{{- $serves := hasKey (include "explain.services" $root | fromYaml) .name -}}
+{{- $looks := has .name (include "explain.lookers" $root | fromYamlArray) -}}
 metadata:
   labels:
     {{- include "explain.selector" (dict "root" $root "service" .name) | nindent 4 }}
@@ -9,7 +11,7 @@ metadata:
     checksum/config: {{ include "explain.config" (dict "root" $root "endpoints" $root.Values.endpoints) | sha256sum }}
 spec:
   serviceAccountName: {{ include "explain.name" $root }}
-  automountServiceAccountToken: {{ and (eq .name "generation") (ne $root.Values.discovery "") }}
+  automountServiceAccountToken: {{ and $looks (ne $root.Values.discovery "") }}
   terminationGracePeriodSeconds: {{ $root.Values.terminationGracePeriodSeconds }}
   {{- with $root.Values.imagePullSecrets }}
   imagePullSecrets: {{- toYaml . | nindent 4 }}
@@ -20,7 +22,7 @@ spec:
     runAsGroup: 10001
     fsGroup: 10001
     seccompProfile: {type: RuntimeDefault}
-  {{- if ne .name "topics" }}
+  {{- if $serves }}
   topologySpreadConstraints:
     - maxSkew: 1
       topologyKey: kubernetes.io/hostname
@@ -34,8 +36,8 @@ spec:
   {{- with $root.Values.tolerations }}
   tolerations: {{- toYaml . | nindent 4 }}
   {{- end }}
-  {{- if eq .name "topics" }}
-  restartPolicy: OnFailure
+  {{- if not $serves }}
+  restartPolicy: {{ ternary "OnFailure" "Never" (eq .name "topics") }}
   {{- end }}
   containers:
     - name: {{ .name }}
@@ -49,7 +51,7 @@ spec:
         - name: MISTUDIO_EXPLAIN_KAFKA__INSTANCE_ID   # static membership: a pod that comes back gets its partitions at once
           valueFrom: {fieldRef: {fieldPath: metadata.name}}
       {{- end }}
-      {{- if ne .name "topics" }}
+      {{- if $serves }}
       ports:
         - {name: health, containerPort: 9400}
         {{- if eq .name "aggregator" }}
@@ -79,6 +81,9 @@ spec:
         {{- if $root.Values.kafka.clientSecret.name }}
         - {name: kafka-client, mountPath: /secrets/kafka-client, readOnly: true}
         {{- end }}
+        {{- range $root.Values.secrets }}
+        - {name: secret-{{ . | replace "." "-" }}, mountPath: /secrets/{{ . }}, readOnly: true}
+        {{- end }}
         - {name: data, mountPath: /data}
   volumes:
     - {name: config, configMap: {name: {{ include "explain.name" $root }}}}
@@ -92,6 +97,9 @@ spec:
     {{- end }}
     {{- with $root.Values.kafka.clientSecret.name }}
     - {name: kafka-client, secret: {secretName: {{ . }}}}
+    {{- end }}
+    {{- range $root.Values.secrets }}
+    - {name: secret-{{ . | replace "." "-" }}, secret: {secretName: {{ . }}}}
     {{- end }}
     {{- if eq .name "aggregator" }}
     - {name: data, persistentVolumeClaim: {claimName: {{ include "explain.name" $root }}-reports}}

@@ -42,7 +42,12 @@ async def servers(settings: EndpointSettings, *, resolve: Resolve | None = None)
     else:
         port = urlsplit(url).port
         places = [(address, port) for address in await (resolve or addresses)(urlsplit(url).hostname or "")]
-    return sorted(Server(f"{settings.name}@{address}", _at(url, address, port)) for address, port in places)
+    return servers_at(places, settings)
+
+
+def servers_at(places: Iterable[tuple[str, int | None]], settings: EndpointSettings) -> list[Server]:
+    """The servers of a discovery that are at these addresses and ports, in the order of their names."""
+    return sorted(Server(f"{settings.name}@{address}", _at(settings.url or "", address, port)) for address, port in places)
 
 
 async def addresses(host: str) -> list[str]:

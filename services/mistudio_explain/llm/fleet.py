@@ -8,16 +8,17 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
 
 from mistudio_explain.errors import ExplainError, Unreachable
-from mistudio_explain.llm.discovery import LookupFailed, Server, servers
+from mistudio_explain.llm.discovery import LookupFailed, Server, servers, servers_at
+from mistudio_explain.llm.endpoint_slices import Watch
 from mistudio_explain.llm.endpoints import Endpoints
-from mistudio_explain.llm.kubernetes import is_in_cluster
+from mistudio_explain.llm.kubernetes import Cluster, is_in_cluster
 from mistudio_explain.llm.opening import check_names, configured
 from mistudio_explain.settings import EndpointSettings, LlmSettings
 
@@ -25,6 +26,8 @@ log = structlog.get_logger(__name__)
 
 LOOK_EVERY_S = 5.0
 """Servers are looked up so often: Kubernetes' DNS lets answers be kept for 5 s (CoreDNS, plugin kubernetes, default `ttl`)."""
+NEWS_S = 0.2
+"""When a watch has told of a change, a look is taken so long after it: changes that come together are looked at together."""
 LOOK_TIMEOUT_S = 5.0
 """Of each step of a look, which are three: together less than a lease lasts, so that one server that hangs costs no other's."""
 IN_CLUSTER = EndpointSettings(name="ollama", provider="ollama", url="http://ollama.mistudio-services.svc:11434", discover="dns")
@@ -100,6 +103,7 @@ class Fleet:
         *,
         context_tokens: int,
         find: Find | None = None,
+        news: asyncio.Event | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.endpoints = endpoints
@@ -107,14 +111,19 @@ class Fleet:
         self._leases = leases
         self._context_tokens = context_tokens
         self._find = find or servers
+        self._news = news or asyncio.Event()
         self._clock = clock
         self._leaving: dict[str, asyncio.Task[None]] = {}
 
     async def keep(self) -> None:
-        """Look again and again, until it is cancelled."""
+        """Look again and again, and soon when there is news, until it is cancelled."""
         looked = self._clock()
         while self._pools:
-            await asyncio.sleep(max(0.0, looked + LOOK_EVERY_S - self._clock()))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, looked + LOOK_EVERY_S - self._clock())):
+                    await self._news.wait()
+                    await asyncio.sleep(NEWS_S)
+            self._news.clear()
             looked = self._clock()
             await self.look()
 
@@ -252,23 +261,29 @@ async def driven(settings: LlmSettings, leases: Leases, *, rng: random.Random, w
     pools = [endpoint for endpoint in settings.endpoints if endpoint.discover is not None]
     if not settings.endpoints and is_in_cluster() and (waits or await _exists(IN_CLUSTER)):
         pools = [IN_CLUSTER]
+    news = asyncio.Event()
+    watches = {pool.name: Watch(Cluster.around_us(), pool.url or "", news.set) for pool in pools if pool.discover == "endpointslices"}
+
+    async def find(pool: EndpointSettings) -> list[Server]:
+        return servers_at(await watches[pool.name].ready(), pool) if pool.name in watches else await servers(pool)
+
     named = settings.model_copy(update={"endpoints": tuple(endpoint for endpoint in settings.endpoints if endpoint.discover is None)})
     if pools and not named.endpoints:
         endpoints = Endpoints([], rng=rng)
     else:
         endpoints = await (Endpoints.open_though_away(named, rng=rng) if waits else Endpoints.open(named, rng=rng))
-    fleet = Fleet(endpoints, pools, leases, context_tokens=settings.context_tokens)
-    keeping = None
+    fleet = Fleet(endpoints, pools, leases, context_tokens=settings.context_tokens, find=find, news=news)
+    keeping: list[asyncio.Task[None]] = []
     try:
         await fleet.look()
         if not waits and (why := fleet.unready_because()) is not None:
             raise Unreachable(why)
-        keeping = asyncio.create_task(fleet.keep(), name="fleet")
+        keeping = [asyncio.create_task(each.keep(), name=f"fleet {number}") for number, each in enumerate((fleet, *watches.values()))]
         yield fleet
     finally:
-        if keeping is not None:
-            keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)
+        for task in keeping:
+            task.cancel()
+        await asyncio.gather(*keeping, return_exceptions=True)
         await endpoints.close()
         await fleet.leave()
 

@@ -1,11 +1,13 @@
 """The servers of a Kubernetes service, as its EndpointSlices list them, read with the rights of our own service account.
 
-The account needs `list` on `endpointslices` (group discovery.k8s.io) in the service's namespace.
+The account needs `list` and `watch` on `endpointslices` (group discovery.k8s.io) in the service's namespace; how they are
+watched, endpoint_slices.py says.
 """
 
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -20,6 +22,9 @@ SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _SET_IN_PODS = "KUBERNETES_SERVICE_HOST"
 _TIMEOUT_S = 5.0
 _PAGE = 500
+
+Slice = Mapping[str, Any]
+"""An EndpointSlice, as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,58 +55,107 @@ def is_in_cluster(environ: Mapping[str, str] = os.environ) -> bool:
     return _SET_IN_PODS in environ
 
 
-async def ready_servers(cluster: Cluster, url: str) -> list[tuple[str, int | None]]:
-    """Address and port of each ready server of the service that a url names as service[.namespace[...]].
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What a url names as service[.namespace[...]], the port in it, and the cluster where it is."""
 
-    The port is the slices' only one, else the one that has the url's number. Raises LookupFailed.
+    cluster: Cluster
+    name: str
+    namespace: str
+    port: int | None
+
+    @classmethod
+    def named_by(cls, url: str, cluster: Cluster) -> Self:
+        """The service of a url; without a namespace in it, one of our own. Raises LookupFailed."""
+        parts = urlsplit(url)
+        name, _, rest = (parts.hostname or "").partition(".")
+        return cls(cluster, name, rest.partition(".")[0] or cluster.read("namespace"), parts.port)
+
+    @property
+    def slices_url(self) -> str:
+        """Where the API server tells of EndpointSlices; the service's are those with `selector`."""
+        return f"{self.cluster.url}/apis/discovery.k8s.io/v1/namespaces/{self.namespace}/endpointslices"
+
+    @property
+    def selector(self) -> str:
+        """Tells the service's slices from others of its namespace."""
+        return f"kubernetes.io/service-name={self.name}"
+
+    def asking(self, timeout: httpx.Timeout) -> httpx.AsyncClient:
+        """A client of the API server that shows the account's token as it is now. Raises LookupFailed."""
+        headers = {"authorization": f"Bearer {self.cluster.read('token')}"}
+        return httpx.AsyncClient(headers=headers, verify=_trusting(self.cluster), timeout=timeout, trust_env=False)
+
+    def refused(self, answer: httpx.Response) -> LookupFailed:
+        """What an answer comes to that is an error; its body must have been read."""
+        try:
+            said = str(answer.json()["message"])
+        except (ValueError, KeyError, TypeError):
+            said = answer.text[:200]
+        return LookupFailed(
+            f"Kubernetes does not tell the EndpointSlices of {self.name} in {self.namespace}: HTTP {answer.status_code}: {said}; "
+            "the service account needs `list` and `watch` on endpointslices of discovery.k8s.io there"
+        )
+
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """Raise whatever goes wrong with a question as LookupFailed."""
+        try:
+            yield
+        except (httpx.HTTPError, httpx.StreamError) as error:
+            raise LookupFailed(f"the API server of Kubernetes at {self.cluster.url} does not answer: {type(error).__name__}: {error}") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise LookupFailed(f"the API server of Kubernetes at {self.cluster.url} answers something else than EndpointSlices ({error!r})") from error
+
+
+async def ready_servers(cluster: Cluster, url: str) -> list[tuple[str, int | None]]:
+    """Address and port of each ready server, now, of the service that a url names as service[.namespace[...]]. Raises LookupFailed."""
+    service = Service.named_by(url, cluster)
+    slices, _ = await listed(service)
+    return servers_in(slices, service)
+
+
+def servers_in(slices: Iterable[Slice], service: Service) -> list[tuple[str, int | None]]:
+    """Address and port of each ready server in a service's slices.
+
+    The port is the slices' only one, else the one that has the number in the service's url. Raises LookupFailed.
     """
-    parts = urlsplit(url)
-    service, namespace = _named(parts.hostname or "", cluster)
-    slices = await _listed(cluster, service, namespace)
     ports: dict[str, int | None] = {}
     for each in slices:
-        port = _port(each, parts.port, f"{service} in {namespace}")
-        for endpoint in each.get("endpoints") or ():
-            # conditions.ready may be absent: Kubernetes says to take that for ready
-            if (endpoint.get("conditions") or {}).get("ready") is not False:
-                ports.update(dict.fromkeys(endpoint["addresses"][:1], port))  # all of a slice's addresses are one server's; the first is enough
+        # conditions.ready may be absent: Kubernetes says to take that for ready
+        ready = [endpoint for endpoint in each.get("endpoints") or () if (endpoint.get("conditions") or {}).get("ready") is not False]
+        if ready and each["addressType"] in ("IPv4", "IPv6"):  # the slice of a service without pods has no ports either
+            # all of an endpoint's addresses are one server's; the first is enough
+            ports.update((endpoint["addresses"][0], _port(each, service)) for endpoint in ready)
     return [(address, ports[address]) for address in of_one_family(ports)]
 
 
-def _named(host: str, cluster: Cluster) -> tuple[str, str]:
-    service, _, rest = host.partition(".")
-    return service, rest.partition(".")[0] or cluster.read("namespace")
-
-
-def _port(of_slice: Mapping[str, Any], wanted: int | None, service: str) -> int | None:
+def _port(of_slice: Slice, service: Service) -> int | None:
     numbers: list[int | None] = [port.get("port") for port in of_slice.get("ports") or ()]
     if len(numbers) == 1:
         return numbers[0]
-    if wanted in numbers:
-        return wanted
-    raise LookupFailed(f"the service {service} has the ports {', '.join(map(str, numbers)) or 'none'}; name one of them in the endpoint's url")
+    if service.port in numbers:
+        return service.port
+    has = ", ".join(map(str, numbers)) or "none"
+    raise LookupFailed(f"the service {service.name} in {service.namespace} has the ports {has}; name one of them in the endpoint's url")
 
 
-async def _listed(cluster: Cluster, service: str, namespace: str) -> list[dict[str, Any]]:
-    path = f"{cluster.url}/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
-    query = {"labelSelector": f"kubernetes.io/service-name={service}", "limit": str(_PAGE)}
-    found: list[dict[str, Any]] = []
-    headers = {"authorization": f"Bearer {cluster.read('token')}"}
-    try:
-        async with httpx.AsyncClient(headers=headers, verify=_trusting(cluster), timeout=_TIMEOUT_S, trust_env=False) as client:
+async def listed(service: Service) -> tuple[list[Slice], str]:
+    """The slices of a service, and the version of the list, from which a watch can go on. Raises LookupFailed."""
+    query = {"labelSelector": service.selector, "limit": str(_PAGE)}
+    found: list[Slice] = []
+    with service.asked():
+        async with service.asking(httpx.Timeout(_TIMEOUT_S)) as client:
             while True:
-                answer = await client.get(path, params=query)
+                answer = await client.get(service.slices_url, params=query)
                 if answer.is_error:
-                    raise LookupFailed(_refused(answer, service, namespace))
+                    raise service.refused(answer)
                 page = answer.json()
-                found += [each for each in page["items"] if each["addressType"] in ("IPv4", "IPv6")]
-                if not (following := (page.get("metadata") or {}).get("continue")):
-                    return found
+                found += page["items"]
+                about = page["metadata"]
+                if not (following := about.get("continue")):
+                    return found, about["resourceVersion"]
                 query["continue"] = following
-    except httpx.HTTPError as error:
-        raise LookupFailed(f"the API server of Kubernetes at {cluster.url} does not answer: {type(error).__name__}: {error}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise LookupFailed(f"the API server of Kubernetes at {cluster.url} answers something else than EndpointSlices ({error!r})") from error
 
 
 def _trusting(cluster: Cluster) -> ssl.SSLContext:
@@ -109,14 +163,3 @@ def _trusting(cluster: Cluster) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(cluster.account / "ca.crt"))
     except (OSError, ssl.SSLError) as error:
         raise LookupFailed(f"{cluster.account / 'ca.crt'}: the cluster's certificate cannot be read ({error})") from error
-
-
-def _refused(answer: httpx.Response, service: str, namespace: str) -> str:
-    try:
-        said = str(answer.json()["message"])
-    except (ValueError, KeyError, TypeError):
-        said = answer.text[:200]
-    return (
-        f"Kubernetes does not tell the EndpointSlices of {service} in {namespace}: HTTP {answer.status_code}: {said}; "
-        "the service account needs `list` on endpointslices of discovery.k8s.io there"
-    )

@@ -1,12 +1,8 @@
 """Which servers are found behind one address, by DNS and in Kubernetes."""
 
-import json
 import socket
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from pydantic import ValidationError
@@ -17,10 +13,9 @@ from mistudio_explain.llm import kubernetes
 from mistudio_explain.llm.discovery import LookupFailed, Server, addresses, servers
 from mistudio_explain.llm.kubernetes import Cluster, ready_servers
 from mistudio_explain.settings import EndpointSettings
-from unit.llm.fake_llm import FakeLlm, Reply
+from unit.llm.fake_kubernetes import SERVICE_URL, ApiServer, endpoint, slice_of
 
 BY_DNS = EndpointSettings(name="ollama", provider="ollama", url="http://ollama.mistudio-services.svc:11434", discover="dns")
-SLICES_PATH = "/apis/discovery.k8s.io/v1/namespaces/mistudio-services/endpointslices"
 
 
 def resolving_to(*found: str, error: int | None = None) -> Callable[..., list[tuple[Any, ...]]]:
@@ -83,66 +78,26 @@ def test_discovery_without_an_address_or_by_tls_is_a_wrong_setting(url: str | No
         EndpointSettings(name="x", provider="ollama", url=url, discover="dns")
 
 
-@dataclass
-class ApiServer:
-    """A Kubernetes API server as far as EndpointSlices go; answers in pages of one slice."""
-
-    slices: list[dict[str, Any]] = field(default_factory=list)
-    token: str = "first"
-    status: int = 200
-    server: FakeLlm = field(init=False)
-
-    async def answer(self, reply: Reply) -> None:
-        parts = urlsplit(reply.path)
-        query = {name: value for name, (value,) in parse_qs(parts.query).items()}
-        if reply.headers.get("authorization") != f"Bearer {self.token}" or self.status != 200:
-            status = 403 if self.status != 200 else 401
-            await reply.whole(status, json.dumps({"kind": "Status", "message": "endpointslices.discovery.k8s.io is forbidden", "code": status}).encode())
-            return
-        assert (parts.path, query["labelSelector"]) == (SLICES_PATH, "kubernetes.io/service-name=ollama")
-        at = int(query.get("continue", "0"))
-        more = {"continue": str(at + 1)} if at + 1 < len(self.slices) else {}
-        page = {"kind": "EndpointSliceList", "apiVersion": "discovery.k8s.io/v1", "metadata": more, "items": self.slices[at : at + 1]}
-        await reply.whole(200, json.dumps(page).encode())
-
-
-def endpoint(address: str, ready: bool | None = True) -> dict[str, Any]:
-    return {"addresses": [address], "conditions": {} if ready is None else {"ready": ready}, "targetRef": {"kind": "Pod", "name": f"ollama-{address}"}}
-
-
-def slice_of(*endpoints: dict[str, Any], kind: str = "IPv4", ports: tuple[int, ...] = (11434,)) -> dict[str, Any]:
-    return {"addressType": kind, "endpoints": list(endpoints), "ports": [{"name": f"p{port}", "port": port, "protocol": "TCP"} for port in ports]}
-
-
-@pytest.fixture
-async def api(tmp_path: Path) -> AsyncIterator[tuple[ApiServer, Cluster]]:
-    certificate, context = self_signed(tmp_path)
-    (tmp_path / "token").write_text("first\n")
-    (tmp_path / "namespace").write_text("mistudio-services")
-    api = ApiServer()
-    async with FakeLlm(api.answer, tls=context) as server:
-        api.server = server
-        assert certificate.name == "ca.crt"
-        yield api, Cluster(server.url, tmp_path)
-
-
-URL = "http://ollama.mistudio-services.svc.cluster.local:11434"
-
-
 async def test_the_ready_endpoints_of_all_slices_are_servers_and_flip_with_their_conditions(api: tuple[ApiServer, Cluster]) -> None:
     server, cluster = api
     server.slices = [slice_of(endpoint("10.0.0.1"), endpoint("10.0.0.2", ready=False)), slice_of(endpoint("10.0.0.3", ready=None))]
-    assert await ready_servers(cluster, URL) == [("10.0.0.1", 11434), ("10.0.0.3", 11434)]
+    assert await ready_servers(cluster, SERVICE_URL) == [("10.0.0.1", 11434), ("10.0.0.3", 11434)]
     server.slices[0] = slice_of(endpoint("10.0.0.1", ready=False), endpoint("10.0.0.2"))
-    assert await ready_servers(cluster, URL) == [("10.0.0.2", 11434), ("10.0.0.3", 11434)]
+    assert await ready_servers(cluster, SERVICE_URL) == [("10.0.0.2", 11434), ("10.0.0.3", 11434)]
     server.slices = []
-    assert await ready_servers(cluster, URL) == []
+    assert await ready_servers(cluster, SERVICE_URL) == []
+
+
+async def test_a_service_without_pods_whose_slice_has_no_ports_has_no_servers(api: tuple[ApiServer, Cluster]) -> None:
+    server, cluster = api
+    server.slices = [{**slice_of(), "ports": None, "endpoints": None}]
+    assert await ready_servers(cluster, SERVICE_URL) == []
 
 
 async def test_a_dual_stack_service_lists_each_server_once(api: tuple[ApiServer, Cluster]) -> None:
     server, cluster = api
     server.slices = [slice_of(endpoint("fd00::1"), kind="IPv6"), slice_of(endpoint("10.0.0.1")), slice_of(endpoint("x.example"), kind="FQDN")]
-    assert await ready_servers(cluster, URL) == [("10.0.0.1", 11434)]
+    assert await ready_servers(cluster, SERVICE_URL) == [("10.0.0.1", 11434)]
 
 
 async def test_the_pods_port_is_taken_where_the_service_has_another(api: tuple[ApiServer, Cluster]) -> None:
@@ -150,7 +105,7 @@ async def test_the_pods_port_is_taken_where_the_service_has_another(api: tuple[A
     server.slices = [slice_of(endpoint("10.0.0.1"), ports=(11434,))]
     assert await ready_servers(cluster, "http://ollama.mistudio-services:80") == [("10.0.0.1", 11434)]
     server.slices = [slice_of(endpoint("10.0.0.1"), ports=(9090, 11434))]
-    assert await ready_servers(cluster, URL) == [("10.0.0.1", 11434)]
+    assert await ready_servers(cluster, SERVICE_URL) == [("10.0.0.1", 11434)]
     with pytest.raises(LookupFailed, match="has the ports 9090, 11434; name one of them"):
         await ready_servers(cluster, "http://ollama.mistudio-services:80")
 
@@ -165,16 +120,16 @@ async def test_a_token_that_was_replaced_is_read_anew(api: tuple[ApiServer, Clus
     server, cluster = api
     server.slices, server.token = [slice_of(endpoint("10.0.0.1"))], "second"
     with pytest.raises(LookupFailed, match="HTTP 401"):
-        await ready_servers(cluster, URL)
+        await ready_servers(cluster, SERVICE_URL)
     (cluster.account / "token").write_text("second")
-    assert await ready_servers(cluster, URL) == [("10.0.0.1", 11434)]
+    assert await ready_servers(cluster, SERVICE_URL) == [("10.0.0.1", 11434)]
 
 
 async def test_a_missing_right_is_said_with_what_the_account_needs(api: tuple[ApiServer, Cluster]) -> None:
     server, cluster = api
     server.status = 403
-    with pytest.raises(LookupFailed, match=r"HTTP 403: endpointslices\.discovery\.k8s\.io is forbidden.*needs `list` on endpointslices"):
-        await ready_servers(cluster, URL)
+    with pytest.raises(LookupFailed, match=r"HTTP 403: endpointslices\.discovery\.k8s\.io is forbidden.*needs `list` and `watch` on endpointslices"):
+        await ready_servers(cluster, SERVICE_URL)
 
 
 async def test_an_api_server_of_another_authority_is_not_trusted(api: tuple[ApiServer, Cluster], tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -183,7 +138,7 @@ async def test_an_api_server_of_another_authority_is_not_trusted(api: tuple[ApiS
     self_signed(other)
     (other / "token").write_text("first")
     with pytest.raises(LookupFailed, match=r"does not answer: ConnectError: .*certificate verify failed"):
-        await ready_servers(Cluster(cluster.url, other), URL)
+        await ready_servers(Cluster(cluster.url, other), SERVICE_URL)
     assert api[0].server.requests == []
 
 
@@ -192,7 +147,7 @@ async def test_a_pod_without_its_accounts_files_says_which(api: tuple[ApiServer,
     _, cluster = api
     (cluster.account / lacking).unlink()
     with pytest.raises(LookupFailed, match=lacking):
-        await ready_servers(cluster, URL)
+        await ready_servers(cluster, SERVICE_URL)
 
 
 async def test_endpointslices_outside_a_cluster_are_a_wrong_setting() -> None:
