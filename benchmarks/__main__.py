@@ -34,6 +34,8 @@ LONG = (
     "store_search",
     "report_page",
     "idle",
+    "scale",
+    "capacity",
 )  # minutes: only by name
 
 

@@ -53,7 +53,10 @@ class KafkaSettings(_Group):
     ssl_certfile: Path | None = Field(default=None, description="Client certificate, PEM.")
     ssl_keyfile: Path | None = Field(default=None, description="Client key, PEM.")
     instance_id: str | None = Field(default=None, description="Stable name of this replica for static group membership.")
-    partitions: int = Field(default=6, ge=1, description="Partitions of features, lanes, drafts and explanations.")
+    partitions: int = Field(default=6, ge=1, description="Partitions of features, drafts, explanations and the other topics that have several.")
+    lane_partitions: int = Field(
+        default=12, ge=1, description="Partitions of a lane: a multiple of the generation workers lets all of them drain it at once, to its end."
+    )
     replication: int | None = Field(default=None, ge=1, description="Replicas of a topic; absent: 3, or as many as there are brokers.")
     session_timeout_ms: int = Field(default=10_000, ge=1_000, description="After this silence a dead consumer's partitions go to others.")
     max_poll_interval_ms: int = Field(default=300_000, ge=1_000, description="A consumer that takes nothing for so long leaves its group; ours polls in time.")

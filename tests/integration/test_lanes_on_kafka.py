@@ -55,7 +55,7 @@ def settings_of(kafka: RealKafka, *, limits: LimitSettings | None = None, **more
 
 
 def settings_at(bootstrap: str, *, limits: LimitSettings | None = None, **more: object) -> Settings:
-    addressed = {"bootstrap_servers": bootstrap, "session_timeout_ms": SESSION_S * 1000, **more}
+    addressed = {"bootstrap_servers": bootstrap, "session_timeout_ms": SESSION_S * 1000, "lane_partitions": 6, **more}
     return Settings(kafka=KafkaSettings.model_validate(addressed), limits=limits or LimitSettings())
 
 

@@ -53,7 +53,7 @@ generation: [mistudio-explain.generation]
 {{- define "explain.config" -}}
 {{- $endpoints := .endpoints }}
 {{- with .root }}
-{{- $kafka := dict "bootstrap_servers" .Values.kafka.bootstrapServers "security_protocol" .Values.kafka.securityProtocol "partitions" (int .Values.kafka.partitions) "start_timeout_s" 0 "metadata_max_age_ms" 15000 }}
+{{- $kafka := dict "bootstrap_servers" .Values.kafka.bootstrapServers "security_protocol" .Values.kafka.securityProtocol "partitions" (int .Values.kafka.partitions) "lane_partitions" (int .Values.kafka.lanePartitions) "start_timeout_s" 0 "metadata_max_age_ms" 15000 }}
 {{- if hasPrefix "SASL" .Values.kafka.securityProtocol }}
 {{- $_ := set $kafka "sasl_mechanism" .Values.kafka.saslMechanism }}
 {{- $_ := set $kafka "sasl_username" (required "kafka.saslUsername is needed with kafka.securityProtocol SASL_*" .Values.kafka.saslUsername) }}

@@ -15,6 +15,7 @@ from mistudio_explain.cli.job_commands import job
 from mistudio_explain.cli.key_commands import AUDIT_EXAMPLE, audit, keys
 from mistudio_explain.cli.model_commands import models
 from mistudio_explain.cli.options import AsJson, Config, Job, Profile, Who, Why, examples
+from mistudio_explain.cli.plan_command import PLAN_EXAMPLES, plan
 from mistudio_explain.cli.review_commands import REVIEW_EXAMPLE, REVIEWS_EXAMPLE, review, reviews
 from mistudio_explain.cli.show import error_line
 from mistudio_explain.errors import ExplainError, Unreachable
@@ -33,6 +34,7 @@ app.add_typer(job, name="job")
 app.add_typer(keys, name="keys")
 app.add_typer(models, name="models")
 app.command(epilog=AUDIT_EXAMPLE)(audit)
+app.command(epilog=PLAN_EXAMPLES)(plan)
 app.command(epilog=REVIEW_EXAMPLE)(review)
 app.command(epilog=REVIEWS_EXAMPLE)(reviews)
 

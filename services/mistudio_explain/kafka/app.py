@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import structlog
 from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import KafkaError
 from structlog.contextvars import bound_contextvars
 
@@ -20,6 +21,7 @@ from mistudio_explain.kafka import subscribers
 from mistudio_explain.kafka.admin import create_topics
 from mistudio_explain.kafka.batch_subscriber import Wait, read_batches
 from mistudio_explain.kafka.client import KafkaClients
+from mistudio_explain.kafka.dealing import Dealing
 from mistudio_explain.kafka.faults import Faults, is_repeatable
 from mistudio_explain.kafka.lane_subscriber import InFlight, Places, read_lanes
 from mistudio_explain.kafka.patience import AT_ONCE, Patience
@@ -195,7 +197,10 @@ class StreamApp:
                 express=express,
                 express_records=_places(express_in_flight),
             )
-            read_lanes(self._broker, self._of_group((), service, pattern=pattern), on_record, bounds=bounds, on_failure=on_failure)
+            subscription = self._of_group(
+                (), service, pattern=pattern, assignors=(Dealing(), RoundRobinPartitionAssignor)
+            )  # the latter beside earlier versions
+            read_lanes(self._broker, subscription, on_record, bounds=bounds, on_failure=on_failure)
 
         return register
 
@@ -360,12 +365,20 @@ class StreamApp:
             stack.push_async_exit(opening.pop_all())
             return admin
 
-    def _of_group(self, topics: Sequence[str], service: str, *, group: str | None = None, pattern: str | None = None) -> Subscription:
+    def _of_group(
+        self,
+        topics: Sequence[str],
+        service: str,
+        *,
+        group: str | None = None,
+        pattern: str | None = None,
+        assignors: Sequence[Any] = (RoundRobinPartitionAssignor,),
+    ) -> Subscription:
         if self._pauses is None and not self.clients.is_embedded:
             self._pauses = self.whole(PAUSES, service="pauses")(self._faults.follow)
         self._services.add(service)
         EVENTS_IN.labels(service=service)  # from 0 on: one that has taken nothing yet must not look like one that is not there
-        arguments = self.clients.fetching | self.clients.membership
+        arguments = self.clients.fetching | self.clients.membership | {"partition_assignment_strategy": assignors}
         on_unreadable = self._given_up_when_unreadable(service)
         return self._subscription(
             topics, self.clients.group(group or service), group or service, service, arguments, on_unreadable=on_unreadable, pattern=pattern

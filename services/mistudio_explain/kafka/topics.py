@@ -63,4 +63,4 @@ def topic_specs(settings: Settings) -> tuple[TopicSpec, ...]:
 
 def lane_spec(topic: str, settings: Settings) -> TopicSpec:
     """The topic of one lane."""
-    return TopicSpec(topic, settings.kafka.partitions, "delete", settings.limits.internal_bytes, 30 * _DAY_MS)
+    return TopicSpec(topic, settings.kafka.lane_partitions, "delete", settings.limits.internal_bytes, 30 * _DAY_MS)
