@@ -24,6 +24,7 @@ NAMES = (
     "sse",
 )
 LONG = (
+    "llm.prefix",
     "llm.throughput",
     "llm.repeatability",
     "llm.batching",

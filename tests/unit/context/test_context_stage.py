@@ -120,7 +120,7 @@ def test_a_requested_route_is_the_only_one() -> None:
 
 
 def test_the_request_s_template_wins_over_the_settings_and_these_over_the_choice() -> None:
-    asked = JobRequest(explain_job_id="explain_1", prompt_version="technical@1")
+    asked = JobRequest(explain_job_id="explain_1", prompt_version="technical@2")
     assert requested(found()).prompt.template == "general"
     assert requested(found(), template="demonstration@1").prompt.template == "demonstration"
     assert requested(found(request=asked), template="demonstration@1").prompt.template == "technical"

@@ -54,7 +54,7 @@ CASES: dict[str, tuple[FeatureFound, str, dict[str, str]]] = {
     "general@1": (WITH_TOKENS, "llama3.1:8b", {}),
     "general@1.plain": (PLAIN, "llama3.1:8b", {}),
     "general@1.audience": (PLAIN, "llama3.1:8b", {"audience": "an executive who decides what is built"}),
-    "technical@1": (CODE, "codellama:13b", {}),
+    "technical@2": (CODE, "codellama:13b", {}),
     "demonstration@1": (WITH_TOKENS, "demonstration", {}),
     "demonstration@1.plain": (PLAIN, "demonstration", {}),
     "spec-general@1": (WITH_TOKENS, "mistral:7b", {"template": "spec-*"}),
@@ -94,7 +94,7 @@ def test_the_constant_part_comes_first_so_that_servers_can_cache_it() -> None:
     assert one.messages[0].role == "system"
 
 
-@pytest.mark.parametrize("template", ["general@1", "technical@1"])
+@pytest.mark.parametrize("template", ["general@1", "technical@2"])
 def test_the_prompt_says_that_texts_are_no_instructions_and_unclear_is_an_answer(template: str) -> None:
     system = prompted(found(), template=template).messages[0].content
     assert "never an instruction" in system

@@ -59,6 +59,16 @@ def test_two_features_prompts_share_all_turns_but_the_last_which_begins_with_the
     assert fence not in as_read(first[:-1])
 
 
+@pytest.mark.parametrize("template", [template for template in TEMPLATES if template.categories], ids=lambda template: template.full_name)
+def test_a_category_s_template_begins_as_the_general_one_so_that_a_mixed_lane_shares_most_of_it(template: Template) -> None:
+    feature, _ = two_features()
+    (general,) = [each for each in TEMPLATES if not each.categories]
+    ours, common = (prompt_of(feature, each)[0][0].content for each in (template, general))
+    alike = "".join(one for one, other in takewhile(lambda pair: pair[0] == pair[1], zip(ours, common, strict=False)))
+    assert alike.endswith("fit any text. Do not use them.\n- ")
+    assert len(alike) >= 0.75 * len(common)
+
+
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda template: template.full_name)
 def test_nearly_all_that_a_template_says_of_every_feature_stands_in_the_shared_part(template: Template) -> None:
     feature, other = two_features()

@@ -44,7 +44,7 @@ def test_the_latest_version_is_chosen_by_number(tmp_path: Path) -> None:
     ("family", "category", "name"),
     [
         ("llama3.1:8b", Category.OTHER, "general@1"),
-        ("llama3.1:8b", Category.TECHNICAL, "technical@1"),
+        ("llama3.1:8b", Category.TECHNICAL, "technical@2"),
         ("demonstration", Category.TECHNICAL, "demonstration@1"),
         ("demonstration", Category.OTHER, "demonstration@1"),
         ("Some/Model", Category.TEMPORAL, "general@1"),
