@@ -6,7 +6,7 @@ common at their beginning is what a slot that read the first keeps for the secon
 
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
-from itertools import islice, takewhile
+from itertools import islice, pairwise, takewhile
 from statistics import mean
 
 import httpx
@@ -82,7 +82,7 @@ def main(features: int = FEATURES) -> None:
             for template, tokens in lane:
                 by_template[template].append(tokens)
             names = [template for template, _ in lane]
-            changes = sum(one != other for one, other in zip(names, names[1:], strict=False)) / max(1, len(names) - 1)
+            changes = sum(one != other for one, other in pairwise(names)) / max(1, len(names) - 1)
             all_tokens = [tokens for _, tokens in lane]
             of_one, of_all = (mean(kept(all_tokens, slots)) for slots in (1, SLOTS))
             rows.append([source, str(len(lane)), f"{mean(map(len, all_tokens)):.0f}", f"{changes:.2f}", f"{of_one:.2f}", f"{of_all:.2f}"])

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from benchmarks.llm import batching, delphi, repeatability, spec_hardware, throughput, workload
+from benchmarks.llm import batching, delphi, prefix, repeatability, spec_hardware, throughput, workload
 from benchmarks.llm.servers import Served
 
 from integration.slow_llm import SlowLlm
@@ -43,6 +43,12 @@ def test_prompts_with_the_part_that_differs_first_have_the_same_words_and_no_ins
     for before, after in zip(asked, turned, strict=True):
         assert sorted(message.content for message in before.prompt.messages) == sorted(message.content for message in after.prompt.messages)
         assert before.prompt.sha256 != after.prompt.sha256
+
+
+def test_what_a_slot_keeps_of_the_next_prompt_is_what_both_begin_with() -> None:
+    lane = [(1, 2, 3, 4), (1, 2, 9, 9), (7, 2, 9, 9), (1, 2, 9, 5)]
+    assert list(prefix.kept(lane, 1)) == [0.5, 0.0, 0.0]
+    assert list(prefix.kept(lane, 2)) == [0.0, 0.75]
 
 
 def test_repeatability_is_measured_on_a_real_llama_cpp(capsys: pytest.CaptureFixture[str]) -> None:

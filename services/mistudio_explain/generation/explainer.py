@@ -13,15 +13,16 @@ from mistudio_explain.events.explanation import Candidate, ExplanationDrafted, E
 from mistudio_explain.generation.adapting import Shorten, for_delivery, substitute_flags
 from mistudio_explain.generation.budget import Budget
 from mistudio_explain.generation.gathering import Gathering, Taken
-from mistudio_explain.generation.repair import Reading, Repair, Said, read_again
-from mistudio_explain.generation.several import common, is_shareable, joined, parted
+from mistudio_explain.generation.repair import Reading, Repair, read_again
+from mistudio_explain.generation.several import common, is_shareable
+from mistudio_explain.generation.sharing import call_for_several, read_shared
 from mistudio_explain.generation.stage import Parsed, drafted
 from mistudio_explain.llm.answers_cache import AnswersCache, KeptAnswer, cache_key
 from mistudio_explain.llm.asking import NoAnswer, Sleep, ask
 from mistudio_explain.llm.endpoints import Choice, Endpoints
 from mistudio_explain.llm.failures import ContextTooLong
 from mistudio_explain.llm.provider import Call, Completion, ModelListed, OnText, Patience
-from mistudio_explain.observability.metrics import DURATION, MODEL_REQUESTS, SHARED_ANSWERS
+from mistudio_explain.observability.metrics import DURATION, MODEL_REQUESTS
 from mistudio_explain.settings import GenerationSettings, LlmSettings
 
 SENTENCE_TOKENS = 96  # a sentence of 60 words; more is a model that repeats itself
@@ -202,14 +203,14 @@ class Explainer:
             before = candidate * CANDIDATE_STEP + first.attempt * self.generation.attempts
             if others:
                 one = call_for(first.prompt, choice.model, self.llm, sampling=before + unusable)
-                sent.append((choice, _for_several(one, [request.prompt for request in taken()])))
+                sent.append((choice, call_for_several(one, [request.prompt for request in taken()])))
                 return sent[-1][1]
             on_text = None if on_piece is None else partial(on_piece, first.attempt * self.generation.attempts + next(pieces))
             sampling = before + (0 if repair().is_due else unusable)
             return repair().call(choice, call_for(first.prompt, choice.model, self.llm, sampling=sampling, on_text=on_text))
 
         def read(completion: Completion) -> list[Reading | None]:
-            return [repair().read(completion)] if len(taken()) == 1 else _several(taken(), *sent[-1], completion)
+            return [repair().read(completion)] if len(taken()) == 1 else read_shared(taken(), *sent[-1], completion)
 
         try:
             asked = await ask(
@@ -267,41 +268,6 @@ class Explainer:
         if on_piece is not None:
             await on_piece(request.attempt * self.generation.attempts, kept.text)
         return _Found(parsed, kept.generation, kept.flags).again(request.attempt)
-
-
-def _for_several(call: Call, prompts: Sequence[Prompt]) -> Call:
-    """The call for several features, out of that for the first: it may take as long and say as much for each."""
-    several = len(prompts)
-    return replace(
-        call,
-        messages=joined(prompts),
-        features=several,
-        max_tokens=several * call.max_tokens,
-        patience=replace(call.patience, deadline_s=several * call.patience.deadline_s),
-    )
-
-
-def _several(requests: Sequence[ExplanationRequested], choice: Choice, call: Call, completion: Completion) -> list[Reading | None]:
-    """Each feature's own answer, as if it had been given alone, with its share of the call's tokens."""
-    found = parted(completion.text, completion.finish_reason, [(request.prompt, request.evidence) for request in requests])
-    readings: list[Reading | None] = []
-    for place, (text, parsed) in enumerate(found):
-        SHARED_ANSWERS.labels(model_name=choice.model.name, result=parsed.kind if isinstance(parsed, UnusableAnswer) else "usable").inc()
-        if isinstance(parsed, UnusableAnswer):
-            readings.append(None)
-            continue
-        alone = replace(_share(completion, place, len(requests)), text=text, finish_reason="stop")
-        readings.append(Reading(parsed, Said(choice, call, alone), (f"features_per_call:{len(requests)}",)))
-    return readings
-
-
-def _share(completion: Completion, place: int, sharers: int) -> Completion:
-    """One feature's share of a call: its tokens, so that those of all add up to the call's."""
-
-    def share(total: int | None) -> int | None:
-        return None if total is None else total * (place + 1) // sharers - total * place // sharers
-
-    return replace(completion, tokens_in=share(completion.tokens_in), tokens_out=share(completion.tokens_out), cached_tokens=share(completion.cached_tokens))
 
 
 def _count(choice: Choice, completion: Completion) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from mistudio_explain.errors import ExplainError, UnusableAnswer
+from mistudio_explain.llm.breaker import Sleep as Sleep
 from mistudio_explain.llm.endpoints import Choice, Endpoints
 from mistudio_explain.llm.failures import CallFailure, ConnectionDropped
 from mistudio_explain.llm.provider import Call, Completion
@@ -15,7 +16,6 @@ from mistudio_explain.observability.metrics import FAILED_CALLS
 MAX_DROPS = 8
 """So often an endpoint may go down under a record before the record is suspected of it: else one that makes the server crash would do so for ever."""
 
-Sleep = Callable[[float], Awaitable[None]]
 Complete = Callable[[Choice, Call], Awaitable[Completion]]
 T = TypeVar("T")
 

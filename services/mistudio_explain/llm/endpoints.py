@@ -8,40 +8,27 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from typing import Self
 
-import structlog
-
-from mistudio_explain.events.explanation import Message
+from mistudio_explain.llm.breaker import Breakers, Sleep, fault_of
 from mistudio_explain.llm.dispatch import Dispatch, Ticket
 from mistudio_explain.llm.endpoint import Endpoint
-from mistudio_explain.llm.failures import Blame, CallFailure, ModelUnknown, RateLimited
+from mistudio_explain.llm.failures import Blame, CallFailure, ModelUnknown
+from mistudio_explain.llm.gauges import count_answer, count_start, hide, show
 from mistudio_explain.llm.opening import LOCAL_OLLAMA, opened, opened_though_away
 from mistudio_explain.llm.placement import Choice as Choice
 from mistudio_explain.llm.placement import options
 from mistudio_explain.llm.provider import Call, Completion
 from mistudio_explain.llm.traced import traced
-from mistudio_explain.observability.metrics import BREAKER, FIRST_TOKEN, QUEUE_WAIT, SLOTS, SLOTS_BUSY, SWITCHES, TOKENS
 from mistudio_explain.settings import LlmSettings
 
-log = structlog.get_logger(__name__)
-
-FIRST_PROBE_S = 0.5
-LONGEST_PROBE_S = 30.0
 MAX_WAIT_S = 120.0
 PARKED_PER_SLOT = 16
 """So many calls for each slot may wait for a switch of models besides those that keep the slots busy: as many are answered between two switches."""
 LONG_REST_S = 10.0
 """An endpoint that asks for a longer rest counts as away."""
-LONGEST_RETRY_AFTER_S = 600.0  # a server that asks for more is asked again all the same
-_SMALLEST = (Message(role="user", content="Say yes."),)
-_SMALLEST_TOKENS = 8
-_BREAKER_STATES = {"closed": 0, "half-open": 1, "open": 2}
-
-Sleep = Callable[[float], Awaitable[None]]
 
 
 class Endpoints:
@@ -59,14 +46,12 @@ class Endpoints:
         self.all = tuple(endpoints)
         self.answered: Counter[tuple[str, str]] = Counter()
         """Calls answered, by endpoint and model; whoever notes them takes them away."""
-        self._rng = rng
-        self._sleep = sleep
         self._clock = clock
         self._dispatch = Dispatch(max_wait_s)
         self._waiting: dict[Ticket, asyncio.Future[Choice]] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
-        self._probes: dict[str, asyncio.Task[None]] = {}
+        self._breakers = Breakers(rng, sleep, self._wake)
         self._leaving: list[Endpoint] = []
 
     @classmethod
@@ -170,7 +155,7 @@ class Endpoints:
                 self._take_down(endpoint, insufficient)
         self._wake()
         self.answered[choice.endpoint.name, choice.model.name] += 1
-        _count(choice, completion)
+        count_answer(choice, completion)
         return completion
 
     async def blames_endpoint(self, choice: Choice, call: Call, failure: CallFailure) -> bool:
@@ -186,7 +171,7 @@ class Endpoints:
         if endpoint.takes_less(failure, choice.since, self._clock()):
             return True
         if failure.blame is Blame.PROBE_DECIDES:
-            fault = await self._fault_of(endpoint, call)
+            fault = await fault_of(endpoint, call)
             if fault is None:
                 self._serves(endpoint)
                 return False
@@ -216,10 +201,8 @@ class Endpoints:
             raise KeyError(name)
         self.all = tuple(endpoint for endpoint in self.all if endpoint is not gone)
         self._leaving.append(gone)
-        for gauge in (SLOTS, SLOTS_BUSY, BREAKER):
-            with suppress(KeyError):
-                gauge.remove(name)
-        await self._stop_probing([name])
+        hide(name)
+        await self._breakers.stop(name)
         self._wake()
         while gone.in_flight:
             await self._changed.wait()
@@ -228,7 +211,7 @@ class Endpoints:
 
     async def close(self) -> None:
         """Stop probing and close every provider."""
-        await self._stop_probing(list(self._probes))
+        await self._breakers.stop_all()
         if self._alarm is not None:
             self._alarm.cancel()
         await asyncio.gather(*(endpoint.provider.close() for endpoint in (*self.all, *self._leaving)))
@@ -238,8 +221,8 @@ class Endpoints:
         now = self._clock()
         for ticket in self._dispatch.starts(self.all, now):
             assert ticket.start is not None
-            _count_start(ticket, ticket.start, now)
-            _show(ticket.start.endpoint)
+            count_start(ticket, ticket.start, now)
+            show(ticket.start.endpoint)
             start = self._waiting.pop(ticket)
             if not start.done():  # else it was cancelled a moment ago, and gives its slot back when it runs
                 start.set_result(ticket.start)
@@ -252,7 +235,7 @@ class Endpoints:
     def _end(self, ticket: Ticket, choice: Choice) -> None:
         choice.endpoint.end(ticket, choice.model.name, self._clock())
         if choice.endpoint in self.all:
-            _show(choice.endpoint)
+            show(choice.endpoint)
         self._wake()
 
     def _serves(self, endpoint: Endpoint) -> None:
@@ -261,96 +244,19 @@ class Endpoints:
         endpoint.pace.accepted()
         self._wake()
 
-    async def _stop_probing(self, names: Sequence[str]) -> None:
-        probes = [self._probes[name] for name in names if name in self._probes]
-        for probe in probes:
-            probe.cancel()
-        await asyncio.gather(*probes, return_exceptions=True)
-        for name in names:  # one that was cancelled before it began could not forget itself
-            self._probes.pop(name, None)
-
     def _wake(self) -> None:
         """Let everyone who waits look again."""
         self._look()
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def _fault_of(self, endpoint: Endpoint, call: Call) -> CallFailure | None:
-        """What is wrong with an endpoint that should answer the smallest call to the same model; None when it does."""
-        try:
-            await endpoint.refresh()
-            if endpoint.is_cloud:
-                return None  # what it charges for a call is not reserved for a probe
-            await endpoint.complete(replace(call, messages=_SMALLEST, max_tokens=_SMALLEST_TOKENS, form="sentence", on_text=None, numbers=None, features=1))
-        except CallFailure as failure:
-            return failure
-        return None
-
     def _take_down(self, endpoint: Endpoint, failure: CallFailure) -> None:
         endpoint.down = f"{failure.kind}: {failure}"
-        if endpoint not in self.all:
-            return
-        _show(endpoint)
-        if endpoint.name not in self._probes:
-            _say_away(endpoint)
-            endpoint.failures_in_a_row += 1
-            self._probes[endpoint.name] = asyncio.create_task(self._probe(endpoint, failure), name=f"probe {endpoint.name}")
-
-    async def _probe(self, endpoint: Endpoint, failure: CallFailure) -> None:
-        try:
-            while True:
-                await self._sleep(self._pause(endpoint, failure))
-                try:
-                    await endpoint.refresh()
-                except CallFailure as again:
-                    failure = again
-                    endpoint.down = f"{failure.kind}: {failure}"
-                    endpoint.failures_in_a_row += 1
-                    _say_away(endpoint)
-                else:
-                    endpoint.down, endpoint.on_trial = None, True
-                    _show(endpoint)
-                    log.info("llm.serves", endpoint=endpoint.name, models=[model.name for model in endpoint.models])
-                    return
-        finally:
-            self._probes.pop(endpoint.name, None)
-            self._wake()
-
-    def _pause(self, endpoint: Endpoint, failure: CallFailure) -> float:
-        """Seconds until the next probe: the server's own word, else doubling, with jitter so that replicas do not probe together."""
-        if isinstance(failure, RateLimited) and failure.retry_after_s is not None:
-            return min(failure.retry_after_s, LONGEST_RETRY_AFTER_S)
-        longest: float = min(LONGEST_PROBE_S, FIRST_PROBE_S * 2.0 ** min(endpoint.failures_in_a_row - 1, 16))
-        return longest * self._rng.uniform(0.5, 1.0)
-
-
-def _count(choice: Choice, completion: Completion) -> None:
-    """Every answer is counted, also one that cannot be used."""
-    TOKENS.labels(model_name=choice.model.name, direction="in").inc(completion.tokens_in or 0)
-    TOKENS.labels(model_name=choice.model.name, direction="out").inc(completion.tokens_out or 0)
-    if completion.first_text_s is not None:
-        FIRST_TOKEN.labels(endpoint=choice.endpoint.name, model_name=choice.model.name).observe(completion.first_text_s)
-
-
-def _count_start(ticket: Ticket, choice: Choice, now: float) -> None:
-    QUEUE_WAIT.labels(endpoint=choice.endpoint.name, model_name=choice.model.name).observe(now - ticket.since)
-    if ticket.why is not None:
-        SWITCHES.labels(endpoint=choice.endpoint.name, why=ticket.why).inc()
-        log.info("llm.switches", endpoint=choice.endpoint.name, model=choice.model.name, why=ticket.why, loaded=list(choice.endpoint.residency.resident))
-
-
-def _show(endpoint: Endpoint) -> None:
-    SLOTS.labels(endpoint=endpoint.name).set(endpoint.slots)
-    SLOTS_BUSY.labels(endpoint=endpoint.name).set(endpoint.in_flight)
-    BREAKER.labels(endpoint=endpoint.name).set(_BREAKER_STATES[endpoint.breaker])
+        if endpoint in self.all:
+            self._breakers.open(endpoint, failure)
 
 
 def _rest(endpoint: Endpoint, now: float) -> str | None:
     """That an endpoint asked for a rest too long to be part of its pace; None when it did not."""
     rest_s = (endpoint.opens_at(now) or now) - now
     return f"rate limit: it takes no call for {rest_s:.0f} s" if rest_s > LONG_REST_S else None
-
-
-def _say_away(endpoint: Endpoint) -> None:
-    kind = (endpoint.down or "").partition(":")[0]  # what it said may quote what it was sent; `models` shows that
-    log.warning("llm.away", endpoint=endpoint.name, url=endpoint.url, error=kind, what="no call is sent to it until it answers; records are held")

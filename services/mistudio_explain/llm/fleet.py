@@ -269,7 +269,7 @@ async def driven(settings: LlmSettings, leases: Leases, *, rng: random.Random, w
 
     named = settings.model_copy(update={"endpoints": tuple(endpoint for endpoint in settings.endpoints if endpoint.discover is None)})
     if pools and not named.endpoints:
-        endpoints = Endpoints([], rng=rng)
+        endpoints = Endpoints([], rng=rng, max_wait_s=settings.max_wait_s)
     else:
         endpoints = await (Endpoints.open_though_away(named, rng=rng) if waits else Endpoints.open(named, rng=rng))
     fleet = Fleet(endpoints, pools, leases, context_tokens=settings.context_tokens, find=find, news=news)

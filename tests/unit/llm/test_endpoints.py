@@ -10,9 +10,10 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
+from mistudio_explain.llm.breaker import LONGEST_PROBE_S
 from mistudio_explain.llm.concurrency import AdaptiveLimit
 from mistudio_explain.llm.endpoint import Endpoint
-from mistudio_explain.llm.endpoints import LONGEST_PROBE_S, Choice, Endpoints
+from mistudio_explain.llm.endpoints import Choice, Endpoints
 from mistudio_explain.llm.failures import BadRequest, CallFailure, EndpointUnreachable, ModelUnknown, Overloaded, RateLimited, ServerFailed
 from mistudio_explain.llm.provider import Call, Completion, ModelListed
 from unit.llm.fake_llm import call
