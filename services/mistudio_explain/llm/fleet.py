@@ -278,7 +278,8 @@ async def driven(settings: LlmSettings, leases: Leases, *, rng: random.Random, w
         await fleet.look()
         if not waits and (why := fleet.unready_because()) is not None:
             raise Unreachable(why)
-        keeping = [asyncio.create_task(each.keep(), name=f"fleet {number}") for number, each in enumerate((fleet, *watches.values()))]
+        keeping = [asyncio.create_task(fleet.keep(), name="fleet")]
+        keeping += [asyncio.create_task(watch.keep(), name=f"watching {name}") for name, watch in watches.items()]
         yield fleet
     finally:
         for task in keeping:
