@@ -4,7 +4,24 @@ Every error says what happened, where, why, and what to do, as far as each appli
 prints the message alone. The class decides the exit code and, on a topic, where the record goes.
 """
 
+import re
 from typing import ClassVar
+
+_COMMAND, _REQUEST, _END = "\ue000", "\ue001", "\ue002"  # of Unicode's private use, which no text of ours has
+_EITHER = re.compile(f"{_COMMAND}([^{_COMMAND}-{_END}]*){_REQUEST}([^{_COMMAND}-{_END}]*){_END}")
+
+
+def either(command: str, request: str) -> str:
+    """A part of an error's message that is one for people at the command line, and another for programs that ask over HTTP.
+
+    Both stand in the message; whoever tells the error says one of them: `str(error)` the first, `error.over_http` the second.
+    """
+    return f"{_COMMAND}{command}{_REQUEST}{request}{_END}"
+
+
+def option(name: str, field: str | None = None) -> str:
+    """An option of the command line, such as `--keep-going`, and over HTTP the field that says the same: by default its name with underscores."""
+    return either(name, field or name.removeprefix("--").replace("-", "_"))
 
 
 class ExplainError(Exception):
@@ -15,6 +32,14 @@ class ExplainError(Exception):
     """Whether handling the same record again later may succeed."""
     quotes: bool = False
     """Whether the message may quote a text or an answer: people see it where the text itself is kept, and logs do not."""
+
+    def __str__(self) -> str:
+        return _EITHER.sub(r"\1", super().__str__())
+
+    @property
+    def over_http(self) -> str:
+        """The message for whoever asked over HTTP."""
+        return _EITHER.sub(r"\2", super().__str__())
 
 
 class BadInput(ExplainError):

@@ -278,8 +278,13 @@ class GatewaySettings(_Group):
     tls_certfile: Path | None = Field(default=None, description="Certificate chain, PEM; with tls_keyfile the gateway speaks TLS itself.")
     tls_keyfile: Path | None = Field(default=None, description="The certificate's key, PEM.")
     behind_tls: bool = Field(default=False, description="Whether people reach it through a proxy that speaks TLS, and only so.")
+    session_h: float = Field(default=12.0, gt=0, description="A browser is asked for its API key again after so long, hours.")
+    audit_days: float = Field(
+        default=400.0, gt=0, description="Entries of the audit log go after so long, days; PCI DSS 4.0 (10.5.1), for one, wants twelve months of them."
+    )
+    audit_entries: int = Field(default=1_000_000, ge=1, description="Most entries of the audit log; beyond that the oldest go.")
     access_url: PlainUrl | None = Field(
-        default=None, description="Where API keys and the audit log lie, as store.url names places; absent: beside the store, which is best for most."
+        default=None, description="Where API keys, sessions and the audit log lie, as store.url names places; absent: beside the store, which is best for most."
     )
 
     @property

@@ -1,6 +1,7 @@
 """What the examples in the description of the REST API are: requests made of a gateway with a certain job, in this order, and its answers."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +11,12 @@ from urllib.parse import quote
 import httpx
 import orjson
 
-from integration.aggregating import admitted, explained, failed, requested, sealed
+from integration.aggregating import admitted, explained, failed, requested, reviewed, sealed
 from integration.live_gateway import LiveGateway, live_gateway
-from mistudio_explain.events.explanation import Answer, Evidence, FeatureOutcome
+from mistudio_explain.events.explanation import Answer, Evidence, FeatureOutcome, Subject, TokenChunk
 from mistudio_explain.events.feature import Activation
+from mistudio_explain.gateway.sse import MEDIA_TYPE
+from mistudio_explain.intake.asking import event_of_subject
 
 JOB, FIND_JOB = "explain_1", "find_1"
 CODE = Activation(
@@ -45,6 +48,24 @@ class Call:
     body: Any = None
     filled: str | None = None
     """A list in the answer that is asked for until something is in it."""
+    until: str | None = None
+    """Of a stream of events: the event that its example ends with."""
+    meanwhile: Callable[[LiveGateway, dict[str, Any]], None] | None = None
+    """What happens once the first event of a stream has come, which is given."""
+
+
+def _review(gateway: LiveGateway, _: dict[str, Any]) -> None:
+    gateway.write(reviewed("layer 1/349", job=JOB))
+
+
+def _answer(gateway: LiveGateway, start: dict[str, Any]) -> None:
+    """Say in the services' place what a model says of the feature that was asked about."""
+    subject = Subject(explain_job_id=start["explain_job_id"], find_job_id=FIND_JOB, target_model="gpt2-small", feature_id="348", feature_key="348")
+    outcome = _imports(explained("348", subject.explain_job_id, says="Import statements of Python modules."))
+    told = outcome.model_copy(update={"subject": subject, "generation": None, "prompt_sha256": None})
+    gateway.write(
+        *(TokenChunk(event_id=event_of_subject(subject), index=i, text=text) for i, text in enumerate(("Import statements", " of Python modules."))), told
+    )
 
 
 CALLS = (
@@ -64,6 +85,9 @@ CALLS = (
     Call("list_reviews", {"job": JOB}, filled="reviews"),
     Call("list_files", {"job": JOB}),
     Call("read_file", {"job": JOB, "name": "explanations.csv"}),
+    Call("follow_job", {"job": JOB}, until="end"),
+    Call("follow_jobs", until="progress", meanwhile=_review),
+    Call("explain_now", body={"feature": UPLOAD["features"][0], "find_job": FIND_JOB, "target_model": "gpt2-small"}, until="outcome", meanwhile=_answer),
     Call("rescore_job", {"job": JOB}, body={"every": True}),
     Call("replay_job", {"job": JOB}, body={"where": "quality<0.8", "route": "llama3.1:70b", "new_job": "explain_1_again"}),
     Call("cancel_job", {"job": "explain_1_again"}, body={"why": "wrong model"}),
@@ -88,6 +112,8 @@ _STEADY: dict[str, Any] = {
     "validator_version": 6,
 }
 _MOMENT_MS = 1_764_057_600_000
+_ID = "5e1f09c3.4-0-2.17-9-12"
+_ASKED, _ASK = re.compile(r"_ask_\d{8}_\d{6}_[0-9a-f]{8}"), "_ask_20251125_080000_1a2b3c4d"
 
 
 @contextmanager
@@ -128,6 +154,8 @@ def asked(gateway: LiveGateway, description: dict[str, Any], call: Call) -> dict
     def answered() -> httpx.Response:
         return gateway.client.request(method.upper(), path, params=call.query, json=call.body)
 
+    if call.until is not None:
+        return _streamed(gateway, method.upper(), f"{path}", call)
     answer = answered() if call.filled is None else gateway.until(lambda: given if (given := answered()).json()[call.filled] else None)
     told: dict[str, Any] = {"status": answer.status_code}
     told |= {"path": call.path} if call.path else {}
@@ -140,6 +168,38 @@ def asked(gateway: LiveGateway, description: dict[str, Any], call: Call) -> dict
     return told
 
 
+def _streamed(gateway: LiveGateway, method: str, path: str, call: Call) -> dict[str, Any]:
+    """Follow a stream up to an event; of several `progress` the last one stands, as each takes the place of the one before."""
+    events: dict[str, str] = {}
+    answer: Any = None
+    with gateway.client.stream(method, path, params=call.query, json=call.body, headers={"accept": MEDIA_TYPE}) as response:
+        name, block = "", ""
+        for line in response.iter_lines():
+            said, _, value = line.partition(": ")
+            if said == "id":
+                block += f"id: {_ID}\n"
+            elif said == "event":
+                name, block = value, f"{block}event: {value}\n"
+            elif said == "data":
+                content = orjson.loads(value)
+                if not events and call.meanwhile is not None:
+                    call.meanwhile(gateway, content)
+                answer = steady(content, str(gateway.settings.reports.directory.parent))
+                events[name if name == "progress" else f"{name} {len(events)}"] = f"{block}data: {orjson.dumps(answer).decode()}\n\n"
+                if name == call.until and _is_over(call, content):
+                    break
+            elif not line:
+                name, block = "", ""
+    told: dict[str, Any] = {"status": response.status_code, "events": "".join(events.values())}
+    told |= {"path": call.path} if call.path else {}
+    return told | ({} if call.body is None else {"body": call.body, "answer": answer})
+
+
+def _is_over(call: Call, content: Any) -> bool:
+    """Whether an event is the one that was waited for: of those of all jobs the one that counts the second review."""
+    return call.operation != "follow_jobs" or content["reviewed"] == 2
+
+
 def steady(content: Any, folder: str, name: str = "") -> Any:
     """An answer without what differs from run to run."""
     if name in _STEADY and type(content) is type(_STEADY[name]):
@@ -150,4 +210,4 @@ def steady(content: Any, folder: str, name: str = "") -> Any:
         return {key: steady(value, folder, key) for key, value in content.items()}
     if isinstance(content, list):
         return [steady(value, folder, name) for value in content]
-    return content.replace(f"{folder}/", "") if isinstance(content, str) else content
+    return _ASKED.sub(_ASK, content.replace(f"{folder}/", "")) if isinstance(content, str) else content

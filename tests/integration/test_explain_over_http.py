@@ -1,5 +1,6 @@
 """One feature asked of the gateway: pieces before the outcome, the outcome alone, and what ends the question."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -68,6 +69,46 @@ async def test_a_client_that_goes_ends_the_call_of_the_model(make_app: MakeApp, 
             await events.until("piece")
         await until(lambda: speaker.cut_off == 1)
     assert speaker.calls == 1
+
+
+async def test_a_client_that_does_not_wait_for_its_json_ends_the_call_of_the_model_too(make_app: MakeApp, tmp_path: Path) -> None:
+    speaker = Speaker()
+    async with gateway(make_app(), speaker, tmp_path) as url, httpx.AsyncClient(timeout=60) as client:
+        asking = asyncio.create_task(client.post(url, json=QUESTION))
+        await until(lambda: speaker.calls == 1 and speaker.has_begun.is_set())
+        asking.cancel()
+        await until(lambda: speaker.cut_off == 1)
+    assert speaker.calls == 1
+
+
+async def test_a_question_sent_again_with_its_key_asks_no_model_again_and_is_answered_in_either_form(make_app: MakeApp, tmp_path: Path) -> None:
+    speaker = Speaker()
+    speaker.let.set()
+    key = {"idempotency-key": "k1"}
+    async with gateway(make_app(), speaker, tmp_path) as url, httpx.AsyncClient(timeout=60) as client:
+        async with listening(url, method="POST", json=QUESTION, headers=key) as events:
+            outcome = (await events.until("outcome"))[-1].content
+        again = await client.post(url, json=QUESTION, headers=key)
+        async with listening(url, method="POST", json=QUESTION, headers=key) as events:
+            assert (await events.next()).content == outcome
+        other = await client.post(url, json=QUESTION | {"candidates": 2}, headers=key)
+    assert (again.json(), again.headers["idempotency-replayed"]) == (outcome, "true")
+    assert (other.status_code, other.json()["type"]) == (422, "urn:mistudio-explain:problem:key-reused")
+    assert speaker.calls == 1
+
+
+async def test_a_question_that_was_broken_off_may_be_asked_again_with_its_key(make_app: MakeApp, tmp_path: Path) -> None:
+    speaker = Speaker()
+    key = {"idempotency-key": "k1"}
+    async with gateway(make_app(), speaker, tmp_path) as url, httpx.AsyncClient(timeout=60) as client:
+        async with listening(url, method="POST", json=QUESTION, headers=key) as events:
+            await events.until("piece")
+            assert (await client.post(url, json=QUESTION, headers=key)).status_code == 409
+        await until(lambda: speaker.cut_off == 1)
+        speaker.let.set()
+        while (answer := await client.post(url, json=QUESTION, headers=key)).status_code == 409:
+            pass  # the one before is being given up
+    assert answer.json()["outcome"] == "explained"
 
 
 async def test_an_answer_that_takes_too_long_is_given_up_and_its_call_ended(make_app: MakeApp, tmp_path: Path) -> None:

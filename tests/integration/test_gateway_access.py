@@ -16,8 +16,8 @@ from mistudio_explain.gateway.keyring import KeyRing
 from mistudio_explain.gateway.service import web_server
 from mistudio_explain.reporting.stage import report_directory
 from mistudio_explain.settings import Settings
-from mistudio_explain.store.audit import StoredAudit
-from mistudio_explain.store.keys import StoredKeys, access_store, parsed
+from mistudio_explain.store.audit import audit_log
+from mistudio_explain.store.keys import StoredKeys, parsed
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_what_is_no_key_opens_nothing(settings: Settings, wrong: str) -> None:
     app = gateway_app(settings)
     new_key(settings)
     assert calling(app).get("/api/v1/jobs", headers={b"authorization": b"Bearer " + wrong.encode()}).status_code == 401
-    assert calling(app).get("/api/v1/jobs", headers={b"cookie": b"mistudio_explain_key=" + wrong.encode()}).status_code == 401
+    assert calling(app).get("/api/v1/jobs", headers={b"cookie": b"mistudio_explain_session=" + wrong.encode()}).status_code == 401
 
 
 def test_a_key_with_one_other_character_opens_nothing(settings: Settings) -> None:
@@ -204,18 +204,6 @@ def test_a_body_that_is_too_large_is_refused_by_what_it_says_and_by_what_it_is(t
     assert client.post("/api/v1/session", json={"key": "x"}).status_code == 200  # a gateway without keys needs none
 
 
-def test_a_browser_gets_its_key_back_in_a_cookie_that_scripts_and_other_sites_do_not_see(settings: Settings) -> None:
-    app, key = gateway_app(settings), new_key(settings, "write")
-    browser = calling(app)
-    opened = browser.post("/api/v1/session", json={"key": key})
-    assert opened.json()["scopes"] == ["read", "write"]
-    assert {"HttpOnly", "SameSite=strict", "Path=/"} <= set(opened.headers["set-cookie"].split("; "))
-    assert browser.get("/api/v1/jobs").status_code == 200
-    assert browser.delete("/api/v1/session").status_code == 204
-    assert browser.get("/api/v1/jobs").status_code == 401
-    assert browser.post("/api/v1/session", json={"key": key[:-1]}).status_code == 401
-
-
 def test_behind_tls_browsers_are_told_to_stay_there(tmp_path: Path) -> None:
     settings = gateway_settings(tmp_path, behind_tls=True)
     app, key = gateway_app(settings), new_key(settings)
@@ -284,7 +272,7 @@ def test_deeds_are_numbered_in_the_order_in_which_they_were_done(settings: Setti
     app = gateway_app(settings)
     for _ in range(3):
         calling(app).delete("/api/v1/session")
-    ids = [entry.id for entry in StoredAudit(access_store(settings)).newest(10)]
+    ids = [entry.id for entry in audit_log(settings).newest(10)]
     assert ids == [3, 2, 1]
 
 
@@ -309,7 +297,8 @@ async def test_a_stream_ends_once_the_key_that_opened_it_is_revoked(settings: Se
 
     headers = [(b"host", b"localhost"), (b"authorization", f"Bearer {key}".encode())]
     scope = {"type": "http", "method": "GET", "path": "/api/v1/events", "headers": headers}
-    await Guard(long, settings=settings.gateway, keys=keys, audit=StoredAudit(settings.store), now_ms=lambda: 1)(scope, nothing, hear)
+    sessions = gateway_app(settings).state.sessions
+    await Guard(long, settings=settings.gateway, keys=keys, sessions=sessions, audit=audit_log(settings), now_ms=lambda: 1)(scope, nothing, hear)
     assert len(told) == 6
     assert told[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
 

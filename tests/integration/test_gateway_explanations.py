@@ -1,8 +1,11 @@
 """Explanations over HTTP: lists page by page, counts, one feature with what it rests on, and its history."""
 
+import base64
+import random
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
 import pytest
 
 from integration.aggregating import explained, failed, requested, reviewed, sealed
@@ -81,6 +84,49 @@ def test_a_cursor_of_another_list_is_refused(gateway: LiveGateway) -> None:
     cursor = gateway.get(f"/jobs/{JOB}/explanations", params={"limit": 2})["next"]
     for asked in ({"cursor": cursor, "order": "quality"}, {"cursor": cursor[:-3]}, {"cursor": "x" * 100}):
         problem(gateway.client.get(f"/api/v1/jobs/{JOB}/explanations", params=asked), 400, "bad-input")
+
+
+@pytest.mark.parametrize("order", ["feature", "quality", "changed"])
+def test_a_cursor_that_somebody_changed_is_refused_or_a_place_in_the_same_list(gateway: LiveGateway, order: str) -> None:
+    asked: dict[str, Any] = {"limit": 2, "order": order}
+    good = gateway.get(f"/jobs/{JOB}/explanations", params=asked)["next"]
+    digest, *key = orjson.loads(base64.urlsafe_b64decode(good + "=" * (-len(good) % 4)))
+    chosen = random.Random(8350)
+    letters = "".join(map(chr, range(33, 127)))
+    changed = [good[:at] + chosen.choice(letters) + good[at + 1 :] for at in chosen.choices(range(len(good)), k=60)]
+    forged = [
+        [digest, *key, "more"],
+        [digest, *key[:-1]],
+        [digest, *([None] * len(key))],
+        [digest, *([[]] * len(key))],
+        [digest, *([-(1 << 63)] * len(key))],
+        [digest, *([1e308] * len(key))],
+        [digest, *key[:-2], "\x00", "'; drop table card --"],
+        [digest, *key[:-2], "theirs", "\ufffd" * 300],
+        {"a": digest},
+        digest,
+        [],
+    ]
+    changed += [base64.urlsafe_b64encode(orjson.dumps(each)).decode().rstrip("=") for each in forged]
+    raw = [b"[" * 800, b'["' + digest.encode() + b'", 1e999, "a", "b"]', b'["' + digest.encode() + b'", NaN, "a", "b"]', b"\xff\xfe"]
+    for cursor in (*changed, *(base64.urlsafe_b64encode(each).decode() for each in raw)):
+        answer = gateway.client.get(f"/api/v1/jobs/{JOB}/explanations", params=asked | {"cursor": cursor})
+        if answer.status_code != 200:
+            problem(answer, 400, "bad-input")
+        else:
+            assert all(line["job"] == JOB for line in answer.json()["explanations"])
+
+
+@pytest.mark.parametrize("limit", ["-1", "501", "1e3", "9" * 400, "0x10", "", "１", "5;5", "NaN"])
+@pytest.mark.parametrize("path", [f"/jobs/{JOB}/explanations", "/explanations", "/jobs", "/audit"])
+def test_a_limit_that_is_none_is_refused(gateway: LiveGateway, path: str, limit: str) -> None:
+    if limit == "501" and path in ("/jobs", "/audit"):
+        limit = "1001"
+    answer = gateway.client.get(f"/api/v1{path}", params={"limit": limit})
+    if limit == "１":  # a digit of another script is one to Python
+        assert answer.status_code in (200, 422)
+    else:
+        assert "limit" in problem(answer, 422, "invalid-request")
 
 
 def test_a_feature_is_shown_with_its_texts_tokens_and_scores_and_hostile_texts_stay_text(gateway: LiveGateway) -> None:

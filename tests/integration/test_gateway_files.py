@@ -1,5 +1,6 @@
 """A job's files over HTTP: whole, in parts, and none but them."""
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,6 +64,29 @@ def test_a_part_is_added_only_to_the_file_that_it_is_a_part_of(gateway: LiveGate
     assert gateway.client.get(f"{FILES}/{RESULTS}", headers={"if-none-match": tag}).status_code == 304
     assert gateway.client.get(f"{FILES}/{RESULTS}", headers={"range": "bytes=0-1", "if-range": tag}).status_code == 206
     assert gateway.client.get(f"{FILES}/{RESULTS}", headers={"range": "bytes=0-1", "if-range": '"another"'}).status_code == 200
+
+
+def test_whatever_is_said_of_tags_and_ranges_a_file_is_answered_or_refused(gateway: LiveGateway) -> None:
+    """A tag that is not the file's never hides a change, and no range gives bytes that the file does not have."""
+    whole = (folder(gateway) / RESULTS).read_bytes()
+    tag = gateway.client.get(f"{FILES}/{RESULTS}").headers["etag"]
+    for kept, status in (
+        (tag, 304), (f"W/{tag}", 304), (f'"a", {tag}', 304), ("*", 304), (f" {tag} ", 304), (tag.strip('"'), 200), (f"{tag[:-2]}\"", 200), ('""', 200),
+        (tag.upper(), 200), (",,,", 200), ('"' + "a" * 7000 + '"', 200), (", ".join(['"a"'] * 1500), 200), ('W/W/"a"', 200), ("\udcff\udcfe", 200),
+    ):  # fmt: skip
+        answer = gateway.client.get(f"{FILES}/{RESULTS}", headers={b"if-none-match": kept.encode(errors="surrogateescape")})
+        assert (answer.status_code, answer.content) == (status, b"" if status == 304 else whole), kept
+    chosen = random.Random(8350)
+    numbers = ("", "0", "5", str(len(whole) - 1), str(len(whole)), "9" * 19, "9" * 20, "-1", "+1", "1.5", " 1", "a", "\u0661")
+    for _ in range(150):
+        asked = f"{chosen.choice(('bytes', 'bytes', 'bytes', 'Bytes', 'items', ''))}={chosen.choice(numbers)}-{chosen.choice(numbers)}"
+        answer = gateway.client.get(f"{FILES}/{RESULTS}", headers={b"range": asked.encode()})
+        if answer.status_code == 206:
+            first, last = map(int, answer.headers["content-range"].removeprefix("bytes ").partition("/")[0].split("-"))
+            assert answer.content == whole[first : last + 1] != b"", asked
+        else:
+            assert answer.status_code in (200, 416), asked
+            assert answer.status_code == 416 or answer.content == whole, asked
 
 
 ESCAPES = (

@@ -135,6 +135,7 @@ def test_a_completed_job_cannot_be_cancelled_but_deleted(gateway: LiveGateway) -
     assert gateway.get("/jobs/explain_deleted")["status"] in ("being deleted", "deleted")
     gateway.until(lambda: gateway.get("/jobs/explain_deleted")["status"] == "deleted")
     assert gateway.client.delete("/api/v1/jobs/explain_deleted").json()["ordered"] is False
+    problem(gateway.client.post("/api/v1/jobs/explain_deleted/cancel", json={}), 400, "bad-input")
     said = problem(gateway.client.post("/api/v1/jobs/explain_deleted/features/5/reviews", json={"verdict": "right", "who": "ada"}), 409, "deleted")
     assert "no review would be" in said
 
@@ -200,6 +201,46 @@ def test_an_order_sent_again_with_its_key_is_answered_as_before_and_not_given_ag
     problem(gateway.client.post(path, json=review | {"verdict": "wrongish"}, headers={"idempotency-key": "k2"}), 422, "invalid-request")
     problem(gateway.client.post(path.replace("/5/", "/9/"), json=review, headers={"idempotency-key": "k3"}), 400, "bad-input")
     problem(gateway.client.post(path.replace("/5/", "/9/"), json=review, headers={"idempotency-key": "k3"}), 400, "bad-input")  # a failure is no answer to keep
+
+
+def test_a_deletion_sent_again_with_its_key_is_answered_as_before(gateway: LiveGateway) -> None:
+    a_job(gateway, "explain_deleted_once")
+    answers = [gateway.client.delete("/api/v1/jobs/explain_deleted_once", params={"why": "a test"}, headers={"idempotency-key": "d1"}) for _ in range(2)]
+    assert [answer.json()["ordered"] for answer in answers] == [True, True]
+    assert answers[1].headers["idempotency-replayed"] == "true"
+    problem(gateway.client.delete("/api/v1/jobs/explain_deleted_once", headers={"idempotency-key": "d1"}), 422, "key-reused")
+
+
+def test_every_order_takes_an_idempotency_key(gateway: LiveGateway) -> None:
+    """Sessions order nothing: another one does no harm, and what is kept of an answer must not hold a cookie."""
+    orders = {
+        operation["operationId"]: {parameter["name"] for parameter in operation.get("parameters", ())}
+        for path in gateway.get("/openapi.json")["paths"].values()
+        for method, operation in path.items()
+        if method != "get"
+    }
+    assert {operation for operation, parameters in orders.items() if "Idempotency-Key" not in parameters} == {"open_session", "close_session"}
+
+
+def test_what_is_wrong_is_told_in_the_words_of_a_request(gateway: LiveGateway, tmp_path: Path) -> None:
+    a_job(gateway, "explain_told")
+    a_job(gateway, "explain_told_taken")
+    replays, uploads = "/api/v1/jobs/explain_told/replays", "/api/v1/uploads"
+    no_model = {"metadata": {"job_id": "find_told"}, "features": [{"feature_id": 1, "top_activations": [{"text": "a"}]}]}
+    poor = json.loads(EXAMPLE.read_bytes())
+    refused = [
+        gateway.client.post("/api/v1/jobs/explain_told/cancel", json={}),
+        *(gateway.client.post(replays, json=order) for order in ({"where": "quality>0.99"}, {"prompt": "none@9"}, {"since": "soon"}, {"features": ["99"]})),
+        *(gateway.client.post(replays, json={"new_job": job}) for job in ("explain_told_taken", "a|b")),
+        gateway.client.post(uploads, json=no_model),
+        gateway.client.post(uploads, json=poor),
+        gateway.client.post("/api/v1/jobs", json={"find_job_id": "find_nowhere"}),
+    ]
+    for answer in refused:
+        said = problem(answer, 400, "bad-input")
+        assert "--" not in said, said
+        assert "mistudio-explain " not in said
+        assert str(gateway.settings.gateway.data_root) not in said
 
 
 def test_a_review_is_published_under_the_features_key_and_listed(gateway: LiveGateway) -> None:

@@ -3,11 +3,13 @@
 import random
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
@@ -19,7 +21,6 @@ from integration.aggregating import admitted, explained, requested, sealed
 from integration.gates import calling
 from integration.live_gateway import LiveGateway, live_gateway
 from integration.local_server import free_ports
-from integration.test_gateway_description import LIVE
 from integration.test_gateway_jobs import a_job, problem
 from mistudio_explain.events import topics
 from mistudio_explain.events.codec import encode
@@ -30,6 +31,8 @@ from mistudio_explain.settings import Settings
 from mistudio_explain.store.jobs import Change, open_store
 
 JOB = "explain_1"
+LIVE = {"follow_jobs", "follow_job", "explain_now"}
+"""Whose answers are streams, which do not end by themselves."""
 REQUESTS = 1000
 METHODS = (b"GET", b"POST", b"DELETE", b"PUT", b"PATCH", b"HEAD", b"OPTIONS", b"TRACE", b"BREW", b"get", b"")
 PATHS = (
@@ -67,16 +70,41 @@ def test_nothing_that_its_description_allows_or_forbids_makes_it_fail(gateway: L
     schema = schemathesis.openapi.from_url(f"{gateway.url}/api/v1/openapi.json")
     for found in schema.exclude(operation_id=sorted(LIVE)).get_all_operations():
         for mode in GenerationMode:
-            probe(found.ok(), mode)
+            probe(found.ok(), mode, lambda case: case.call())
 
 
-def probe(operation: APIOperation, mode: GenerationMode) -> None:
+def test_nothing_that_its_description_allows_or_forbids_makes_a_stream_fail(gateway: LiveGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mistudio_explain.gateway.streams._APPEARS_WITHIN_S", 0.1)
+    schema = schemathesis.openapi.from_url(f"{gateway.url}/api/v1/openapi.json")
+    streams = [found.ok() for found in schema.include(operation_id=sorted(LIVE)).get_all_operations()]
+    assert len(streams) == len(LIVE)
+    for operation in streams:
+        for mode in GenerationMode:
+            probe(operation, mode, begun)
+
+
+def begun(case: schemathesis.Case) -> requests.Response:
+    """The answer as far as its first event; what is no stream is read whole."""
+    asked = case.as_transport_kwargs()
+    asked["headers"] = {**asked["headers"], "accept": "text/event-stream"}
+    with requests.request(**asked, stream=True, timeout=30) as response:
+        content = b""
+        for piece in response.iter_content(None):
+            content += piece
+            if response.headers["content-type"].startswith("text/event-stream") and b"\n\n" in content:
+                break
+        response._content = content
+        return response
+
+
+def probe(operation: APIOperation, mode: GenerationMode, call: Callable[[schemathesis.Case], Any]) -> None:
     """Ask for what the description of an operation allows, or for what it forbids."""
 
     @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(case=operation.as_strategy(generation_mode=mode))
     def holds(case: schemathesis.Case) -> None:
-        case.call_and_validate(checks=[not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance])
+        checks = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+        case.validate_response(call(case), checks=checks)
 
     with suppress(Unsatisfiable):  # what takes no parameter forbids nothing
         holds()

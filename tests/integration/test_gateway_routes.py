@@ -143,6 +143,7 @@ def app(settings: Settings, keys: Mapping[str, str]) -> Iterator[FastAPI]:
     made = gateway_app(settings)
     yield made
     made.state.keys.close()
+    made.state.sessions.close()
     made.state.audit.close()
 
 

@@ -142,6 +142,14 @@ async def test_what_was_deleted_is_told_and_ends_the_stream(make_app: MakeApp, t
         assert removed[-1].content == {"status": "deleted"}
 
 
+async def test_whoever_follows_all_jobs_hears_of_those_of_their_own_that_are_deleted(make_app: MakeApp, tmp_path: Path) -> None:
+    async with gateway(make_app, tmp_path) as (app, url), listening(f"{url}/events") as events:
+        assert (await events.next()).name == "ready"
+        await app.publish([Outgoing(topics.REPORTS, "explain.theirs_1", None), Outgoing(topics.REPORTS, "explain_2", None)])
+        event = await events.next()
+        assert (event.name, event.content) == ("removed", {"explain_job_id": "explain_2", "feature_key": None})
+
+
 async def test_another_tenants_job_is_no_job(tmp_path: Path) -> None:
     settings = gateway_settings(tmp_path)
     stored(settings, job_of("theirs", "explain.theirs_1"))

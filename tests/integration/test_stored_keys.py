@@ -17,6 +17,10 @@ from mistudio_explain.store.beside import file_beside
 from mistudio_explain.store.keys import ACCESS, StoredKeys, hash_of, made, parsed
 
 
+def kept(settings: StoreSettings, kept_ms: int = 1_000, most: int = 1_000) -> StoredAudit:
+    return StoredAudit(settings, kept_ms=kept_ms, most=most)
+
+
 def bytes_from(first: int) -> Callable[[int], bytes]:
     numbers = iter(range(first, 1_000))
     return lambda count: bytes(next(numbers) % 256 for _ in range(count))
@@ -52,13 +56,13 @@ def test_keys_are_kept_until_they_are_revoked_and_known_afterwards(settings: Sto
 
 def test_looking_for_keys_or_deeds_makes_no_database(settings: StoreSettings) -> None:
     assert StoredKeys(settings).all() == []
-    assert StoredAudit(settings).newest(10) == []
+    assert kept(settings).newest(10) == []
     if settings.url.startswith("sqlite"):
         assert not file_beside(settings, ACCESS).exists()
 
 
 def test_gateways_that_write_at_once_lose_no_deed(settings: StoreSettings) -> None:
-    logs = [StoredAudit(settings) for _ in range(4)]
+    logs = [kept(settings) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda number: logs[number % 4].add(deed(number)), range(40)))
     entries = logs[0].newest(100)
@@ -67,12 +71,35 @@ def test_gateways_that_write_at_once_lose_no_deed(settings: StoreSettings) -> No
 
 
 def test_the_log_is_read_by_tenant_and_in_pages(settings: StoreSettings) -> None:
-    log = StoredAudit(settings)
+    log = kept(settings)
     for number in range(6):
         log.add(deed(number, "ours" if number % 2 else "theirs"))
     assert [entry.deed.at_ms for entry in log.newest(2, tenant="ours")] == [5, 3]
     assert [entry.deed.at_ms for entry in log.newest(2, tenant="ours", before=4)] == [1]
     assert [entry.deed for entry in log.newest(1)] == [deed(5, "ours")]
+
+
+def test_entries_go_when_they_are_too_old_or_too_many_and_their_numbers_are_not_given_again(settings: StoreSettings) -> None:
+    log = kept(settings, kept_ms=10, most=5)
+    for number in range(8):
+        log.add(deed(number))
+    assert [(entry.id, entry.deed.at_ms) for entry in log.newest(100)] == [(8, 7), (7, 6), (6, 5), (5, 4), (4, 3)]
+    log.add(deed(16))
+    assert [(entry.id, entry.deed.at_ms) for entry in log.newest(100)] == [(9, 16), (8, 7), (7, 6)]
+    log.add(deed(1000))
+    assert [(entry.id, entry.deed.at_ms) for entry in log.newest(100)] == [(10, 1000)]
+
+
+def test_a_bound_that_is_lowered_is_reached_a_hundred_entries_at_a_time(settings: StoreSettings) -> None:
+    log = kept(settings)
+    for number in range(120):
+        log.add(deed(number))
+    log.close()
+    fewer = kept(settings, most=10)
+    fewer.add(deed(120))
+    assert len(fewer.newest(1000)) == 21
+    fewer.add(deed(121))
+    assert [entry.deed.at_ms for entry in fewer.newest(1000)] == list(range(121, 111, -1))
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 import base64
 import hmac
 import json
+import sqlite3
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +129,20 @@ async def test_nobody_is_told_of_other_tenants_jobs_or_of_what_ended_before_the_
         await app.publish([outgoing(theirs), outgoing(report(JobStatus.CANCELLED, job="explain_last", at_ms=NOW_MS))])
         await until(lambda: len(receiver.got) == 1)
     assert json.loads(receiver.got[0].body)["type"] == "job.cancelled"
+
+
+async def test_messages_of_a_version_that_did_not_know_when_they_are_due_are_told(make_app: MakeApp, tmp_path: Path) -> None:
+    path = tmp_path / "state" / "explain-webhooks.db"
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as before, before:
+        before.execute(
+            "create table delivery(id text, receiver text, job text, tenant text, state text, made_ms bigint, tried_ms bigint, attempts bigint, body bytea, "
+            "said text, primary key(id, receiver))"
+        )
+        before.execute("insert into delivery values('msg_1', 'r', 'explain_1', 'default', 'pending', ?, 1, 2, ?, null)", (time.time_ns() // 1_000_000, b"{}"))
+    async with receiving(status(204)) as receiver, gateway(make_app, tmp_path, receiver) as (_, url):
+        (delivery,) = await settled(url)
+    assert (delivery["id"], delivery["state"], delivery["attempts"]) == ("msg_1", "accepted", 3)
 
 
 async def test_a_receiver_that_is_gone_for_good_is_given_up_at_once(make_app: MakeApp, tmp_path: Path) -> None:

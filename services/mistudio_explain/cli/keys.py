@@ -12,7 +12,7 @@ from mistudio_explain.cli.letter_text import moment
 from mistudio_explain.cli.show import console, plain, print_json, table
 from mistudio_explain.cli.start import prepare
 from mistudio_explain.settings import Settings
-from mistudio_explain.store.audit import Deed, Entry, StoredAudit
+from mistudio_explain.store.audit import Deed, Entry, audit_log
 from mistudio_explain.store.keys import ApiKey, StoredKeys, access_store, made
 
 
@@ -65,7 +65,7 @@ def revoke_key(key_id: str, *, config: Path | None, profile: str | None, as_json
 def show_audit(tenant: str | None, limit: int, *, config: Path | None, profile: str | None, as_json: bool) -> int:
     """Show the audit log, newest first."""
     settings = prepare(config=config, profile=profile, quiet=True)
-    with closing(StoredAudit(access_store(settings))) as stored:
+    with closing(audit_log(settings)) as stored:
         entries = stored.newest(limit, tenant=tenant)
     if as_json:
         for entry in entries:
@@ -80,7 +80,7 @@ def show_audit(tenant: str | None, limit: int, *, config: Path | None, profile: 
 
 
 def _note(settings: Settings, action: str, key: ApiKey) -> None:
-    with closing(StoredAudit(access_store(settings))) as stored:
+    with closing(audit_log(settings)) as stored:
         stored.add(Deed(_now_ms(), key.tenant, _login(), "", action, f"{key.id} ({key.scope})"))
 
 

@@ -80,7 +80,7 @@ def event_id(subject: Subject, pass_number: int) -> str:
 def _skipped(subject: Subject, policy: ContextPolicy) -> FeatureOutcome:
     return FeatureOutcome(
         outcome=OutcomeKind.SKIPPED,
-        reason=f"poor: coherence {subject.coherence_score:.4g} is below the threshold {policy.threshold:.4g}; `--explain-poor` explains such features too",
+        reason=f"poor: coherence {subject.coherence_score:.4g} is below the threshold {policy.threshold:.4g}; explain_poor explains such features too",
         subject=subject,
         flags=tier_flags(subject.tier),
     )

@@ -1,7 +1,7 @@
 """Who calls, and what they may do; the guard (guard.py) has found that out before a route is reached."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
@@ -23,6 +23,8 @@ class Caller:
     scopes: frozenset[Scope]
     key_id: str | None
     """Which key they showed; None on a gateway without keys."""
+    session: str | None = field(default=None, repr=False)
+    """The text of the browser's session that stands for the key; None for whoever showed the key itself."""
 
     @property
     def name(self) -> str:
@@ -36,9 +38,9 @@ ANYONE_HERE = Caller(DEFAULT_TENANT, frozenset(SCOPES), None)
 _bearer = HTTPBearer(auto_error=False, scheme_name="ApiKey", description="An API key, as `mistudio-explain keys create` made it; needed once a key was made.")
 
 
-def holder(key: ApiKey) -> Caller:
-    """Who shows a key."""
-    return Caller(key.tenant, key.scopes, key.id)
+def holder(key: ApiKey, session: str | None = None) -> Caller:
+    """Who shows a key, or a session that stands for it."""
+    return Caller(key.tenant, key.scopes, key.id, session)
 
 
 def unauthorised(detail: str) -> Problem:

@@ -1,5 +1,6 @@
 """Puts the gateway's routes together."""
 
+import secrets
 import time
 
 from fastapi import FastAPI
@@ -32,8 +33,10 @@ from mistudio_explain.gateway.kept import KeptAnswers
 from mistudio_explain.gateway.keyring import KeyRing
 from mistudio_explain.gateway.names import SlashesInNames
 from mistudio_explain.gateway.parts import Gateway
-from mistudio_explain.store.audit import StoredAudit
+from mistudio_explain.gateway.sessions import Sessions
+from mistudio_explain.store.audit import audit_log
 from mistudio_explain.store.keys import StoredKeys, access_store
+from mistudio_explain.store.sessions import StoredSessions
 
 PREFIX = "/api/v1"
 _ROUTERS = (
@@ -73,7 +76,14 @@ def make_app(gateway: Gateway) -> FastAPI:
     )
     app.state.gateway = gateway
     app.state.keys = KeyRing(StoredKeys(access_store(gateway.settings)), time.monotonic)
-    app.state.audit = StoredAudit(access_store(gateway.settings))
+    app.state.sessions = Sessions(
+        StoredSessions(access_store(gateway.settings)),
+        int(gateway.settings.gateway.session_h * 3_600_000),
+        clock=time.monotonic,
+        now_ms=gateway.now_ms,
+        random_bytes=secrets.token_bytes,
+    )
+    app.state.audit = audit_log(gateway.settings)
     problems.install(app)
     for router in _ROUTERS:
         app.include_router(router, prefix=PREFIX, responses={"default": {"model": problems.ProblemDetails, "description": "A problem (RFC 9457)."}})
@@ -82,7 +92,7 @@ def make_app(gateway: Gateway) -> FastAPI:
     app.add_middleware(KeptAnswers, version=gateway.version)
     app.add_middleware(GZipMiddleware, minimum_size=_GZIP_FROM_BYTES)
     app.add_middleware(RangesAsTheyAre)
-    app.add_middleware(Guard, settings=gateway.settings.gateway, keys=app.state.keys, audit=app.state.audit, now_ms=gateway.now_ms)
+    app.add_middleware(Guard, settings=gateway.settings.gateway, keys=app.state.keys, sessions=app.state.sessions, audit=app.state.audit, now_ms=gateway.now_ms)
     if origins := gateway.settings.gateway.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=_METHODS, allow_headers=_HEADERS, expose_headers=_EXPOSED)
     app.add_middleware(SlashesInNames)

@@ -12,11 +12,12 @@ import orjson
 from fastapi import FastAPI
 
 from mistudio_explain.gateway.problems import MEDIA_TYPE
+from mistudio_explain.gateway.sse import MEDIA_TYPE as EVENTS
 
 
 @cache
 def examples() -> dict[str, Any]:
-    """By operation id: path, query and body of a request, status and body of its answer."""
+    """By operation id: path, query and body of a request, status and body of its answer, and of a stream its events."""
     kept: dict[str, Any] = orjson.loads((files(__package__) / "examples.json").read_bytes())
     return kept
 
@@ -58,6 +59,7 @@ def _add(operation: dict[str, Any], example: dict[str, Any]) -> None:
             parameter["example"] = value
     if "body" in example:
         operation["requestBody"]["content"]["application/json"]["example"] = example["body"]
-    if "answer" in example:
-        for content in operation["responses"][str(example["status"])].get("content", {}).values():
-            content["example"] = example["answer"]
+    for media, content in operation["responses"][str(example["status"])].get("content", {}).items() if "status" in example else ():
+        kind = "events" if media == EVENTS else "answer"
+        if kind in example:
+            content["example"] = example[kind]

@@ -22,8 +22,9 @@ from mistudio_explain.events.topics import EXPLANATIONS, TOKENS
 from mistudio_explain.gateway import sse
 from mistudio_explain.gateway.access import Writer
 from mistudio_explain.gateway.feed import Listener, Subject
+from mistudio_explain.gateway.once import Once
 from mistudio_explain.gateway.parts import Gateway, Here
-from mistudio_explain.gateway.problems import Problem
+from mistudio_explain.gateway.problems import Problem, problem_of
 from mistudio_explain.intake.asking import Piece, Wishes, answer_of, asked, asked_for, event_of
 from mistudio_explain.intake.document import Document
 from mistudio_explain.intake.single import feature_in
@@ -65,24 +66,33 @@ class Question(BaseModel):
     response_class=Response,
     responses={200: {"content": {"application/json": {"schema": {"type": "object"}}, sse.MEDIA_TYPE: {"schema": {"type": "string"}}}}},
 )
-async def explain_now(request: Request, gateway: Here, caller: Writer, question: Annotated[Question, Body()]) -> Response:
+async def explain_now(request: Request, gateway: Here, caller: Writer, once: Once, question: Annotated[Question, Body()]) -> Response:
     """Explain one feature through the express lane. The outcome as JSON; as `text/event-stream`, the pieces of the answer before it.
 
-    A client that closes the stream cancels the question, which ends the call of the model.
+    A client that goes cancels the question, which ends the call of the model.
     """
     feature = _feature(gateway, question, caller.tenant)
     if not gateway.stream.has_started or gateway.live.feed.position is None:
         raise Unreachable(gateway.live.away_because() or "the topics are not read yet; try again")
     if gateway.live.feed.clients >= gateway.settings.gateway.streams:
         raise Problem(503, "too-many-streams", "as many clients listen as gateway.streams allows; try again later")
-    answers = _answer(gateway, feature, question.timeout_s)
-    if sse.MEDIA_TYPE in request.headers.get("accept", ""):
-        return sse.EventStream(_events(feature, answers))
-    async with aclosing(answers):
-        async for said in answers:
-            if isinstance(said, FeatureOutcome):
-                return Response(orjson.dumps(said.model_dump(mode="json", exclude_none=True)), media_type="application/json")
-    raise AssertionError("an answer ends with an outcome")
+    wants_stream = sse.MEDIA_TYPE in request.headers.get("accept", "")
+    before = await once.before(question.model_dump_json())
+    if before is not None:
+        return sse.EventStream(_told_again(before)) if wants_stream else before
+    if wants_stream:
+        return sse.EventStream(_events(feature, _kept(once, _answer(gateway, feature, question.timeout_s))))
+    answering = asyncio.create_task(_outcome(_kept(once, _answer(gateway, feature, question.timeout_s))))
+    gone = asyncio.create_task(sse.gone(request.receive))
+    try:
+        await asyncio.wait((answering, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done():
+            raise Problem(400, "cut-off", "the client left before the answer came, so the question was cancelled")
+        return answering.result()
+    finally:
+        for task in (answering, gone):
+            task.cancel()
+        await asyncio.gather(answering, gone, return_exceptions=True)
 
 
 def _feature(gateway: Gateway, question: Question, tenant: str) -> FeatureFound:
@@ -101,6 +111,30 @@ async def _answer(gateway: Gateway, feature: FeatureFound, timeout_s: float) -> 
                 yield said
 
 
+async def _kept(once: Once, answers: AsyncGenerator[Piece | FeatureOutcome]) -> AsyncGenerator[Piece | Response]:
+    """An answer, whose outcome is kept for whoever asks the same once more."""
+    async with once.giving() as keep, aclosing(answers):
+        async for said in answers:
+            if isinstance(said, FeatureOutcome):
+                response = Response(orjson.dumps(said.model_dump(mode="json", exclude_none=True)), media_type="application/json")
+                await keep(response)
+                yield response
+            else:
+                yield said
+
+
+async def _outcome(answers: AsyncGenerator[Piece | Response]) -> Response:
+    async with aclosing(answers):
+        async for said in answers:
+            if isinstance(said, Response):
+                return said
+    raise AssertionError("an answer ends with an outcome")
+
+
+async def _told_again(before: Response) -> AsyncGenerator[bytes]:
+    yield sse.event("outcome", bytes(before.body))
+
+
 async def _sources(listener: Listener, timeout_s: float) -> AsyncGenerator[TokenChunk | FeatureOutcome]:
     until = asyncio.get_running_loop().time() + timeout_s
     while (left := until - asyncio.get_running_loop().time()) > 0 and listener.ended is None:
@@ -115,7 +149,7 @@ async def _sources(listener: Listener, timeout_s: float) -> AsyncGenerator[Token
     )
 
 
-async def _events(feature: FeatureFound, answers: AsyncGenerator[Piece | FeatureOutcome]) -> AsyncGenerator[bytes]:
+async def _events(feature: FeatureFound, answers: AsyncGenerator[Piece | Response]) -> AsyncGenerator[bytes]:
     yield sse.event("start", {"explain_job_id": feature.effective_request.explain_job_id, "feature_key": feature.feature_key})
     coming = asyncio.ensure_future(anext(answers, None))
     try:
@@ -126,12 +160,12 @@ async def _events(feature: FeatureFound, answers: AsyncGenerator[Piece | Feature
             match coming.result():
                 case Piece() as piece if piece.text:
                     yield sse.event("piece", {"beginning": piece.beginning, "text": piece.text})
-                case FeatureOutcome() as outcome:
-                    yield sse.event("outcome", orjson.dumps(outcome.model_dump(mode="json", exclude_none=True)))
+                case Response() as response:
+                    yield sse.event("outcome", bytes(response.body))
                     return
             coming = asyncio.ensure_future(anext(answers, None))
     except ExplainError as error:
-        yield sse.event("failed", {"why": str(error)})
+        yield sse.event("failed", {"why": str(problem_of(error))})
     finally:
         coming.cancel()  # where an answer is still waited for, this cancels the question
         await asyncio.gather(coming, return_exceptions=True)

@@ -4,7 +4,6 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping
-from http.cookies import CookieError, SimpleCookie
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -18,7 +17,8 @@ from mistudio_explain.gateway.keyring import KeyRing
 from mistudio_explain.gateway.limits import Buckets
 from mistudio_explain.gateway.origin import host_of, is_from_another_page, is_loopback, is_safe
 from mistudio_explain.gateway.problems import Problem, explained
-from mistudio_explain.gateway.session import COOKIE
+from mistudio_explain.gateway.session import session_in
+from mistudio_explain.gateway.sessions import Sessions
 from mistudio_explain.observability.metrics import REFUSED_REQUESTS
 from mistudio_explain.settings import GatewaySettings
 from mistudio_explain.store.audit import Deed, StoredAudit
@@ -45,6 +45,7 @@ class Guard:
         *,
         settings: GatewaySettings,
         keys: KeyRing,
+        sessions: Sessions,
         audit: StoredAudit,
         now_ms: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
@@ -52,6 +53,7 @@ class Guard:
         self._app = app
         self._settings = settings
         self._keys = keys
+        self._sessions = sessions
         self._audit = audit
         self._now_ms = now_ms
         self._clock = clock
@@ -84,22 +86,23 @@ class Guard:
         """Whether requests must bring a key: always where others than this machine reach the gateway."""
         return self._is_public or self._keys.needs_key
 
-    def is_good(self, caller: Caller) -> bool:
-        """Whether a caller may go on."""
-        return not self.needs_key if caller.key_id is None else self._keys.is_good(caller.key_id)
+    async def is_good(self, caller: Caller) -> bool:
+        """Whether a caller may go on: no key was made or revoked since, and the session that they showed has not ended."""
+        await self._keys.refresh()
+        if caller.key_id is None:
+            return not self.needs_key
+        if self._keys.named(caller.key_id) is None:
+            return False
+        return caller.session is None or await self._sessions.key_id_of(caller.session) is not None
 
     def protective(self, path: str, headers: Mapping[str, str]) -> Mapping[str, str]:
         """What browsers are told about an answer that has these headers."""
         return protective(path, headers.get("content-type", ""), is_encrypted=self._settings.is_encrypted)
 
-    async def refresh(self) -> None:
-        """See whether keys were made or revoked."""
-        await self._keys.refresh()
-
     async def _admitted(self, scope: Scope) -> Caller | None:
         """Who calls; None without a key where one is needed. Raises Problem, or Unreachable and StoreLost when keys cannot be read."""
         headers = Headers(scope=scope)
-        await self.refresh()
+        await self._keys.refresh()
         if not self.needs_key and not is_loopback(host_of(headers.get("host", ""))):
             raise Problem(
                 421,
@@ -108,7 +111,7 @@ class Guard:
             )
         if not is_safe(scope["method"]) and is_from_another_page(headers, self._settings.cors_origins):
             raise Problem(403, "foreign-origin", "a page of another origin may order nothing here; gateway.cors_origins lists those that may")
-        caller = self._caller(headers)
+        caller = await self._caller(headers)
         if caller is not None and caller.key_id is not None:
             wait_s = self._buckets.wait_s(caller.key_id, self._clock())
             if wait_s > 0:
@@ -116,16 +119,19 @@ class Guard:
         self._check_length(scope, headers)
         return caller
 
-    def _caller(self, headers: Headers) -> Caller | None:
+    async def _caller(self, headers: Headers) -> Caller | None:
         if not self.needs_key:
             return ANYONE_HERE
         text = _key_in(headers)
-        if text is None:
-            return None
-        key = self._keys.key_of(text)
-        if key is None and "authorization" in headers:
-            raise unauthorised("this key opens nothing: it is mistyped, or was revoked")
-        return None if key is None else holder(key)  # a browser that kept a revoked key is asked for another one
+        if text is not None:
+            key = self._keys.key_of(text)
+            if key is None:
+                raise unauthorised("this key opens nothing: it is mistyped, or was revoked")
+            return holder(key)
+        cookie = session_in(headers)
+        key_id = None if cookie is None else await self._sessions.key_id_of(cookie)
+        key = None if key_id is None else self._keys.named(key_id)
+        return None if key is None else holder(key, cookie)  # a browser whose session ended, or whose key was revoked, is asked for a key
 
     def _most_bytes(self, scope: Scope) -> int:
         return self._settings.upload_bytes if scope["path"] in UPLOADS else self._settings.body_bytes
@@ -172,7 +178,7 @@ class Guard:
 
 
 class _Answer:
-    """What is sent in answer to a request: protective headers are added, and a stream ends when its key is revoked."""
+    """What is sent in answer to a request: protective headers are added, and a stream ends when its key is revoked or its session ends."""
 
     def __init__(self, guard: Guard, scope: Scope, send: Send) -> None:
         self._guard = guard
@@ -192,23 +198,15 @@ class _Answer:
                 headers.add_vary_header("Authorization, Cookie")
             if self.caller is not None:
                 await self._guard.note(self._scope, self.caller, message["status"])
-        elif self._is_stream and self.caller is not None:
-            await self._guard.refresh()
-            if not self._guard.is_good(self.caller):
-                raise _KeyIsGone
+        elif self._is_stream and self.caller is not None and not await self._guard.is_good(self.caller):
+            raise _KeyIsGone
         await self._send(message)
 
 
 class _KeyIsGone(Exception):
-    """The key that opened a stream was revoked."""
+    """The key that opened a stream was revoked, or the session ended."""
 
 
 def _key_in(headers: Headers) -> str | None:
     scheme, _, text = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and text:
-        return text.strip()
-    try:
-        kept = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return None
-    return kept.value if kept is not None else None
+    return text.strip() if scheme.lower() == "bearer" and text else None

@@ -62,9 +62,10 @@ class KeyRing:
         key = self._keys.get(key_id, _NOBODYS)
         return key if key.is_opened_by(secret) else None
 
-    def is_good(self, key_id: str) -> bool:
-        """Whether a key that was good is so still."""
-        return key_id in self._keys and self._keys[key_id].revoked_ms is None
+    def named(self, key_id: str) -> ApiKey | None:
+        """The key that was made with an id; None when it opens nothing any more."""
+        key = self._keys.get(key_id)
+        return key if key is not None and key.revoked_ms is None else None
 
     def close(self) -> None:
         """Close the connection to the keys."""

@@ -106,12 +106,20 @@ async def cancel_job(gateway: Here, caller: Writer, once: Once, job: JobId, orde
 
 @router.delete("/jobs/{job}", response_model=Ordered, status_code=202)
 async def delete_job(
-    gateway: Here, caller: Writer, job: JobId, why: Annotated[str | None, Query(max_length=1000, description="Why, for those who read it later.")] = None
+    gateway: Here,
+    caller: Writer,
+    once: Once,
+    job: JobId,
+    why: Annotated[str | None, Query(max_length=1000, description="Why, for those who read it later.")] = None,
 ) -> Response:
     """Delete a job: its outcomes, reviews, report and files go; a record without texts says for a month that it was deleted."""
-    known = await known_job(gateway, caller, job)
-    event = deletion(known, who=caller.name, why=why, now_ms=gateway.now_ms())
-    return await _given(gateway, job, "delete", event)
+
+    async def delete() -> Response:
+        known = await known_job(gateway, caller, job)
+        event = deletion(known, who=caller.name, why=why, now_ms=gateway.now_ms())
+        return await _given(gateway, job, "delete", event)
+
+    return await once(b"", delete)
 
 
 @router.post("/jobs/{job}/replays", response_model=Replayed, status_code=202)

@@ -17,7 +17,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Resolve = Callable[[str, int], Awaitable[Collection[str]]]
 
 _TIMEOUT_S = 10.0
-_WITHIN_S = 30.0  # all in all: a receiver that answers byte by byte would hold others up
+WITHIN_S = 30.0
+"""All in all: a receiver that answers byte by byte, or a name that nobody answers for, would hold others up."""
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
 
 
@@ -82,28 +83,40 @@ async def post(to: Destination, body: bytes, headers: Mapping[str, str], context
     The name is looked up once, every address of it must be allowed, and the connection goes to the one that was looked
     at, so that a name that changes its mind leads nowhere else. No redirect is followed, no proxy used, no answer read.
     """
-    url = httpx.URL(to.url)
-    port = url.port or (443 if url.scheme == "https" else 80)
+    host = httpx.URL(to.url).host
     try:
-        addresses = [ipaddress.ip_address(each.partition("%")[0]) for each in await resolve(url.host, port)]
+        async with asyncio.timeout(WITHIN_S):
+            status, wait_s = await _answered(httpx.URL(to.url), to.networks, body, headers, context, resolve)
+    except (httpx.HTTPError, TimeoutError) as error:
+        raise NotAccepted(f"{host}: {type(error).__name__}: {error}") from error
+    if not 200 <= status < 300:
+        redirected = ", and redirects are not followed" if 300 <= status < 400 else ""
+        raise NotAccepted(f"{host}: it answered {status}{redirected}", repeatable=status != 410, wait_s=wait_s)
+
+
+async def _answered(
+    url: httpx.URL, networks: Collection[Network], body: bytes, headers: Mapping[str, str], context: ssl.SSLContext, resolve: Resolve
+) -> tuple[int, float | None]:
+    """The status of the answer, and how many seconds it asks to wait."""
+    pinned = url.copy_with(host=str(await _address(url, networks, resolve)))
+    sent = {**headers, "host": url.netloc.decode(), "content-type": "application/json", "user-agent": "mistudio-explain"}
+    async with (
+        httpx.AsyncClient(verify=context, trust_env=False, follow_redirects=False, timeout=_TIMEOUT_S) as client,
+        client.stream("POST", pinned, content=body, headers=sent, extensions={"sni_hostname": url.host}) as answer,
+    ):
+        return answer.status_code, retry_after_s(answer.headers)
+
+
+async def _address(url: httpx.URL, networks: Collection[Network], resolve: Resolve) -> Address:
+    """Where a host is, once every address of it was looked at."""
+    try:
+        found = await resolve(url.host, url.port or (443 if url.scheme == "https" else 80))
+        addresses = [ipaddress.ip_address(each.partition("%")[0]) for each in found]
     except (OSError, UnicodeError) as error:
         raise NotAccepted(f"{url.host}: the name cannot be looked up ({error})") from error
     if not addresses:
         raise NotAccepted(f"{url.host}: the name has no address")
     for address in addresses:
-        if (why := refusal(address, url.scheme, to.networks)) is not None:
+        if (why := refusal(address, url.scheme, networks)) is not None:
             raise NotAccepted(f"{url.host}: {why}")
-    pinned = url.copy_with(host=str(addresses[0]))
-    sent = {**headers, "host": url.netloc.decode(), "content-type": "application/json", "user-agent": "mistudio-explain"}
-    try:
-        async with (
-            asyncio.timeout(_WITHIN_S),
-            httpx.AsyncClient(verify=context, trust_env=False, follow_redirects=False, timeout=_TIMEOUT_S) as client,
-            client.stream("POST", pinned, content=body, headers=sent, extensions={"sni_hostname": url.host}) as answer,
-        ):
-            status, wait_s = answer.status_code, retry_after_s(answer.headers)
-    except (httpx.HTTPError, TimeoutError) as error:
-        raise NotAccepted(f"{url.host}: {type(error).__name__}: {error}") from error
-    if not 200 <= status < 300:
-        redirected = ", and redirects are not followed" if 300 <= status < 400 else ""
-        raise NotAccepted(f"{url.host}: it answered {status}{redirected}", repeatable=status != 410, wait_s=wait_s)
+    return addresses[0]

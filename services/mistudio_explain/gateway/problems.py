@@ -54,6 +54,21 @@ def no_such_job(job: str) -> Problem:
     return Problem(404, "no-such-job", f"there is no job {job!r}")
 
 
+def problem_of(error: Exception) -> Problem:
+    """An error of ours as a problem, in words for whoever asked; what it says of addresses and files on the way to what is away stays in the log."""
+    match error:
+        case Problem():
+            return error
+        case BadInput() | MalformedEvent():
+            return Problem(400, "bad-input", error.over_http)
+        case Unreachable() | StoreLost():
+            log.warning("gateway.unreachable", error=str(error))
+            return Problem(503, "unreachable", "something that the gateway needs does not answer; its log says what", headers=AGAIN)
+        case _:
+            log.error("gateway.failed", error=told(error))
+            return Problem(500, "failed", "the gateway failed; its log says why")
+
+
 def respond(status: int, kind: str, detail: str, *, flaws: Sequence[Mapping[str, str]] | None = None, headers: Mapping[str, str] | None = None) -> Response:
     """A problem as a response."""
     body: dict[str, Any] = {"type": _URN + kind, "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
@@ -75,18 +90,9 @@ async def _explained(_: Request, error: Exception) -> Response:
 
 
 def explained(error: Exception) -> Response:
-    """An error of ours as a problem; what it says of addresses and files on the way to what is away stays in the log."""
-    match error:
-        case Problem():
-            return respond(error.status, error.kind, str(error), headers=error.headers)
-        case BadInput() | MalformedEvent():
-            return respond(400, "bad-input", str(error))
-        case Unreachable() | StoreLost():
-            log.warning("gateway.unreachable", error=str(error))
-            return respond(503, "unreachable", "something that the gateway needs does not answer; its log says what", headers=AGAIN)
-        case _:
-            log.error("gateway.failed", error=told(error))
-            return respond(500, "failed", "the gateway failed; its log says why")
+    """An error of ours as a response."""
+    problem = problem_of(error)
+    return respond(problem.status, problem.kind, str(problem), headers=problem.headers)
 
 
 async def _invalid(_: Request, error: Exception) -> Response:

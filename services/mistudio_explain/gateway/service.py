@@ -63,7 +63,7 @@ async def web_server(app: FastAPI, settings: GatewaySettings) -> AsyncIterator[s
     """Answer on the gateway's port; gives the address. Kafka need not be there. Raises BadSettings for an address that cannot be had."""
     keys: KeyRing = app.state.keys
     await _tell_openness(settings, keys)
-    with _bound(settings) as listening, closing(keys), closing(app.state.audit), closing(app.state.gateway.told):
+    with _bound(settings) as listening, closing(keys), closing(app.state.sessions), closing(app.state.audit), closing(app.state.gateway.told):
         config = uvicorn.Config(
             app,
             log_config=None,  # ours: its own would quote what an error says

@@ -1,5 +1,7 @@
-"""A browser's session: the key in a cookie that no script can read, so that links to files and streams of events carry it."""
+"""A browser's session: a random text in a cookie that no script can read, so that links to files and streams of events carry it."""
 
+from collections.abc import Mapping
+from http.cookies import CookieError, SimpleCookie
 from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
@@ -9,7 +11,7 @@ from mistudio_explain.gateway.access import ANYONE_HERE, Caller, Reader, holder,
 from mistudio_explain.gateway.parts import Here
 from mistudio_explain.store.keys import Scope
 
-COOKIE = "mistudio_explain_key"
+_COOKIE = "mistudio_explain_session"
 
 router = APIRouter(tags=["session"])
 
@@ -36,22 +38,40 @@ async def show_session(caller: Reader) -> Identity:
 
 @router.post("/session", response_model=Identity)
 async def open_session(request: Request, response: Response, gateway: Here, opening: Opening) -> Identity:
-    """Exchange a key for a cookie that holds it until the browser is closed, for requests of the gateway's own pages alone."""
-    ring = request.app.state.keys
+    """Exchange a key for the cookie of a session, which lasts until the browser is closed, `gateway.session_h` are over, or the key is revoked.
+
+    The cookie is for requests of the gateway's own pages alone. A session that the browser had is ended.
+    """
     if not request.state.needs_key:
         return _identity(ANYONE_HERE)
-    text = opening.key.get_secret_value()
-    key = ring.key_of(text)
+    key = request.app.state.keys.key_of(opening.key.get_secret_value())
     if key is None:
         raise unauthorised("this key opens nothing: it is mistyped, or was revoked")
-    response.set_cookie(COOKIE, text, path="/", secure=gateway.settings.gateway.is_encrypted, httponly=True, samesite="strict")
+    await _end(request)
+    text = await request.app.state.sessions.open(key.id)
+    response.set_cookie(_COOKIE, text, path="/", secure=gateway.settings.gateway.is_encrypted, httponly=True, samesite="strict")
     return _identity(holder(key))
 
 
 @router.delete("/session", status_code=204, response_class=Response)
-async def close_session(response: Response) -> None:
-    """Forget the cookie."""
-    response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
+async def close_session(request: Request, response: Response, gateway: Here) -> None:
+    """End the browser's session: its cookie opens nothing any more."""
+    await _end(request)
+    response.delete_cookie(_COOKIE, path="/", secure=gateway.settings.gateway.is_encrypted, httponly=True, samesite="strict")
+
+
+def session_in(headers: Mapping[str, str]) -> str | None:
+    """The text of the session in a request's cookies; None when there is none."""
+    try:
+        cookie = SimpleCookie(headers.get("cookie", "")).get(_COOKIE)
+    except CookieError:
+        return None
+    return cookie.value if cookie is not None else None
+
+
+async def _end(request: Request) -> None:
+    if (text := session_in(request.headers)) is not None:
+        await request.app.state.sessions.end(text)
 
 
 def _identity(caller: Caller) -> Identity:

@@ -38,7 +38,10 @@ EVENTS: dict[int | str, dict[str, Any]] = {
 
 @router.get("/events", response_class=Response, responses=EVENTS)
 async def follow_jobs(gateway: Here, caller: Reader, last_event_id: LastEvent = None, after: After = None) -> Response:
-    """Follow all jobs: `progress` of each that moves. What stands is listed by GET /jobs; read it after `ready`, and nothing is missed."""
+    """Follow all jobs: `progress` of each that moves, `removed` of each that is deleted.
+
+    What stands is listed by GET /jobs; read it after `ready`, and nothing is missed.
+    """
     seen = _position(last_event_id or after)
     return _stream(gateway, _all_jobs(gateway.live, caller.tenant, seen))
 
@@ -109,7 +112,7 @@ async def _all_jobs(live: Live, tenant: str, seen: Position | None) -> AsyncGene
             yield chunk
     seen = seen or _now(live)
     yield sse.event("ready", {}, seen)
-    async with aclosing(_heard(live, [Subject(REPORTS, None)], seen, lambda told: told.tenant == tenant)) as events:
+    async with aclosing(_heard(live, [Subject(REPORTS, None)], seen, lambda told: told.concerns(tenant))) as events:
         async for chunk, _, _ in events:
             yield chunk
 

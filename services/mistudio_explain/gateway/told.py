@@ -9,6 +9,7 @@ import structlog
 from mistudio_explain.errors import MalformedEvent
 from mistudio_explain.events.codec import decode
 from mistudio_explain.events.explanation import FeatureOutcome
+from mistudio_explain.events.identity import may_name
 from mistudio_explain.events.job import JobReport, JobStatus
 from mistudio_explain.events.topics import REPORTS
 from mistudio_explain.events.winner import rank
@@ -38,9 +39,15 @@ class Told:
 
     block: bytes
     tenant: str | None
-    """Whose job it is of; None where the record does not say, as of what was removed."""
+    """Whose job it is of; None where the record does not say."""
     standing: Standing | None = None
     """Of an event about a whole job."""
+    removed: str | None = None
+    """The job, when it says that something of it was deleted; such a record names no tenant."""
+
+    def concerns(self, tenant: str) -> bool:
+        """Whether it is a tenant's: its job is, or, where the record does not say, it is a job that no other tenant can have made."""
+        return self.tenant == tenant or (self.removed is not None and may_name(tenant, self.removed))
 
 
 def told(topic: str, key: bytes, value: bytes | None) -> Told | None:
@@ -73,4 +80,4 @@ def _explanation(outcome: FeatureOutcome, value: bytes) -> Told:
 
 def _removed(key: bytes) -> Told:
     job, _, feature = key.decode("utf-8", "replace").partition("|")
-    return Told(sse.event("removed", {"explain_job_id": job, "feature_key": feature or None}), None, None if feature else Standing("deleted"))
+    return Told(sse.event("removed", {"explain_job_id": job, "feature_key": feature or None}), None, None if feature else Standing("deleted"), job)

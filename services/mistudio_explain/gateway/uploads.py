@@ -133,7 +133,7 @@ def _read(path: Path, settings: Settings, options: Options, find_job_id: str | N
         )
         check_something_is_explained(job, settings)
     except BadInput as error:  # told without the place where the gateway keeps the file
-        raise BadInput(str(error).replace(f"{path}: ", "").replace(str(path), path.name)) from error
+        raise BadInput(error.args[0].replace(f"{path}: ", "").replace(str(path), path.name)) from error
     return job
 
 

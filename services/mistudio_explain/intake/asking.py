@@ -47,7 +47,12 @@ def asked_for(feature: FeatureFound, wishes: Wishes, now: datetime, mark: str, *
 
 def event_of(feature: FeatureFound) -> str:
     """The id under which the pieces of a feature's answer come."""
-    return event_id(Subject.of(feature, None), pass_number=1)
+    return event_of_subject(Subject.of(feature, None))
+
+
+def event_of_subject(subject: Subject) -> str:
+    """The same of an outcome's subject."""
+    return event_id(subject, pass_number=1)
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ explained as fair ones are, but nothing says that they are as good.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from mistudio_explain.errors import option
 from mistudio_explain.events.explanation import Category, Tier
 from mistudio_explain.events.feature import FeatureFound
 
@@ -90,7 +91,7 @@ class Distribution:
             f"none of the {self.features} features reaches the coherence threshold {threshold:.2f}, so there is nothing to explain. "
             f"Coherence: least {least:.3f}, quartiles {lower:.3f}, {median:.3f}, {upper:.3f}, greatest {greatest:.3f}. "
             "miStudioFind's coherence is the word overlap of a feature's texts; the real features of examples/ reach 0.01 to 0.13. "
-            "`--explain-poor` explains them all the same and flags each as poor_coherence."
+            f"`{option('--explain-poor')}` explains them all the same and flags each as poor_coherence."
         )
 
     def _quantile(self, share: float) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from mistudio_explain.errors import BadInput
+from mistudio_explain.errors import BadInput, option
 from mistudio_explain.events.explanation import Category
 from mistudio_explain.events.feature import FeatureFound, JobRequest
 from mistudio_explain.intake.document import Document, Flawed, Problem, Span, is_encodable
@@ -178,12 +178,13 @@ def _target_model(document: Document, shape: Shape, header: Header, target_model
     where = ("job_metadata", "model_name") if shape == "specification" else ("metadata", "model_name")
     if header.target_model is None:
         if target_model is None:
-            raise Flawed(document.problem(where, "the file does not name the target model; say which one it is with --target-model"))
+            raise Flawed(document.problem(where, f"the file does not name the target model; say which one it is with {option('--target-model')}"))
         if not (0 < len(target_model) <= LONGEST_NAME and is_encodable(target_model)):
-            raise BadInput(f"--target-model {target_model!r}: a name of 1 to {LONGEST_NAME} characters was expected")
+            raise BadInput(f"{option('--target-model')} {target_model!r}: a name of 1 to {LONGEST_NAME} characters was expected")
         return target_model
     if target_model not in (None, header.target_model):
-        raise Flawed(document.problem(where, f"the file's target model is {header.target_model!r}, but --target-model says {target_model!r}; leave that out"))
+        given = f"{option('--target-model')} says {target_model!r}"
+        raise Flawed(document.problem(where, f"the file's target model is {header.target_model!r}, but {given}; leave that out"))
     return header.target_model
 
 
@@ -238,5 +239,5 @@ def message_of(problems: Sequence[Problem], *, keep_going_helps: bool = False) -
         least = "at least " if len(problems) >= LISTED_PROBLEMS else ""
         lines.append(f"and {least}{len(problems) - _SHOWN_PROBLEMS} more")
     if keep_going_helps:
-        lines.append("Nothing was published; --keep-going leaves out what cannot be used and takes the rest.")
+        lines.append(f"Nothing was published; {option('--keep-going')} leaves out what cannot be used and takes the rest.")
     return "\n".join(lines)

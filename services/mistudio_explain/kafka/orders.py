@@ -6,7 +6,7 @@ from typing import Literal
 
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 
-from mistudio_explain.errors import BadInput, MalformedEvent
+from mistudio_explain.errors import BadInput, MalformedEvent, either
 from mistudio_explain.events import topics
 from mistudio_explain.events.codec import decode
 from mistudio_explain.events.job import ControlPart, JobEvent, JobPart, JobReport, JobStatus
@@ -150,7 +150,8 @@ def cancellation(job: KnownJob, *, who: str | None, why: str | None, now_ms: int
     if control in ("delete", "deleted"):
         raise BadInput(f"job {job.explain_job_id} {job.closed}: there is nothing to cancel")
     if is_finished(job):
-        raise BadInput(f"job {job.explain_job_id} is completed: there is nothing to cancel; `mistudio-explain job delete {job.explain_job_id}` removes it")
+        removal = either(f"`mistudio-explain job delete {job.explain_job_id}`", "DELETE")
+        raise BadInput(f"job {job.explain_job_id} is completed: there is nothing to cancel; {removal} removes it")
     return order(job, "cancel", who=who, why=why, now_ms=now_ms)
 
 
@@ -176,8 +177,9 @@ def admission(jobs: Mapping[str, KnownJob], job: str, find_job_id: str, *, reope
     if known.closed is None:
         return known.reopened_as, None
     if known.control is not None and known.control.action == "delete":  # an order to reopen would take the place of that to delete
-        raise BadInput(f"job {job} {known.closed}; nothing was published. It can be reopened once `mistudio-explain job show` says that it was deleted")
+        shown = either("`mistudio-explain job show`", "its status")
+        raise BadInput(f"job {job} {known.closed}; nothing was published. It can be reopened once {shown} says that it was deleted")
     if not reopen:
-        raise BadInput(f"job {job} {known.closed}; nothing was published. To explain it anew, add --reopen")
+        raise BadInput(f"job {job} {known.closed}; nothing was published. To explain it anew, {either('add --reopen', 'set reopen to true')}")
     reopened = order(known, "reopen", who=None, why="published again", now_ms=now_ms)
     return reopened.revision, reopened

@@ -1,4 +1,4 @@
-"""Reads the moments of `--since` and `--until`."""
+"""Reads moments as people write them."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -12,7 +12,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 def moment_ms(text: str, now: datetime, option: str) -> int:
     """Read `2026-11-24`, `2026-11-24T08:30`, either with a time zone (absent: UTC), or how long ago: `90m`, `24h`, `7d`.
 
-    Returns milliseconds since 1970 UTC; raises BadInput, naming the option.
+    Returns milliseconds since 1970 UTC; raises BadInput, naming the option that it is of.
     """
     ago = _AGO.fullmatch(text.strip())
     if ago is not None:

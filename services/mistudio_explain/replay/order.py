@@ -1,4 +1,4 @@
-"""What a replay is asked for, checked before anything is written; told in the words of the command line."""
+"""What a replay is asked for, checked before anything is written."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from mistudio_explain.context.prompt import Templates
-from mistudio_explain.errors import BadInput
+from mistudio_explain.errors import BadInput, either, option
 from mistudio_explain.events.job import JobEvent, ReplayPart, RequestPart
 from mistudio_explain.intake.stage import FindJob, read
 from mistudio_explain.kafka.orders import KnownJob
@@ -59,7 +59,7 @@ def plan(order: ReplayOrder, settings: Settings, now: datetime) -> Plan:
     """Check what can be checked before anything is written. Raises BadInput."""
     part = _part(order, now)
     if order.prompt is not None and order.prompt not in (known := Templates.load(settings.context.templates).known):
-        raise BadInput(f"--prompt {order.prompt!r}: there is no such template; there are {', '.join(sorted(known))}")
+        raise BadInput(f"{option('--prompt')} {order.prompt!r}: there is no such template; there are {', '.join(sorted(known))}")
     replayed = None
     if order.from_file is None or order.of is not None or needs_outcomes(part):
         replayed = replayed_job(settings.store, order.from_job, order.of)
@@ -83,7 +83,7 @@ def plan(order: ReplayOrder, settings: Settings, now: datetime) -> Plan:
     try:
         request = JobEvent(explain_job_id=job, tenant=tenant, at_ms=at_ms, request=asked)
     except ValueError as error:
-        raise BadInput(f"--as {job!r} is no job id: 1 to 200 characters of A-Z a-z 0-9 . _ : / @ - and space") from error
+        raise BadInput(f"{option('--as', 'new_job')} {job!r} is no job id: 1 to 200 characters of A-Z a-z 0-9 . _ : / @ - and space") from error
     return Plan(request, JobEvent(explain_job_id=job, tenant=tenant, at_ms=at_ms, replay=part), replayed, keys, file)
 
 
@@ -91,7 +91,9 @@ def check_unused(jobs: Mapping[str, KnownJob], made: Plan) -> None:
     """Raise BadInput when the new job's id is taken: an id names one job for ever, and what was replayed before must not be mixed with this."""
     if made.job in jobs:
         known = jobs[made.job]
-        raise BadInput(f"the job {made.job} exists already (of {known.find_job_id or 'an unknown find job'}); name the replay otherwise with --as")
+        raise BadInput(
+            f"the job {made.job} exists already (of {known.find_job_id or 'an unknown find job'}); name the replay otherwise with {option('--as', 'new_job')}"
+        )
     find_job = made.replay.replay.from_job if made.replay.replay else ""
     if made.file is not None and all(job.find_job_id != find_job for job in jobs.values()):
         raise BadInput(f"{find_job} was never explained here, so there is nothing to replay; `mistudio-explain publish {made.file.path}` explains it")
@@ -108,14 +110,15 @@ def _part(order: ReplayOrder, now: datetime) -> ReplayPart:
             of=order.of,
             where=order.where,
             features=[name.strip() for name in (order.features or "").split(",") if name.strip()],
-            since_ms=None if order.since is None else moment_ms(order.since, now, "--since"),
-            until_ms=None if order.until is None else moment_ms(order.until, now, "--until"),
+            since_ms=None if order.since is None else moment_ms(order.since, now, option("--since")),
+            until_ms=None if order.until is None else moment_ms(order.until, now, option("--until")),
             failed_only=order.failed_only,
             from_file=order.from_file is not None,
         )
     except ValueError as error:
         raise BadInput(
-            "--from-job, --of and --features take ids of 1 to 200 characters out of A-Z a-z 0-9 . _ : / @ - and space, --features separated by commas"
+            f"{either('--from-job, --of and --features take', 'features takes')} ids of 1 to 200 characters out of A-Z a-z 0-9 . _ : / @ - and space"
+            f"{either(', --features separated by commas', '')}"
         ) from error
 
 
@@ -137,10 +140,11 @@ def _keys(part: ReplayPart, settings: Settings, file: FindJob | None, replayed: 
         selection = selection_of(settings.store, part)
         keys, unknown = frozenset(selection.places), set(part.features) & set(selection.unlocated)
     if unknown:
-        raise BadInput(f"--features: {part.from_job} has no feature {listed(sorted(unknown))}; a feature of a layer is named layer/feature")
+        raise BadInput(f"{option('--features')}: {part.from_job} has no feature {listed(sorted(unknown))}; a feature of a layer is named layer/feature")
     if not keys:
         of = f" of {replayed.state.explain_job_id}" if replayed else ""
-        raise BadInput(f"no feature{of} fits what was asked for, so there is nothing to replay; loosen --where, --features or --failed-only")
+        choice = f"{option('--where')}, {option('--features')} or {option('--failed-only')}"
+        raise BadInput(f"no feature{of} fits what was asked for, so there is nothing to replay; loosen {choice}")
     return frozenset(keys)
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mistudio_explain.aggregation.stage import JobState
-from mistudio_explain.errors import BadInput
+from mistudio_explain.errors import BadInput, either
 from mistudio_explain.events.identity import default_explain_job_id
 from mistudio_explain.events.job import JobPart, ReplayPart, RequestPart
 from mistudio_explain.replay.stage import Place, Selection, needs_outcomes, select
@@ -30,7 +30,9 @@ def replayed_job(settings: StoreSettings, find_job_id: str, of: str | None) -> R
         state = store.state(wanted)
         if state is None:
             known = ", ".join(jobs) or f"none of {find_job_id}, only {', '.join(store.jobs(20)) or 'nothing'}"
-            raise BadInput(f"the store {settings.url} has no job {wanted!r}; it has {known}")
+            raise BadInput(
+                either(f"the store {settings.url} has no job {wanted!r}; it has {known}", f"nothing of {wanted} is stored yet; ask again in a moment")
+            )
         if state.find_job_id != find_job_id:
             raise BadInput(f"{wanted} explains features of {state.find_job_id}, not of {find_job_id}; name that with --from-job")
         asked = store.parts(wanted).get(JobPart.REQUEST)

@@ -1,14 +1,18 @@
-"""The audit log of the gateway: who did what and when, without texts; rows are added and never changed.
+"""The audit log of the gateway: who did what and when, without texts; rows are added, never changed, and go when they are old or too many.
 
 It lies beside the store with the API keys, so that deleting a job, or building a store anew, leaves it alone.
 """
 
 from dataclasses import dataclass
 
-from mistudio_explain.settings import StoreSettings
+from mistudio_explain.settings import Settings, StoreSettings
 from mistudio_explain.store.beside import Beside
 from mistudio_explain.store.database import Database, Table
-from mistudio_explain.store.keys import ACCESS
+from mistudio_explain.store.keys import ACCESS, access_store
+
+_DAY_MS = 86_400_000
+_AT_ONCE = 100
+"""Most old entries that go when one is added: nobody waits long, and a clock that is wrong for a moment costs little."""
 
 _AUDIT = Table(
     "audit",
@@ -49,14 +53,19 @@ class Entry:
 
 
 class StoredAudit:
-    """The audit log beside a store. Its methods block, and raise Unreachable or StoreLost when it cannot be read or written."""
+    """The audit log beside a store. Its methods block, and raise Unreachable or StoreLost when it cannot be read or written.
 
-    def __init__(self, settings: StoreSettings) -> None:
-        self._beside = Beside(settings, ACCESS, (_AUDIT,), durable=True)
+    Entries that are `kept_ms` older than the newest go, and the oldest of more than `most`.
+    """
+
+    def __init__(self, settings: StoreSettings, *, kept_ms: int, most: int) -> None:
+        self._beside = Beside(settings, ACCESS, (_AUDIT,), indexes={_AUDIT: ("at_ms",)}, durable=True, private=True)
+        self._kept_ms = kept_ms
+        self._most = most
 
     def add(self, deed: Deed) -> None:
         """Write a deed down; it survives a power cut once this returns."""
-        self._beside.call(lambda database: _add(database, deed))
+        self._beside.call(lambda database: _add(database, deed, deed.at_ms - self._kept_ms, self._most))
 
     def newest(self, limit: int, *, tenant: str | None = None, before: int | None = None) -> list[Entry]:
         """Entries, newest first: of one tenant or all, those older than the entry `before`; looking makes no database."""
@@ -73,7 +82,15 @@ class StoredAudit:
         self._beside.close()
 
 
-def _add(database: Database, deed: Deed) -> None:
+def audit_log(settings: Settings) -> StoredAudit:
+    """The audit log of the settings."""
+    gateway = settings.gateway
+    return StoredAudit(access_store(settings), kept_ms=int(gateway.audit_days * _DAY_MS), most=gateway.audit_entries)
+
+
+def _add(database: Database, deed: Deed, before_ms: int, most: int) -> None:
     with database.undisturbed():  # several gateways may write at once
         (last,) = database.one("select coalesce(max(id), 0) from audit") or (0,)
         database.put(_AUDIT, [(deed.tenant, deed.who, deed.address, deed.action, deed.path, last + 1, deed.at_ms, deed.status)])
+        for column, below in (("at_ms", before_ms), ("id", last + 2 - most)):
+            database.delete(_AUDIT, f"id in (select id from audit where {column} < ? order by {column} limit ?)", (below, _AT_ONCE))  # noqa: S608

@@ -1,5 +1,7 @@
 """Databases beside the store: each a file next to its file, or a schema on its server; they outlive a store that is replaced."""
 
+import contextlib
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -20,12 +22,15 @@ FORWARD: Mapping[str, Steps] = {}
 
 T = TypeVar("T")
 
+_OWNERS = 0o600
+
 
 class Beside:
     """One such database: opened when it is first used, and anew after it failed. Its methods block and may be called from any thread.
 
     `indexes` are columns that rows are sought by, of each table. `busy_s` is how long a writer of a file waits for others; what is
-    `durable` survives a power cut, at the cost of a sync for each step.
+    `durable` survives a power cut, at the cost of a sync for each step. A file that is `private` is read by its owner alone, whatever
+    the umask.
     """
 
     def __init__(
@@ -37,6 +42,7 @@ class Beside:
         indexes: Mapping[Table, Sequence[str]] | None = None,
         busy_s: float = 5.0,
         durable: bool = False,
+        private: bool = False,
     ) -> None:
         self._settings = settings
         self._name = name
@@ -44,6 +50,7 @@ class Beside:
         self._indexes = indexes or {}
         self._busy_s = busy_s
         self._synchronous = "full" if durable else "normal"
+        self._private = private
         self._held = ExitStack()
         self._open: Database | None = None
         self._turn = threading.RLock()
@@ -86,6 +93,8 @@ class Beside:
         if files.is_file(self._settings):
             path = file_beside(self._settings, self._name)
             path.parent.mkdir(parents=True, exist_ok=True)
+            if self._private:
+                _keep_private(path)
             connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=self._busy_s)
             self._held.callback(connection.close)
             for attempt in stamina.retry_context(on=sqlite3.OperationalError, attempts=None, timeout=self._busy_s, wait_initial=0.01, wait_max=0.1):
@@ -109,9 +118,27 @@ class Beside:
             bring_forward(database, found, 1 + len(steps), steps, where=where)
             for table in self._tables:
                 database.make(table)
+                _complete(database, table)
                 for column in self._indexes.get(table, ()):
                     database.run(f"create index if not exists {table.name}_{column} on {table.name}({column})")
         return database
+
+
+def _complete(database: Database, table: Table) -> None:
+    """Add the numbers that a table of an earlier version does not have, as 0."""
+    known = database.columns_of(table.name)
+    for column in table.numbers:
+        if column not in known:
+            database.run(f"alter table {table.name} add column {column} {table.type_of(column)} not null default 0")
+
+
+def _keep_private(path: Path) -> None:
+    """Let nobody but its owner read a database's file, made when it is not there; what SQLite puts beside it gets the same permissions."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _OWNERS))
+    for each in (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            if each.stat().st_mode & 0o077:  # of an earlier version; whoever is not its owner cannot change that
+                each.chmod(_OWNERS)
 
 
 def file_beside(settings: StoreSettings, name: str) -> Path:

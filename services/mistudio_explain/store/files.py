@@ -8,7 +8,7 @@ from pathlib import Path
 
 import structlog
 
-from mistudio_explain.errors import BadInput, BadSettings, Unreachable
+from mistudio_explain.errors import BadInput, BadSettings, Unreachable, either
 from mistudio_explain.settings import StoreSettings
 from mistudio_explain.store.database import Elsewhere, Sqlite, is_outage, out_of_reach
 from mistudio_explain.store.from_0_1_0 import carry_over
@@ -97,7 +97,7 @@ def _carry_over(path: Path) -> None:
 def read_only(path: Path) -> Iterator[Sqlite]:
     """Open a store's file to read it. Raises BadInput when there is none, NewerStore for one of a newer version, Unreachable while its disk fails."""
     if not path.is_file():
-        raise BadInput(f"{path}: there is no store; an aggregator makes it (store.url)")
+        raise BadInput(f"{either(f'{path}: ', '')}there is no store; an aggregator makes it (store.url)")
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, check_same_thread=False)) as connection:
             database = Sqlite(connection)

@@ -19,7 +19,7 @@ from mistudio_explain.store.beside import Beside
 from mistudio_explain.store.database import Database, Table
 
 ACCESS = "access"
-"""The database beside the store that holds keys and the audit log."""
+"""The database beside the store that holds keys, sessions and the audit log."""
 
 Scope = Literal["read", "write", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -41,7 +41,7 @@ API_KEY = Table(
 
 
 def access_store(settings: Settings) -> StoreSettings:
-    """The store beside which keys and the audit log lie."""
+    """The store beside which keys, sessions and the audit log lie."""
     url = settings.gateway.access_url
     return settings.store if url is None else settings.store.model_copy(update={"url": url})
 
@@ -97,7 +97,7 @@ class StoredKeys:
     """The keys beside a store. Its methods block, and raise Unreachable or StoreLost when the keys cannot be read or written."""
 
     def __init__(self, settings: StoreSettings) -> None:
-        self._beside = Beside(settings, ACCESS, (API_KEY,), durable=True)
+        self._beside = Beside(settings, ACCESS, (API_KEY,), durable=True, private=True)
 
     def all(self) -> list[ApiKey]:
         """Every key that was ever made, revoked ones included, oldest first; looking makes no database."""

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from mistudio_explain.errors import BadInput, BadSettings, Unreachable
+from mistudio_explain.errors import BadInput, BadSettings, Unreachable, either
 from mistudio_explain.settings import StoreSettings, read_secret
 from mistudio_explain.store.database import Database, Elsewhere, StoreLost, Table, Values
 from mistudio_explain.store.takeover import must_be_of_this_version, take_over
@@ -201,7 +201,7 @@ def remove(database: Database, schema: str) -> None:
 def reading(settings: StoreSettings) -> Iterator[Postgres]:
     """A session that only reads. Raises BadInput when there is no store, NewerStore for one of a newer version."""
     if not exists(settings):
-        raise BadInput(f"{settings.url}: there is no store; an aggregator makes it (store.url)")
+        raise BadInput(f"{either(f'{settings.url}: ', '')}there is no store; an aggregator makes it (store.url)")
     with session(settings) as connection:
         connection.execute(sql.SQL("set search_path to {}").format(sql.Identifier(SCHEMA)))
         connection.execute("set default_transaction_read_only = on")

@@ -11,8 +11,8 @@ from mistudio_explain.store.beside import Beside
 from mistudio_explain.store.database import Database, Table
 
 KEPT_MS = 86_400_000
-GIVEN_UP_MS = 600_000
-"""An order that has no answer after this time is given again: whoever gave it is gone."""
+GIVEN_UP_MS = 900_000
+"""An order that has no answer after this time is given again: whoever gave it is gone. The longest, a question to a model, may take 600 s."""
 
 _REPLY = Table("reply", key=("tenant", "name"), texts=("tenant", "name", "what", "headers"), numbers=("at_ms", "status"), bytes=("body",))
 _OPEN = 0

@@ -5,6 +5,9 @@ const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 15_000;
 const NO_ANSWER = "The gateway does not answer. It may have been stopped, or the network between is down.";
 
+/** The event that tells the page that the gateway asks for a key: there was none, or the session is over. */
+export const NO_KEY = "no-key";
+
 /** An answer that is no success: `status` 0 when there was none. */
 export class Refused extends Error {
   constructor(status, title, detail) {
@@ -30,7 +33,9 @@ export const lag = (signal) => get("lag", {}, signal);
 export const models = (signal) => get("models", {}, signal);
 export const cancel = (id) => post(`${jobPath(id)}/cancel`, {});
 export const review = (id, name, said) => post(`${featurePath(id, name)}/reviews`, said);
+export const session = () => get("session", {});
 export const openSession = (key) => post("session", { key });
+export const closeSession = () => asked(new URL("session", ROOT), { method: "DELETE" });
 export const allEvents = (signal) => lasting("events", signal);
 export const jobEvents = (id, signal) => lasting(`${jobPath(id)}/events`, signal);
 export const explainNow = (order, signal) => streamed("explain", { method: "POST", body: JSON.stringify(order), signal });
@@ -68,6 +73,7 @@ async function asked(url, options) {
     throw new Refused(0, "The gateway does not answer", NO_ANSWER);
   }
   if (answer.ok) return answer;
+  if (answer.status === 401) dispatchEvent(new Event(NO_KEY));
   const problem = await answer.json().catch(() => ({}));
   throw new Refused(answer.status, problem.title ?? answer.statusText, problem.detail ?? "");
 }

@@ -18,6 +18,7 @@ const AWAY = {
 };
 
 const main = document.getElementById("main");
+const leave = document.getElementById("leave");
 let shown = { name: null, leave: null, moved: null };
 let turn = 0;
 
@@ -57,7 +58,7 @@ async function show() {
 
 function showError(error) {
   shown.name = null;
-  if (error.status === 401) return fill(main, keyForm());
+  if (error.status === 401) return; // askForKey has the page
   document.title = "Not shown · miStudioExplain";
   fill(
     main,
@@ -72,6 +73,24 @@ function again() {
   show();
 }
 
+/** Ask for a key in the place of the page, which cannot go on without one. */
+function askForKey() {
+  if (document.getElementById("key")) return;
+  turn += 1;
+  shown.leave?.();
+  shown = { name: null, leave: null, moved: null };
+  main.removeAttribute("aria-busy");
+  leave.hidden = true;
+  fill(main, keyForm());
+}
+
+/** Say whose key is used, where one is, and let it be put away. */
+async function showSession() {
+  const who = await api.session().catch(() => ({ key_id: null }));
+  leave.hidden = who.key_id === null;
+  leave.title = `Key ${who.key_id} of ${who.tenant}: may ${who.scopes?.join(", ")}`;
+}
+
 function keyForm() {
   document.title = "API key · miStudioExplain";
   const field = el("input", { id: "key", type: "password", autocomplete: "off", required: true, spellcheck: "false" });
@@ -80,7 +99,9 @@ function keyForm() {
     event.preventDefault();
     try {
       await api.openSession(field.value.trim());
+      fill(main);
       again();
+      showSession();
     } catch (error) {
       fill(problem, error.message);
       field.select();
@@ -91,7 +112,7 @@ function keyForm() {
     "form",
     { class: "narrow", submit: use },
     el("h1", {}, "This gateway asks for an API key"),
-    el("p", {}, "The browser keeps it for this gateway alone, out of reach of scripts, until it is closed."),
+    el("p", {}, "The browser does not keep it: it gets a session of its own, for this gateway alone and out of reach of scripts, until you sign out or close it."),
     el("label", { for: "key" }, "API key"),
     field,
     problem,
@@ -110,6 +131,15 @@ async function watchKafka() {
   setTimeout(watchKafka, LOOK_EVERY_MS);
 }
 
+leave.addEventListener("click", async () => {
+  try {
+    await api.closeSession();
+    askForKey();
+  } catch (error) {
+    say(error.message);
+  }
+});
+addEventListener(api.NO_KEY, askForKey);
 document.getElementById("help").addEventListener("click", helpDialog);
 document.getElementById("skip").addEventListener("click", (event) => {
   event.preventDefault();
@@ -123,4 +153,5 @@ shortcut("g e", "explain now", () => (location.hash = "#/explain"));
 shortcut("g o", "operations", () => (location.hash = "#/operations"));
 addEventListener("hashchange", show);
 show();
+showSession();
 watchKafka();

@@ -82,7 +82,7 @@ async function jobs(body, a, b, signal) {
   const both = await Promise.all([a, b].map((id) => api.job(id, signal)));
   const list = el("ol", { class: "pairs" });
   const more = el("button", { type: "button", class: "plain more", hidden: true });
-  const columns = both.map(({ report }) => el("section", { class: "card" }, el("h2", {}, el("a", { href: at(["jobs", report.explain_job_id]) }, report.explain_job_id)), progress(el("div", {}), report)));
+  const columns = both.map((job) => el("section", { class: "card" }, el("h2", {}, el("a", { href: at(["jobs", job.explain_job_id]) }, job.explain_job_id)), job.report ? progress(el("div", {}), job.report) : el("p", { class: "empty" }, "Nothing of it was counted yet.")));
   fill(body, el("div", { class: "columns" }, columns), el("h2", {}, "Feature by feature"), el("p", { class: "quiet" }, `In the order of ${a}; accuracy in brackets.`), list, more);
   let next = null;
   const load = async () => {

@@ -49,11 +49,11 @@ export async function open(main, { signal }) {
     }
   }
 
-  /** Look when a job moves. */
+  /** Look when a job moves or goes. */
   async function follow() {
     let waiting = null;
     for await (const event of api.allEvents(signal)) {
-      if (event.name !== "progress" || waiting !== null) continue;
+      if (!["progress", "removed", "reset"].includes(event.name) || waiting !== null) continue;
       waiting = setTimeout(() => {
         waiting = null;
         if (!signal.aborted) look();

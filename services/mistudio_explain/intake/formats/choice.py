@@ -52,7 +52,7 @@ def read_input(
     except Flawed as flawed:
         raise BadInput(message_of(flawed.problems) + _looks_like(path, foreign)) from flawed
     except BadInput as refused:
-        raise BadInput(f"{refused}{_looks_like(path, foreign)}") from refused
+        raise BadInput(f"{refused.args[0]}{_looks_like(path, foreign)}") from refused
 
 
 def _looks_like(path: Path, named: str) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from mistudio_explain.errors import BadInput
+from mistudio_explain.errors import BadInput, option
 from mistudio_explain.events.codec import decode, encode
 from mistudio_explain.events.explanation import Category
 from mistudio_explain.events.feature import FeatureFound, JobRequest
@@ -98,7 +98,7 @@ def gather(path: Path, shape: Foreign, given: Iterable[Given | Flawed], asked: A
     problems = tuple(gathered.problems[:LISTED_PROBLEMS])
     if len(gathered.models) > 1 and asked.target_model is None:
         counted = ", ".join(f"{model!r} ({count})" for model, count in gathered.models.items())
-        raise BadInput(f"{path}: has features of several models: {counted}; a find job has one: choose it with --target-model")
+        raise BadInput(f"{path}: has features of several models: {counted}; a find job has one: choose it with {option('--target-model')}")
     if problems and not asked.keep_going:
         raise BadInput(message_of(problems, keep_going_helps=True))
     if origin is None or not gathered.ranks:
@@ -140,7 +140,7 @@ def _is_wanted(one: Given, asked: Asked, gathered: _Gathered) -> bool:
 def _model(one: Given, asked: Asked) -> str:
     model = one.target_model or asked.target_model
     if model is None:
-        raise BadInput(f"{one.document.file}: the file does not name the target model; say which one it is with --target-model")
+        raise BadInput(f"{one.document.file}: the file does not name the target model; say which one it is with {option('--target-model')}")
     if not (0 < len(model) <= LONGEST_NAME and is_encodable(model)):
         raise BadInput(f"{one.document.file}: the target model {model[:60]!r}: a name of 1 to {LONGEST_NAME} characters was expected")
     return model
@@ -183,7 +183,7 @@ def _job_name(path: Path, shape: Foreign, one: Given) -> str:
 
 def _nothing(gathered: _Gathered, asked: Asked) -> str:
     if gathered.others:
-        return f"has no feature of --target-model {asked.target_model!r}; it has those of {', '.join(map(repr, list(gathered.models)[:8]))}"
+        return f"has no feature of {option('--target-model')} {asked.target_model!r}; it has those of {', '.join(map(repr, list(gathered.models)[:8]))}"
     if gathered.silent:
         return f"none of its {gathered.silent} features fires in any text, so there is nothing to explain"
     return "has no feature"
