@@ -33,6 +33,7 @@ LONG = (
     "llm.dispatch",
     "prompts",
     "store_search",
+    "evidence_search",
     "report_page",
     "idle",
     "scale",

@@ -42,8 +42,11 @@ def vocabulary(size: int, rng: random.Random) -> list[str]:
     return list(words)
 
 
-def rows(count: int, seed: int = 7) -> Iterator[Change]:
-    """Outcomes as the aggregator reads them; what is confirmed scores well, and what is a safety concern is rare."""
+def rows(count: int, seed: int = 7, *, further: int = 0) -> Iterator[Change]:
+    """Outcomes as the aggregator reads them; what is confirmed scores well, and what is a safety concern is rare.
+
+    `further` words are drawn for each that are searched too.
+    """
     rng = random.Random(seed)
     words = vocabulary(30_000, rng)
     weights = list(accumulate(1 / (rank + 3) for rank in range(len(words))))
@@ -57,18 +60,19 @@ def rows(count: int, seed: int = 7) -> Iterator[Change]:
         quality = {"c": 0.6, "p": 0.4, "x": 0.1, "u": 0.3, "-": -1.4}[verdict] + 0.4 * rng.random()
         label, said = " ".join(drawn[:5]), " ".join(drawn[5:35])
         feature = f"blocks.{number % 24}/{number}"
-        found = "".join(f" {word}" for word in words_of(label, said, *drawn[35:], feature))
+        beyond = rng.choices(words, cum_weights=weights, k=further)
+        found = "".join(f" {word}" for word in words_of(label, said, *drawn[35:], feature, *beyond))
         scores = (round(quality, 4), round(rng.random(), 4), round(rng.random(), 4)) if kind == "e" else (-1.0, -1.0, -1.0)
         details = Details(cell, *scores, found, "org/model", rng.choice(("llm-a", "llm-b")), f"blocks.{number % 24}", label, said)
         rank = (2, 0, 1, 1, 1, f"{number:064x}")
         yield Change(Counted(job, feature, "default", "find", "org/model", 0, 0, rank, _ZEROS, details), rng.randbytes(_BODY), "", 1_700_000_000_000 + number)
 
 
-def fill(settings: StoreSettings) -> tuple[float, float]:
+def fill(settings: StoreSettings, count: int = ROWS, *, further: int = 0) -> tuple[float, float]:
     """Build the store; µs for each row to write it, and to index its words."""
     taken = 0.0
     with open_store(settings) as store:
-        stream = rows(ROWS)
+        stream = rows(count, further=further)
         while batch := list(islice(stream, _AT_ONCE)):
             started = time.perf_counter()
             store.apply(batch, {})
@@ -78,7 +82,7 @@ def fill(settings: StoreSettings) -> tuple[float, float]:
             store.index(_AT_ONCE)
         if not settings.url.startswith("sqlite"):
             store._db.run("vacuum analyze card")  # noqa: SLF001  (as the server does by itself, later)
-        return taken / ROWS * 1e6, (time.perf_counter() - started) / ROWS * 1e6
+        return taken / count * 1e6, (time.perf_counter() - started) / count * 1e6
 
 
 def asked(words: list[str]) -> dict[str, Callable[[JobStore], object]]:

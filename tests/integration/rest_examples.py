@@ -60,8 +60,8 @@ def _review(gateway: LiveGateway, _: dict[str, Any]) -> None:
 
 def _answer(gateway: LiveGateway, start: dict[str, Any]) -> None:
     """Say in the services' place what a model says of the feature that was asked about."""
-    subject = Subject(explain_job_id=start["explain_job_id"], find_job_id=FIND_JOB, target_model="gpt2-small", feature_id="348", feature_key="348")
-    outcome = _imports(explained("348", subject.explain_job_id, says="Import statements of Python modules."))
+    subject = Subject(explain_job_id=start["explain_job_id"], find_job_id=FIND_JOB, target_model="gpt2-small", feature_id="5", feature_key=start["feature_key"])
+    outcome = _imports(explained("5", subject.explain_job_id, says="Import statements of Python modules."))
     told = outcome.model_copy(update={"subject": subject, "generation": None, "prompt_sha256": None})
     gateway.write(
         *(TokenChunk(event_id=event_of_subject(subject), index=i, text=text) for i, text in enumerate(("Import statements", " of Python modules."))), told

@@ -1,6 +1,7 @@
 """One feature asked of the gateway: pieces before the outcome, the outcome alone, and what ends the question."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -124,6 +125,8 @@ async def test_an_answer_that_takes_too_long_is_given_up_and_its_call_ended(make
     [
         ({"feature": {"feature_id": "5|6", "top_activations": [{"text": "a"}]}}, 400, "feature_id"),
         ({"feature": {**FEATURE, "coherence_score": "much"}}, 400, "coherence_score"),
+        ({"feature": {**FEATURE, "statistics": 1 << 70}}, 400, "64 bits"),
+        ({"feature": {**FEATURE, "name": "\ud800"}}, 400, "halves of characters"),
         ({"find_job": "../../etc"}, 0, ""),
         ({"find_job": "a|b"}, 422, "find_job"),
         ({"timeout_s": 1e9}, 422, "timeout_s"),
@@ -131,6 +134,8 @@ async def test_an_answer_that_takes_too_long_is_given_up_and_its_call_ended(make
     ],
 )
 async def test_a_feature_that_cannot_be_used_is_refused_with_its_place(tmp_path: Path, change: dict[str, Any], status: int, said: str) -> None:
-    answer = calling(gateway_app(gateway_settings(tmp_path))).post("/api/v1/explain", json=QUESTION | change)
+    answer = calling(gateway_app(gateway_settings(tmp_path))).post(
+        "/api/v1/explain", content=json.dumps(QUESTION | change), headers={"content-type": "application/json"}
+    )
     assert answer.status_code == (status or 503)  # a good question finds Kafka away
     assert said in answer.json()["detail"]

@@ -193,7 +193,7 @@ def test_many_features_come_as_one_scrolls(visit: Visit) -> None:
 
 def test_a_job_without_outcomes_says_so(visit: Visit) -> None:
     page = visit.to("#/jobs/explain_none")
-    expect(page.locator("#found")).to_have_text("No feature has left this job yet.")
+    expect(page.locator("#found")).to_have_text("No feature has left this job.")
 
 
 def test_keys_step_through_features_and_can_be_turned_off(visit: Visit) -> None:

@@ -71,7 +71,7 @@ def test_whatever_is_said_of_tags_and_ranges_a_file_is_answered_or_refused(gatew
     whole = (folder(gateway) / RESULTS).read_bytes()
     tag = gateway.client.get(f"{FILES}/{RESULTS}").headers["etag"]
     for kept, status in (
-        (tag, 304), (f"W/{tag}", 304), (f'"a", {tag}', 304), ("*", 304), (f" {tag} ", 304), (tag.strip('"'), 200), (f"{tag[:-2]}\"", 200), ('""', 200),
+        (tag, 304), (f"W/{tag}", 304), (f'"a", {tag}', 304), ("*", 304), (tag.strip('"'), 200), (f"{tag[:-2]}\"", 200), ('""', 200),
         (tag.upper(), 200), (",,,", 200), ('"' + "a" * 7000 + '"', 200), (", ".join(['"a"'] * 1500), 200), ('W/W/"a"', 200), ("\udcff\udcfe", 200),
     ):  # fmt: skip
         answer = gateway.client.get(f"{FILES}/{RESULTS}", headers={b"if-none-match": kept.encode(errors="surrogateescape")})

@@ -9,6 +9,7 @@ from mistudio_explain.context import service as context_service
 from mistudio_explain.errors import Unreachable
 from mistudio_explain.events import topics
 from mistudio_explain.gateway.looks import Looked, look_at_fleet, look_at_lag
+from mistudio_explain.gateway.problems import Problem
 from mistudio_explain.kafka.controls import JobControls
 from mistudio_explain.kafka.records import outgoing
 from mistudio_explain.settings import LlmSettings, Settings
@@ -54,7 +55,7 @@ async def test_lag_is_that_of_the_groups_where_kafka_keeps_any(make_app: MakeApp
     app = make_app()
     look = look_at_lag(app)
     if not app.clients.is_embedded:
-        with pytest.raises(Unreachable):
+        with pytest.raises(Problem, match="Kafka does not answer, so nobody can tell"):
             await look.now()
     context_service.register(app, JobControls(app))
     async with app.running():

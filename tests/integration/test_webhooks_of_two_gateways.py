@@ -23,7 +23,7 @@ from mistudio_explain.store.deliveries import PENDING, Delivery, StoredDeliverie
 
 __all__ = ["make_app"]  # fixture
 
-pytestmark = pytest.mark.parametrize("make_app", ["embedded"], indirect=True)
+on_the_embedded_broker = pytest.mark.parametrize("make_app", ["embedded"], indirect=True)
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,9 @@ def store(postgres: RealPostgres) -> StoreSettings:
 
 
 @pytest.fixture
-async def two(make_app: MakeApp, store: StoreSettings, tmp_path: Path) -> AsyncIterator[tuple[Receiver, Sequence[AsyncExitStack], Sequence[tuple[StreamApp, str]]]]:
+async def two(
+    make_app: MakeApp, store: StoreSettings, tmp_path: Path
+) -> AsyncIterator[tuple[Receiver, Sequence[AsyncExitStack], Sequence[tuple[StreamApp, str]]]]:
     """A receiver that refuses everything at first, and two gateways that tell it, each with what ends it."""
     async with receiving(status(500)) as receiver, AsyncExitStack() as both:
         ends, gateways = [AsyncExitStack(), AsyncExitStack()], []
@@ -57,6 +59,7 @@ async def two(make_app: MakeApp, store: StoreSettings, tmp_path: Path) -> AsyncI
 Two = tuple[Receiver, Sequence[AsyncExitStack], Sequence[tuple[StreamApp, str]]]
 
 
+@on_the_embedded_broker
 async def test_each_attempt_is_made_by_one_of_them(two: Two) -> None:
     receiver, _, ((app, url), _) = two
     jobs = [f"explain_{number}" for number in range(6)]
@@ -71,6 +74,7 @@ async def test_each_attempt_is_made_by_one_of_them(two: Two) -> None:
     assert {each["explain_job_id"]: each["attempts"] for each in told} == {job: of.count(job) for job in jobs}
 
 
+@on_the_embedded_broker
 async def test_what_one_leaves_when_it_ends_the_other_goes_on_with(two: Two) -> None:
     receiver, (first, _), ((app, _), (_, url)) = two
     await app.publish([outgoing(report(JobStatus.COMPLETED, at_ms=NOW_MS))])

@@ -139,7 +139,7 @@ class Deliveries:
                 free = _AT_ONCE - self._trying[receiver.name]
                 if free == 0:
                     continue  # the next attempt that ends brings news
-                for delivery, body in await asyncio.to_thread(self._stored.take_due, receiver.name, free, _LEASE_MS):
+                for delivery, body in await self._taken(receiver, free):
                     self._trying[receiver.name] += 1
                     attempts.create_task(self._attempt(receiver, delivery, body))
                 due_in_ms = await asyncio.to_thread(self._stored.due_in_ms, receiver.name)
@@ -149,6 +149,15 @@ class Deliveries:
                     await self._news.wait()
             except TimeoutError:
                 pass
+
+    async def _taken(self, receiver: Receiver, limit: int) -> list[tuple[Delivery, bytes]]:
+        taking = asyncio.ensure_future(asyncio.to_thread(self._stored.take_due, receiver.name, limit, _LEASE_MS))
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:  # this process ends: nobody is to wait for the lease of what it does not try
+            for delivery, _ in await taking:
+                await self._note(delivery)
+            raise
 
     async def _attempt(self, receiver: Receiver, delivery: Delivery, body: bytes) -> None:
         """Send a message once, and note how that ended."""

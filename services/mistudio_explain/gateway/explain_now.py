@@ -13,7 +13,7 @@ import structlog
 from fastapi import APIRouter, Body, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from mistudio_explain.errors import ExplainError, MalformedEvent, Unreachable
+from mistudio_explain.errors import BadInput, ExplainError, MalformedEvent, Unreachable
 from mistudio_explain.events.codec import decode
 from mistudio_explain.events.explanation import FeatureOutcome, TokenChunk
 from mistudio_explain.events.feature import FeatureFound
@@ -96,7 +96,10 @@ async def explain_now(request: Request, gateway: Here, caller: Writer, once: Onc
 
 
 def _feature(gateway: Gateway, question: Question, tenant: str) -> FeatureFound:
-    document = Document(_POSTED, orjson.dumps(question.feature))
+    try:
+        document = Document(_POSTED, orjson.dumps(question.feature))
+    except orjson.JSONEncodeError as error:  # Python's JSON reads more than JSON is
+        raise BadInput(f"body.feature: holds what no event can hold ({error}): integers have 64 bits, and texts no halves of characters") from error
     found = feature_in(document, find_job_id=question.find_job, target_model=question.target_model, event_bytes=gateway.settings.limits.event_bytes)
     wishes = Wishes(question.route, question.prompt, question.candidates)
     return asked_for(found, wishes, datetime.fromtimestamp(gateway.now_ms() / 1000, UTC), secrets.token_hex(4), tenant=tenant)

@@ -5,9 +5,10 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import structlog
 from aiokafka.errors import KafkaError
 
-from mistudio_explain.errors import Unreachable
+from mistudio_explain.gateway.problems import AGAIN, Problem
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.lag import LagReader
 from mistudio_explain.llm.overview import document as fleet_document
@@ -15,6 +16,8 @@ from mistudio_explain.llm.overview import overview
 from mistudio_explain.observability.lag_figures import Readings
 from mistudio_explain.observability.lag_figures import document as lag_document
 from mistudio_explain.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 _FRESH_S = 2.0
 """A look that is no older is shown to whoever asks meanwhile: many open pages cost no more than one."""
@@ -49,15 +52,20 @@ def look_at_lag(app: StreamApp) -> Looked:
         if app.clients.is_embedded:
             return {"unavailable": "the embedded broker keeps no consumer groups, so there is no lag to show", "lag": []}
         if not app.has_started:
-            raise Unreachable(app.unready_because() or "still starting")
+            raise _kafka_away(app.unready_because() or "still starting")
         reader = readers.setdefault(id(app.admin), LagReader(app.admin))
         try:
             reading = await reader.read()
         except (KafkaError, OSError) as error:  # a timeout is an OSError
-            raise Unreachable(f"Kafka at {app.clients.bootstrap_servers} does not answer ({str(error) or type(error).__name__})") from error
+            raise _kafka_away(str(error) or type(error).__name__) from error
         return lag_document(reading, readings.add(reading))
 
     return Looked(look)
+
+
+def _kafka_away(why: str) -> Problem:
+    log.warning("lag.unknown", why=why)
+    return Problem(503, "kafka-away", "Kafka does not answer, so nobody can tell what is still to do", headers=AGAIN)
 
 
 def look_at_fleet(settings: Settings) -> Looked:

@@ -110,7 +110,9 @@ export function detail(node, job, { signal, say, reviewed }) {
 
 function overview(report) {
   const hasOutcomes = report !== null && report.explained + report.skipped + report.failed > 0;
-  return el("p", { class: "empty" }, hasOutcomes ? "Choose a feature; j and k step through the list." : "No feature has left this job yet; this page shows them as they come.");
+  const isOver = report !== null && report.status !== "running";
+  const nothing = isOver ? "The job ended before any feature left it." : "No feature has left this job yet; this page shows them as they come.";
+  return el("p", { class: "empty" }, hasOutcomes ? "Choose a feature; j and k step through the list." : nothing);
 }
 
 function isNarrow() {

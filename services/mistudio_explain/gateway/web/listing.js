@@ -111,7 +111,7 @@ export function listing(job, { signal }) {
     more.hidden = !state.next;
     const isFiltered = Object.entries(query()).some(([name, value]) => value && name !== "sort");
     clear.hidden = !isFiltered;
-    if (state.items.length === 0 && !state.next) fill(found, isFiltered ? "No feature fits." : "No feature has left this job yet.");
+    if (state.items.length === 0 && !state.next) fill(found, isFiltered ? "No feature fits." : "No feature has left this job.");
     else if (!added) fill(found, state.next ? `more than ${plural(state.items.length, "feature")}` : plural(state.items.length, "feature"));
     mark();
   }

@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { el, fill } from "./dom.js";
 import { at } from "./place.js";
 import { extent, outcomes, status } from "./progress.js";
-import { count, known, moment } from "./words.js";
+import { count, known, moment, plural } from "./words.js";
 
 const STEP = 50;
 const MOST = 1000; // as many as the gateway lists
@@ -74,7 +74,7 @@ function line(job) {
       "p",
       { class: "far" },
       status(job),
-      el("b", {}, known(whole) ? `${count(done)} of ${count(whole)} features` : `${count(done)} features`),
+      el("b", {}, known(whole) ? `${count(done)} of ${plural(whole, "feature")}` : plural(done, "feature")),
       job.target_model && el("span", {}, job.target_model),
       job.flagged > 0 && el("span", {}, `${count(job.flagged)} to look at`),
       el("span", { class: "quiet" }, `last heard of ${moment(job.heard_ms)}`),

@@ -46,7 +46,7 @@ export function progress(node, report, { lost = false, waits = null } = {}) {
       tile("mean quality", score(report.averages?.quality)),
       tile("mean accuracy", score(report.averages?.accuracy)),
       tile("safety concerns", count(report.insights?.safety_concerns_identified)),
-      tile("ask for a look", count(report.flagged)),
+      tile("to look at", count(report.flagged)),
       tile("reviewed", report.reviewed > 0 ? `${count(report.reviewed)}, ${count(report.agreed)} agree` : "0"),
       tile("time", duration(report.wall_s)),
     ),
