@@ -27,13 +27,13 @@ from mistudio_explain.gateway import (
     webhooks,
 )
 from mistudio_explain.gateway.artefacts import RangesAsTheyAre
+from mistudio_explain.gateway.cookies import Sessions
 from mistudio_explain.gateway.description import complete_description
 from mistudio_explain.gateway.guard import Guard
 from mistudio_explain.gateway.kept import KeptAnswers
 from mistudio_explain.gateway.keyring import KeyRing
 from mistudio_explain.gateway.names import SlashesInNames
 from mistudio_explain.gateway.parts import Gateway
-from mistudio_explain.gateway.sessions import Sessions
 from mistudio_explain.store.audit import audit_log
 from mistudio_explain.store.keys import StoredKeys, access_store
 from mistudio_explain.store.sessions import StoredSessions

@@ -1,16 +1,27 @@
-"""The sessions of browsers as a gateway knows them: looked up when they are first shown, and anew every few seconds."""
+"""The cookies of browsers: which session one stands for, looked up when it is first shown, and anew every few seconds."""
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http.cookies import CookieError, SimpleCookie
 
 from mistudio_explain.errors import Unreachable
 from mistudio_explain.gateway.keyring import FRESH_S, STALE_S
 from mistudio_explain.store.database import StoreLost
 from mistudio_explain.store.sessions import Session, StoredSessions, digest_of, opened
 
+COOKIE = "mistudio_explain_session"
 _REMEMBERED = 10_000
+
+
+def session_in(headers: Mapping[str, str]) -> str | None:
+    """The text of the session in a request's cookies; None when there is none."""
+    try:
+        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    except CookieError:
+        return None
+    return cookie.value if cookie is not None else None
 
 
 @dataclass(frozen=True, slots=True)

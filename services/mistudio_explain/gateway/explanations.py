@@ -12,7 +12,7 @@ from mistudio_explain.gateway.answers import stored_answer
 from mistudio_explain.gateway.names import JobId
 from mistudio_explain.gateway.parts import Gateway, Here
 from mistudio_explain.gateway.problems import no_such_job
-from mistudio_explain.store.cards import Between, Filters, Order
+from mistudio_explain.store.cards import Between, Card, Filters, Order
 from mistudio_explain.store.explanations import MOST
 from mistudio_explain.store.jobs import JobStore
 
@@ -89,32 +89,10 @@ class Asked(Wanted):
         return self
 
 
-class ExplanationLine(BaseModel):
-    """A feature in a list; scores are 0 to 1 and null when they are not known."""
-
-    job: str = Field(description="The explain job.")
-    feature_key: str = Field(description="The feature in its job.")
-    outcome: str = Field(description="explained, skipped or failed.")
-    category: str | None = Field(description="technical, conversational, behavioral, temporal or other.")
-    verdict: str | None = Field(description="confirmed, partial, contradicted or unverifiable.")
-    safety: str | None = Field(description="safe, concerning or requires_review.")
-    is_flagged: bool = Field(description="Whether a person should look.")
-    review: str | None = Field(description="The verdict of the newest review; null when nobody reviewed it.")
-    quality: float | None = Field(description="Quality score.")
-    accuracy: float | None = Field(description="Probability that the explanation belongs to this feature rather than to another of its find job.")
-    confidence: float | None = Field(description="Probability that the verdict is right.")
-    target_model: str | None = Field(description="The model that the feature belongs to.")
-    explainer: str | None = Field(description="The model that wrote the explanation.")
-    layer: str | None = Field(description="Layer, hook or SAE.")
-    label: str | None = Field(description="A few words.")
-    said: str | None = Field(description="The explanation, or why the feature was skipped or failed; at most 1,000 characters.")
-    changed_ms: int = Field(description="When the outcome was written, milliseconds since 1970 UTC.")
-
-
 class ExplanationPage(BaseModel):
     """A page of explanations."""
 
-    explanations: list[ExplanationLine] = Field(description="The explanations; of rare ones a page may have fewer than `limit`, even none, and more follow.")
+    explanations: list[Card] = Field(description="The explanations; of rare ones a page may have fewer than `limit`, even none, and more follow.")
     next: str | None = Field(description="The cursor of the page after this one; null at the end.")
 
 

@@ -9,11 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from mistudio_explain.events.explanation import Evidence, FeatureOutcome, OutcomeKind
 from mistudio_explain.gateway.access import Reader
 from mistudio_explain.gateway.answers import stored_answer
-from mistudio_explain.gateway.explanations import ExplanationLine, check_job
+from mistudio_explain.gateway.explanations import check_job
 from mistudio_explain.gateway.names import Feature, JobId
 from mistudio_explain.gateway.parts import Here
 from mistudio_explain.gateway.problems import Problem
 from mistudio_explain.reporting.records import explanation_record, unexplained_record
+from mistudio_explain.store.cards import Card
 
 router = APIRouter(tags=["explanations"])
 
@@ -37,7 +38,7 @@ class FeatureView(BaseModel):
 class History(BaseModel):
     """What the jobs that explain the same find job made of a feature."""
 
-    jobs: list[ExplanationLine] = Field(description="The feature in each job, newest first; the asked job's own is among them.")
+    jobs: list[Card] = Field(description="The feature in each job, newest first; the asked job's own is among them.")
 
 
 @router.get("/jobs/{job}/features/{feature}", response_model=FeatureView)

@@ -12,13 +12,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mistudio_explain.errors import ExplainError, Unreachable
 from mistudio_explain.gateway.access import ANYONE_HERE, Caller, holder, unauthorised
+from mistudio_explain.gateway.cookies import Sessions, session_in
 from mistudio_explain.gateway.headers import protective
 from mistudio_explain.gateway.keyring import KeyRing
 from mistudio_explain.gateway.limits import Buckets
 from mistudio_explain.gateway.origin import host_of, is_from_another_page, is_loopback, is_safe
 from mistudio_explain.gateway.problems import Problem, explained
-from mistudio_explain.gateway.session import session_in
-from mistudio_explain.gateway.sessions import Sessions
 from mistudio_explain.observability.metrics import REFUSED_REQUESTS
 from mistudio_explain.settings import GatewaySettings
 from mistudio_explain.store.audit import Deed, StoredAudit

@@ -1,7 +1,7 @@
 """Jobs: what is known of them."""
 
 from contextlib import closing
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
@@ -65,7 +65,7 @@ async def list_jobs(
 ) -> Response:
     """List jobs, last heard of first."""
     jobs = [job for job in await _known_jobs(gateway, caller) if find_job in (None, job.find_job_id)]
-    return stored_answer(request, {"jobs": [job_line(job) for job in jobs[:limit]], "total": len(jobs)})
+    return stored_answer(request, JobList(jobs=[_line(job) for job in jobs[:limit]], total=len(jobs)).model_dump())
 
 
 @router.get("/jobs/{job}", response_model=Job)
@@ -74,7 +74,7 @@ async def show_job(request: Request, gateway: Here, caller: Reader, job: JobId) 
     known = await known_job(gateway, caller, job)
     others = await _known_jobs(gateway, caller) if known.find_job_id else []
     siblings = sorted(other.explain_job_id for other in others if other.explain_job_id != job and other.find_job_id == known.find_job_id)
-    content = job_line(known) | {
+    content = _line(known).model_dump() | {
         "report": None if known.report is None else known.report.model_dump(mode="json"),
         "parts": {part.value: event.model_dump(mode="json", exclude_none=True) for part, event in known.parts.items()},
         "jobs_of_the_same_find_job": siblings,
@@ -91,24 +91,23 @@ async def known_job(gateway: Gateway, caller: Caller, name: str) -> KnownJob:
     return known
 
 
-def job_line(job: KnownJob) -> dict[str, Any]:
-    """A job as lists show it."""
+def _line(job: KnownJob) -> JobLine:
     report = job.report
     asked = job.parts[JobPart.REQUEST].request if JobPart.REQUEST in job.parts else None
-    return {
-        "explain_job_id": job.explain_job_id,
-        "find_job_id": job.find_job_id,
-        "target_model": (report.target_model if report else None) or (asked.target_model if asked else None),
-        "status": job.status,
-        "revision": job.revision,
-        "expected": (report.expected if report else None) or (asked.expected if asked else None),
-        "explained": report.explained if report else None,
-        "skipped": report.skipped if report else None,
-        "failed": report.failed if report else None,
-        "flagged": report.flagged if report else None,
-        "eta_s": report.eta_s if report else None,
-        "heard_ms": job.heard_ms,
-    }
+    return JobLine(
+        explain_job_id=job.explain_job_id,
+        find_job_id=job.find_job_id,
+        target_model=(report.target_model if report else None) or (asked.target_model if asked else None),
+        status=job.status,
+        revision=job.revision,
+        expected=(report.expected if report else None) or (asked.expected if asked else None),
+        explained=report.explained if report else None,
+        skipped=report.skipped if report else None,
+        failed=report.failed if report else None,
+        flagged=report.flagged if report else None,
+        eta_s=report.eta_s if report else None,
+        heard_ms=job.heard_ms,
+    )
 
 
 def _stored(gateway: Gateway, name: str, tenant: str) -> KnownJob | None:

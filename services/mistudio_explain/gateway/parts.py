@@ -30,7 +30,7 @@ class Gateway:
     """A gateway's means: its process's stream application, where new ids come from, and what its routes have in common.
 
     `jobs` are those that the topics know, `readers` connections to the store, `replies` the answers that were given to orders;
-    `live` is what is read from Kafka for all clients, `lag` and `fleet` are looks at what is outside, `told` says who was told of jobs' ends.
+    `live` is what is read from Kafka for all clients, `lag` and `fleet` are looks at what is outside, `deliveries` says who was told of jobs' ends.
     """
 
     stream: StreamApp
@@ -41,7 +41,7 @@ class Gateway:
     live: Live
     lag: Looked
     fleet: Looked
-    told: StoredDeliveries
+    deliveries: StoredDeliveries
 
     @property
     def settings(self) -> Settings:

@@ -40,8 +40,8 @@ log = structlog.get_logger(__name__)
 def register(stream: StreamApp) -> FastAPI:
     """Make the gateway's application; what it reads from Kafka it reads through `stream`. Raises BadSettings for a webhook that cannot be used."""
     store = stream.settings.store
-    live, told = Live(stream), StoredDeliveries(store)
-    deliveries = Deliveries(stream.settings.webhooks, told, live.feed, stream.clients, stream.now_ms)
+    live, stored = Live(stream), StoredDeliveries(store)
+    deliveries = Deliveries(stream.settings.webhooks, stored, live.feed, stream.clients, stream.now_ms)
     if deliveries.has_receivers:
         stream.task("webhooks", deliveries.run)
     gateway = Gateway(
@@ -53,7 +53,7 @@ def register(stream: StreamApp) -> FastAPI:
         live=live,
         lag=look_at_lag(stream),
         fleet=look_at_fleet(stream.settings),
-        told=told,
+        deliveries=stored,
     )
     return make_app(gateway)
 
@@ -63,7 +63,7 @@ async def web_server(app: FastAPI, settings: GatewaySettings) -> AsyncIterator[s
     """Answer on the gateway's port; gives the address. Kafka need not be there. Raises BadSettings for an address that cannot be had."""
     keys: KeyRing = app.state.keys
     await _tell_openness(settings, keys)
-    with _bound(settings) as listening, closing(keys), closing(app.state.sessions), closing(app.state.audit), closing(app.state.gateway.told):
+    with _bound(settings) as listening, closing(keys), closing(app.state.sessions), closing(app.state.audit), closing(app.state.gateway.deliveries):
         config = uvicorn.Config(
             app,
             log_config=None,  # ours: its own would quote what an error says

@@ -1,17 +1,14 @@
 """A browser's session: a random text in a cookie that no script can read, so that links to files and streams of events carry it."""
 
-from collections.abc import Mapping
-from http.cookies import CookieError, SimpleCookie
 from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field, SecretStr
 
 from mistudio_explain.gateway.access import ANYONE_HERE, Caller, Reader, holder, unauthorised
+from mistudio_explain.gateway.cookies import COOKIE, session_in
 from mistudio_explain.gateway.parts import Here
 from mistudio_explain.store.keys import Scope
-
-_COOKIE = "mistudio_explain_session"
 
 router = APIRouter(tags=["session"])
 
@@ -49,7 +46,7 @@ async def open_session(request: Request, response: Response, gateway: Here, open
         raise unauthorised("this key opens nothing: it is mistyped, or was revoked")
     await _end(request)
     text = await request.app.state.sessions.open(key.id)
-    response.set_cookie(_COOKIE, text, path="/", secure=gateway.settings.gateway.is_encrypted, httponly=True, samesite="strict")
+    response.set_cookie(COOKIE, text, path="/", secure=gateway.settings.gateway.is_encrypted, httponly=True, samesite="strict")
     return _identity(holder(key))
 
 
@@ -57,16 +54,7 @@ async def open_session(request: Request, response: Response, gateway: Here, open
 async def close_session(request: Request, response: Response, gateway: Here) -> None:
     """End the browser's session: its cookie opens nothing any more."""
     await _end(request)
-    response.delete_cookie(_COOKIE, path="/", secure=gateway.settings.gateway.is_encrypted, httponly=True, samesite="strict")
-
-
-def session_in(headers: Mapping[str, str]) -> str | None:
-    """The text of the session in a request's cookies; None when there is none."""
-    try:
-        cookie = SimpleCookie(headers.get("cookie", "")).get(_COOKIE)
-    except CookieError:
-        return None
-    return cookie.value if cookie is not None else None
+    response.delete_cookie(COOKIE, path="/", secure=gateway.settings.gateway.is_encrypted, httponly=True, samesite="strict")
 
 
 async def _end(request: Request) -> None:

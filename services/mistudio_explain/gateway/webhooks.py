@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from mistudio_explain.gateway.access import Administrator
 from mistudio_explain.gateway.answers import read_answer
 from mistudio_explain.gateway.parts import Here
+from mistudio_explain.store.deliveries import Delivery
 
 router = APIRouter(tags=["operations"])
 
@@ -46,20 +47,14 @@ class Webhooks(BaseModel):
 @router.get("/webhooks", response_model=Webhooks)
 async def show_webhooks(request: Request, gateway: Here, caller: Administrator) -> Response:
     """Show who is told when a job is at its end, and what became of it."""
-    receivers = [
-        {"name": each.name, "host": URL(each.url).host, "tenant": each.tenant} for each in gateway.settings.webhooks.receivers if each.tenant == caller.tenant
-    ]
-    deliveries = [
-        {
-            "id": each.id,
-            "receiver": each.receiver,
-            "explain_job_id": each.job,
-            "state": each.state,
-            "made_ms": each.made_ms,
-            "tried_ms": each.tried_ms,
-            "attempts": each.attempts,
-            "said": each.said,
-        }
-        for each in await asyncio.to_thread(gateway.told.newest, caller.tenant, _SHOWN)
-    ]
-    return read_answer(request, {"receivers": receivers, "deliveries": deliveries})
+    receivers = [each for each in gateway.settings.webhooks.receivers if each.tenant == caller.tenant]
+    deliveries = await asyncio.to_thread(gateway.deliveries.newest, caller.tenant, _SHOWN)
+    shown = Webhooks(
+        receivers=[ReceiverLine(name=each.name, host=URL(each.url).host, tenant=each.tenant) for each in receivers],
+        deliveries=[_line(each) for each in deliveries],
+    )
+    return read_answer(request, shown.model_dump())
+
+
+def _line(delivery: Delivery) -> DeliveryLine:
+    return DeliveryLine(explain_job_id=delivery.job, **{name: getattr(delivery, name) for name in DeliveryLine.model_fields if name != "explain_job_id"})

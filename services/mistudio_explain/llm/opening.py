@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 
 import structlog
 from pydantic import SecretStr
@@ -151,7 +152,8 @@ async def _default(local_ollama: str, context_tokens: int) -> Endpoint:
 
 async def _provider(settings: EndpointSettings) -> tuple[Provider, str]:
     """The client, and the address that it calls; empty for a process of our own."""
-    # imported here: each client costs half a second, and a run needs one of them
+    # imported here: each client costs half a second, and a run needs one of them; in a thread, because a gateway that looks at endpoints has others to answer
+    await asyncio.to_thread(import_module, f"{__package__}.{settings.provider}")
     key = key_of(settings)
     if key is None and reach_of(settings) == "cloud" and settings.provider != "anthropic":
         raise BadSettings(

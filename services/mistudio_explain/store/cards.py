@@ -12,6 +12,8 @@ from enum import StrEnum
 from functools import cache
 from typing import Any, Self
 
+from pydantic import ConfigDict
+
 from mistudio_explain.events.explanation import FeatureOutcome, OutcomeKind
 from mistudio_explain.store.tables import feature_at
 
@@ -52,26 +54,40 @@ class Order(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """An outcome in a list; scores are 0 to 1 and absent when they are not known."""
+    """An outcome in a list; scores are 0 to 1 and absent when they are not known. The REST API describes it by what stands here."""
+
+    __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
 
     job: str
+    """The explain job."""
     feature_key: str
+    """The feature in its job."""
     outcome: str
     """explained, skipped or failed."""
     category: str | None
+    """technical, conversational, behavioral, temporal or other."""
     verdict: str | None
+    """confirmed, partial, contradicted or unverifiable."""
     safety: str | None
+    """safe, concerning or requires_review."""
     is_flagged: bool
     """Whether a person should look."""
     review: str | None
     """The verdict of the newest review; absent when nobody reviewed it."""
     quality: float | None
+    """Quality score."""
     accuracy: float | None
+    """Probability that the explanation belongs to this feature rather than to another of its find job."""
     confidence: float | None
+    """Probability that the verdict is right."""
     target_model: str | None
+    """The model that the feature belongs to."""
     explainer: str | None
+    """The model that wrote the explanation."""
     layer: str | None
+    """Layer, hook or SAE."""
     label: str | None
+    """A few words."""
     said: str | None
     """The explanation, or the reason of a skipped or failed feature; at most 1,000 characters."""
     changed_ms: int

@@ -1,6 +1,7 @@
 """What the settings come to at the start, and what is said when an endpoint is not there."""
 
 import socket
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from integration.local_tls import self_signed
 from mistudio_explain.errors import BadSettings, Unreachable
+from mistudio_explain.llm import opening
 from mistudio_explain.llm.opening import opened, opened_though_away
 from mistudio_explain.settings import EndpointSettings, LlmSettings
 from unit.llm.fake_llm import AnthropicWire, FakeLlm, OllamaWire, OpenAiWire, Reply, Script, Wire
@@ -230,3 +232,11 @@ async def test_a_reply_that_cannot_be_unpacked_is_an_outage_and_ends_no_probe() 
     async with FakeLlm(compressed_wrongly) as server:
         with pytest.raises(Unreachable):
             await opened(settings(EndpointSettings(name="x", provider="ollama", url=server.url)))
+
+
+async def test_the_client_of_an_endpoint_is_loaded_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes half a second, for which a gateway would answer nobody."""
+    loaded: dict[str, bool] = {}
+    monkeypatch.setattr(opening, "import_module", lambda name: loaded.update({name: threading.current_thread() is threading.main_thread()}))
+    await opened_though_away(LlmSettings(endpoints=(EndpointSettings(name="gpu0", provider="openai", url="http://127.0.0.1:9/v1", models=("m",)),)))
+    assert loaded == {"mistudio_explain.llm.openai": False}
