@@ -68,11 +68,12 @@ def a_later_version(step: Callable[[Database], None] = add_a_column) -> Iterator
 def a_later_version_beside() -> Iterator[None]:
     """A later version of this program, whose audit log and receivers of messages have a note."""
 
-    def note(table: str) -> Steps:
-        return {1: lambda database: database.run(f"alter table {table} add column note text")}
+    def with_note(name: str, table: str) -> Steps:
+        steps = beside.FORWARD.get(name, {})
+        return {**steps, 1 + len(steps): lambda database: database.run(f"alter table {table} add column note text")}
 
     with pytest.MonkeyPatch.context() as later:
-        later.setattr(beside, "FORWARD", {"access": note("audit"), "webhooks": note("receiver")})
+        later.setattr(beside, "FORWARD", {"access": with_note("access", "audit"), "webhooks": with_note("webhooks", "receiver")})
         yield
 
 
@@ -178,7 +179,7 @@ def test_tables_from_before_versions_were_written_down_are_known_by_their_column
 
 
 def test_keys_audit_and_webhooks_are_brought_forward_and_left_alone_by_the_version_before(at: StoreSettings) -> None:
-    keys, audit, deliveries = StoredKeys(at), StoredAudit(at), StoredDeliveries(at)
+    keys, audit, deliveries = StoredKeys(at), StoredAudit(at, kept_ms=1_000, most=1_000), StoredDeliveries(at)
     key, _ = made("ours", "read", "ada", now_ms=1, random_bytes=lambda n: bytes(range(n)))
     keys.add(key)
     audit.add(Deed(1, "ours", "shell", "", "keys create", "x"))
@@ -195,8 +196,9 @@ def test_keys_audit_and_webhooks_are_brought_forward_and_left_alone_by_the_versi
         assert keys.all() == [key]
         assert deliveries.since("ops", 9) == 5
     all_closed()
-    for use in (keys.all, lambda: audit.newest(9), lambda: deliveries.since("ops", 9)):
-        with pytest.raises(NewerStore, match=r"are of version 2, and this one knows up to 1"):
+    for name, use in (("access", keys.all), ("access", lambda: audit.newest(9)), ("webhooks", lambda: deliveries.since("ops", 9))):
+        known = 1 + len(beside.FORWARD.get(name, {}))
+        with pytest.raises(NewerStore, match=f"are of version {known + 1}, and this one knows up to {known}"):
             use()
     with a_later_version_beside():
         assert [entry.deed.action for entry in audit.newest(9)] == ["keys revoke", "keys create"]

@@ -17,7 +17,7 @@ from mistudio_explain.store import files
 from mistudio_explain.store.database import Database, Sqlite, StoreLost, Table
 from mistudio_explain.store.versions import Steps, bring_forward, marked_version
 
-FORWARD: Mapping[str, Steps] = {}
+FORWARD: Mapping[str, Steps] = {"webhooks": {1: lambda database: database.run("alter table delivery add column due_ms bigint not null default 0")}}
 """What brings each database's tables from version 1 on; their version is one more than there are steps."""
 
 T = TypeVar("T")
@@ -118,18 +118,9 @@ class Beside:
             bring_forward(database, found, 1 + len(steps), steps, where=where)
             for table in self._tables:
                 database.make(table)
-                _complete(database, table)
                 for column in self._indexes.get(table, ()):
                     database.run(f"create index if not exists {table.name}_{column} on {table.name}({column})")
         return database
-
-
-def _complete(database: Database, table: Table) -> None:
-    """Add the numbers that a table of an earlier version does not have, as 0."""
-    known = database.columns_of(table.name)
-    for column in table.numbers:
-        if column not in known:
-            database.run(f"alter table {table.name} add column {column} {table.type_of(column)} not null default 0")
 
 
 def _keep_private(path: Path) -> None:
