@@ -17,6 +17,7 @@ PROGRAM = Path(sys.executable).with_name("mistudio-explain")
 GRACE_S = 30.0
 WAIT_S = 120.0
 SLOTS = 4
+SLOWED = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +85,13 @@ class Fleet:
         """Stop services one after the other, each as an orchestrator would, and start those of another version in their places."""
         for name in names:
             self.say(f"{self.llm.answered:4} answered: {name} {self.versions[name]} -> {version.name}")
+            self.llm.slowness = SLOWED  # so that work is left for the one that comes
+            known = len(self.llm.first_seen.get(name, ()))
             self._stop(name)
             self.start(version, name)
+            if name.startswith("generation"):
+                self.until(lambda name=name, known=known: len(self.llm.first_seen.get(name, ())) > known, f"{name} to ask for its models")  # type: ignore[misc]
+            self.llm.slowness = 1.0
 
     def stop(self) -> None:
         """Stop everything."""

@@ -378,7 +378,7 @@ class StreamApp:
             self._pauses = self.whole(PAUSES, service="pauses")(self._faults.follow)
         self._services.add(service)
         EVENTS_IN.labels(service=service)  # from 0 on: one that has taken nothing yet must not look like one that is not there
-        arguments = self.clients.fetching | self.clients.membership | {"partition_assignment_strategy": assignors}
+        arguments = self.clients.fetching | self.clients.membership(*topics, *([pattern] if pattern else [])) | {"partition_assignment_strategy": assignors}
         on_unreadable = self._given_up_when_unreadable(service)
         return self._subscription(
             topics, self.clients.group(group or service), group or service, service, arguments, on_unreadable=on_unreadable, pattern=pattern

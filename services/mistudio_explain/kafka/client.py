@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from hashlib import sha256
 from typing import Any, TypeVar
 
 import structlog
@@ -58,15 +59,21 @@ class KafkaClients:
         """The consumer group of a service; none on the embedded broker, where one process reads everything."""
         return None if self.is_embedded else GROUP_PREFIX + service
 
-    @property
-    def membership(self) -> dict[str, Any]:
-        """Consumer arguments of a group member: session, and static membership where the replica has a name."""
+    def membership(self, *subscribed: str) -> dict[str, Any]:
+        """Consumer arguments of a member of a group that reads some topics (names or a pattern): session, and static membership where the replica has a name.
+
+        The member is another one when it reads other topics than before, as in another version. Under its old name Kafka 4.1 gives
+        it back what it had without asking what it reads now, and aiokafka 0.14 refuses that each time it comes.
+        """
         session = {
             "session_timeout_ms": self._settings.session_timeout_ms,
             "heartbeat_interval_ms": max(300, self._settings.session_timeout_ms // 10),
             "max_poll_interval_ms": self._settings.max_poll_interval_ms,
         }
-        return session if self._settings.instance_id is None or self.is_embedded else {**session, "group_instance_id": self._settings.instance_id}
+        if self._settings.instance_id is None or self.is_embedded:
+            return session
+        topics = sha256("\n".join(sorted(subscribed)).encode()).hexdigest()[:8]
+        return {**session, "group_instance_id": f"{self._settings.instance_id}.{topics}"}
 
     def broker(self) -> KafkaBroker:
         """A FastStream broker that only consumes; publishing goes through one aiokafka producer for the whole process.

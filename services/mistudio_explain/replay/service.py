@@ -57,7 +57,7 @@ def register(app: StreamApp) -> None:
 
 async def _lead(app: StreamApp) -> None:
     group = app.clients.group(SERVICE)
-    arguments = app.clients.fetching | ({} if group is None else {"group_id": group, **app.clients.membership})
+    arguments = app.clients.fetching | ({} if group is None else {"group_id": group, **app.clients.membership(JOBS)})
     async with app.clients.consumer(**arguments) as consumer:
         replayer = Replayer(app, consumer, group)
         try:

@@ -1,5 +1,6 @@
-"""An aggregator that is older than those who write its topics, as after a downgrade: it waits and destroys nothing."""
+"""What upgrades and downgrades ask of running services: an aggregator that is too old destroys nothing, a member that reads other topics gets them."""
 
+import asyncio
 import io
 import json
 from dataclasses import replace
@@ -9,13 +10,16 @@ from typing import Any
 import pytest
 from fastavro import parse_schema, schemaless_writer
 
-from integration.aggregating import Aggregating, admitted, explained, requested, sealed, settled
+from integration.aggregating import WAIT_S, Aggregating, admitted, explained, requested, sealed, settled
 from integration.real_kafka import RealKafka
 from mistudio_explain.events import codec, topics
 from mistudio_explain.events.codec import MARKER, fingerprint_bytes
 from mistudio_explain.events.explanation import FeatureOutcome
+from mistudio_explain.events.feature import FeatureFound
 from mistudio_explain.events.job import JobStatus
-from mistudio_explain.kafka.records import Outgoing, outgoing
+from mistudio_explain.kafka.app import StreamApp
+from mistudio_explain.kafka.client import KafkaClients
+from mistudio_explain.kafka.records import Outgoing, Received, outgoing, received_feature
 from mistudio_explain.settings import KafkaSettings, LimitSettings, ReportSettings, RetrySettings, Settings, StoreSettings
 
 FEATURES = 30
@@ -74,3 +78,24 @@ async def test_an_aggregator_that_is_too_old_for_its_topics_waits_until_it_is_up
     async with at_work.aggregator():
         report = await at_work.until_reported(lambda report: report.status is JobStatus.COMPLETED)
         assert report.explained >= FEATURES - len(letters)
+
+
+async def test_a_named_member_that_reads_other_topics_than_its_predecessor_gets_them(clean_kafka: RealKafka) -> None:
+    settings = Settings(kafka=KafkaSettings(bootstrap_servers=clean_kafka.bootstrap, partitions=1, instance_id="context-1", session_timeout_ms=6_000))
+
+    async def handles(feature_id: str, *read: str) -> None:
+        app = StreamApp(settings, KafkaClients(settings.kafka, settings.limits))
+        handled = asyncio.Event()
+
+        @app.batches(*read, service="context", read=received_feature)
+        async def context(batch: list[Received[FeatureFound]]) -> None:
+            if feature_id in {each.event.feature_id for each in batch}:
+                handled.set()
+
+        async with app.running():
+            await app.publish([outgoing(FeatureFound(target_model="m", find_job_id="find_1", feature_id=feature_id))])
+            async with asyncio.timeout(WAIT_S):
+                await handled.wait()
+
+    await handles("1", topics.FEATURES, topics.REQUESTS)
+    await handles("2", topics.FEATURES, topics.REPLAYS)
