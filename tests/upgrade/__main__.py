@@ -33,14 +33,13 @@ def main() -> int:
         with RealKafka(folder / "kafka") as kafka:
             for number, name in enumerate(arguments.scenario or SCENARIOS):
                 print(f"-- {name}", flush=True)
-                results.append(play(name, kafka, folder / str(number), lambda line: print(line, flush=True)))
+                results.append(play(name, kafka, folder / str(number), lambda line: print(f"   {line}", flush=True)))
+                for finding in results[-1].findings[:50]:
+                    print(f"   FOUND {finding}", flush=True)
     except NoHistory as error:
         print(error, file=sys.stderr)
         return 3
     print(table(results))
-    for result in results:
-        for finding in result.findings[:50]:
-            print(f"{result.name}: {finding}")
     return 1 if any(result.findings for result in results) else 0
 
 
