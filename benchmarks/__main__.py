@@ -22,6 +22,7 @@ NAMES = (
     "swap_check",
     "explorer",
     "sse",
+    "tracing",
 )
 LONG = (
     "llm.prefix",

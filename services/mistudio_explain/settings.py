@@ -340,7 +340,9 @@ class TracingSettings(_Group):
     endpoint: PlainUrl | None = Field(
         default=None, pattern=r"^https?://", description="Base address of an OTLP/HTTP collector, such as http://127.0.0.1:4318; absent: no traces."
     )
-    sample_ratio: float = Field(default=1.0, ge=0, le=1, description="Share of features that are traced; a trace that was begun elsewhere says so itself.")
+    sample_ratio: float = Field(
+        default=1.0, ge=0, le=1, description="Share of features that are traced; a trace that was begun elsewhere says itself whether it is kept."
+    )
 
 
 class Settings(_Group):

@@ -14,6 +14,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from integration.collector import collecting
 from integration.real_kafka import RealKafka
 from integration.test_whole_way import job_folder
 from unit.llm.fake_llm import FakeLlm, OpenAiWire, Reply
@@ -182,8 +183,10 @@ long_s = 0
 
 async def failing_second_pass(folder: Path, environment: Mapping[str, str] | None = None) -> None:
     own, elsewhere = Model("small", vague, []), Model("gpt-4.1-mini", lost, [])
-    async with own.serving() as local, elsewhere.serving() as cloud:
-        found = await explained(folder, settings_of(local, cloud, folder) + TRIED_ONCE, environment, features=20)
+    with collecting() as collector:
+        async with own.serving() as local, elsewhere.serving() as cloud:
+            settings = settings_of(local, cloud, folder) + TRIED_ONCE + f'[tracing]\nendpoint = "{collector.url}"\n'
+            found = await explained(folder, settings, environment, features=20)
     assert found["report"]["status"] == "completed"
     assert elsewhere.prompts
     records = found["explanations"]
@@ -197,6 +200,12 @@ async def failing_second_pass(folder: Path, environment: Mapping[str, str] | Non
     assert found["job_metadata"]["second_pass"] | {"refused": 0} == {"sent": 1, "refused": 0, "settled": 1}
     assert "1 failed, so that the first one stands" in found["page"]
     assert "it failed, and the first explanation stood" in found["page"]
+    (way,) = [
+        span.trace for span in collector.spans if span.name.startswith("escalation ") and span.attributes["mistudio_explain.feature"] == again["feature_key"]
+    ]
+    names = [span.name.split(" mistudio")[0] for span in collector.spans if span.trace == way]
+    assert {"publish", "context", "chat small", "escalation", "chat gpt-4.1-mini"} <= set(names)
+    assert names.count("validation") == 2
 
 
 async def test_a_second_pass_that_fails_leaves_the_first_outcome_and_the_report_says_so_on_the_embedded_broker(tmp_path: Path) -> None:

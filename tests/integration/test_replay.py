@@ -18,6 +18,8 @@ import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaTimeoutError
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from structlog.testing import capture_logs
 
 from integration.foreign_headers import send_with_foreign_header
@@ -37,6 +39,7 @@ from mistudio_explain.kafka.records import outgoing, received_feature
 from mistudio_explain.kafka.subscribers import partitions_of
 from mistudio_explain.kafka.topics import topic_specs
 from mistudio_explain.kafka.unreadable import TolerantFetch
+from mistudio_explain.observability import tracing
 from mistudio_explain.replay import service as replay
 from mistudio_explain.replay.copying import Copy
 from mistudio_explain.replay.order import ReplayOrder, plan
@@ -66,11 +69,11 @@ def feature(number: int, model: str = "m", find_job: str = "find_1", **changes: 
     return FeatureFound(target_model=model, find_job_id=find_job, feature_id=str(number), top_activations=texts, **changes)
 
 
-async def send(settings: Settings, features: Iterable[FeatureFound | bytes]) -> list[Coordinates]:
+async def send(settings: Settings, features: Iterable[FeatureFound | bytes], headers: Sequence[tuple[str, bytes]] = ()) -> list[Coordinates]:
     """Publish features as Find does, and say where they stand."""
     async with clients_of(settings).producer([topics.FEATURES]) as producer:
         records = [(each, b"m") if isinstance(each, bytes) else (encode(each), each.target_model.encode()) for each in features]
-        sent = [await producer.send(topics.FEATURES, value, key=key) for value, key in records]
+        sent = [await producer.send(topics.FEATURES, value, key=key, headers=list(headers)) for value, key in records]
         return [Coordinates(topic=told.topic, partition=told.partition, offset=told.offset) for told in [await each for each in sent]]
 
 
@@ -185,6 +188,26 @@ async def test_chosen_features_are_copied_untouched_into_an_envelope_that_names_
         )
         assert received_feature(record).event.effective_request.explain_job_id == JOB
         assert received_feature(record).source == place
+
+
+async def test_a_copy_begins_a_trace_that_links_to_the_originals(settings: Settings) -> None:
+    exporter, original = InMemorySpanExporter(), "4bf92f3577b34da6a3ce929d0e0e4736"
+    places = await send(settings, [feature(1)], [("traceparent", f"00-{original}-00f067aa0ba902b7-01".encode())])
+    admit(settings, [("1", places[0])])
+    tracing.send_to(SimpleSpanProcessor(exporter))
+    try:
+        await order(settings, ReplayPart(from_job="find_1", of="explain_1", features=["1"]))
+        async with replayer(settings):
+            await until_sealed(settings)
+    finally:
+        tracing.send_to(None)
+    (copy,) = await standing(settings, topics.REPLAYS)
+    (span,) = exporter.get_finished_spans()
+    assert span.name == "replay"
+    assert span.context.trace_id != int(original, 16)
+    assert [link.context.trace_id for link in span.links] == [int(original, 16)]
+    (named,) = [value for name, value in copy.headers if name == "traceparent"]
+    assert named.startswith(f"00-{span.context.trace_id:032x}-{span.context.span_id:016x}-".encode())
 
 
 async def test_conditions_on_outcomes_choose_features_also_those_that_failed_before_they_were_admitted(settings: Settings) -> None:

@@ -3,11 +3,13 @@
 import asyncio
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from random import Random
 
 import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from integration.test_stream_app import MakeApp, make_app, records_of, until
 from mistudio_explain.context import service as context_service
@@ -23,6 +25,7 @@ from mistudio_explain.llm.answers_cache import AnswersCache, MemoryAnswers
 from mistudio_explain.llm.endpoint import Endpoint
 from mistudio_explain.llm.endpoints import Endpoints
 from mistudio_explain.llm.provider import Call, Completion, ModelListed
+from mistudio_explain.observability import tracing
 
 __all__ = ["make_app"]  # the fixture
 
@@ -74,7 +77,15 @@ async def serving(make_app: MakeApp, model: Numbering, answers: AnswersCache) ->
     return app
 
 
-async def test_records_share_calls_and_each_gets_the_draft_of_its_own_answer(make_app: MakeApp) -> None:
+@pytest.fixture
+def exporter() -> Iterator[InMemorySpanExporter]:
+    exporter = InMemorySpanExporter()
+    tracing.send_to(SimpleSpanProcessor(exporter))
+    yield exporter
+    tracing.send_to(None)
+
+
+async def test_records_share_calls_and_each_gets_the_draft_of_its_own_answer(make_app: MakeApp, exporter: InMemorySpanExporter) -> None:
     model = Numbering()
     app = await serving(make_app, model, MemoryAnswers())
     async with app.running(), asyncio.timeout(60):
@@ -88,6 +99,12 @@ async def test_records_share_calls_and_each_gets_the_draft_of_its_own_answer(mak
     assert sorted(model.asked) == [f"q{number:03}" for number in range(FEATURES)]
     assert max(model.sizes) == 4
     assert sum(draft.generation.tokens_out for draft in drafts) == 50 * len(model.sizes)
+    spans = exporter.get_finished_spans()
+    called = {span.context.trace_id for span in spans if span.name == "chat fake"}
+    assert len(called) == len(model.sizes)
+    of_generation = [span for span in spans if span.name.startswith("generation ")]
+    assert len(of_generation) == FEATURES
+    assert all({span.context.trace_id, *(link.context.trace_id for link in span.links)} & called for span in of_generation)
 
 
 async def test_a_service_that_is_cut_off_between_answer_and_draft_leaves_every_shared_answer_to_the_next(

@@ -124,7 +124,9 @@ async def test_the_logs_of_a_whole_run_hold_no_text_no_answer_and_no_secret(tmp_
     assert shown["explained"] > 0
     assert shown["failed"] > 0
     logged = log.read_text()
-    assert "record.given_up" in logged
+    of_records = [line for line in map(json.loads, filter(None, logged.splitlines())) if line["event"].startswith("record.")]
+    assert {line["event"] for line in of_records} == {"record.tried_later", "record.given_up"}
+    assert all(line["job"] == job and line["feature"] in "12345" for line in of_records)
     for name, said in (("the log", logged), ("the audit log", audit)):
         assert not (found := MARK.search(said)), f"{name}: {said[max(0, found.start() - 300) : found.end() + 100]}"
         assert SECRET not in said

@@ -92,7 +92,7 @@ def register(app: StreamApp, controls: JobControls, routing: Callable[[], Routin
         if not {own_lane(feature.event.target_model) for feature in features} <= app.known_lanes:
             await app.look_for_lanes()
         taken: list[Received[FeatureFound]] = []
-        await app.publish(await app.each(features, partial(entered, taken), service=_SERVICE, step="admission"))  # also of those that fail from here on
+        await app.publish(await app.each(features, partial(entered, taken), service=_SERVICE, is_traced=False))  # also of those that fail from here on
         made = await app.each(taken, partial(about, replace(standing, routing=routing()), set(app.known_lanes)), service=_SERVICE)
         for topic in {record.topic for record in made}:
             await app.ensure_lane(topic)

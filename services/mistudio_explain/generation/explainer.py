@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from itertools import count
+from typing import TYPE_CHECKING
 
 from mistudio_explain.context.tokens import estimated_tokens
 from mistudio_explain.errors import ExplainError, UnusableAnswer
@@ -22,8 +23,12 @@ from mistudio_explain.llm.asking import NoAnswer, Sleep, ask
 from mistudio_explain.llm.endpoints import Choice, Endpoints
 from mistudio_explain.llm.failures import ContextTooLong
 from mistudio_explain.llm.provider import Call, Completion, ModelListed, OnText, Patience
+from mistudio_explain.observability import tracing
 from mistudio_explain.observability.metrics import DURATION, MODEL_REQUESTS
 from mistudio_explain.settings import GenerationSettings, LlmSettings
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import SpanContext
 
 SENTENCE_TOKENS = 96  # a sentence of 60 words; more is a model that repeats itself
 ANSWER_TOKENS = 150  # four sentences; what is planned for one of several in the context, not the most that it may have
@@ -78,6 +83,8 @@ class _Found:
     parsed: Parsed
     generation: Generation
     flags: list[str]
+    asked_in: "SpanContext | None" = None
+    """The trace in which it was asked for; None where there is none, or it was kept."""
 
     def again(self, attempt: int) -> "_Found":
         """The same answer for a request that did not have to ask for it."""
@@ -129,11 +136,13 @@ class Explainer:
         asked = [self._answer(request, number, is_urgent=is_urgent, on_piece=each) for number, each in enumerate(watched)]
         if wanted == 1:
             found = await asked[0]
+            tracing.link_to([found.asked_in])
             return drafted(request, found.parsed, found.generation, found.flags)
         results = await asyncio.gather(*asked, return_exceptions=True)
         usable = [result for result in results if isinstance(result, _Found)]
         if failed := [result for result in results if isinstance(result, BaseException) and not (usable and isinstance(result, GivenUp))]:
             raise failed[0]
+        tracing.link_to(each.asked_in for each in usable)
         draft = drafted(request, usable[0].parsed, usable[0].generation, usable[0].flags)
         candidates = [Candidate(answer=each.parsed.answer, generation=each.generation, flags=[*each.flags, *each.parsed.flags]) for each in usable]
         return draft.model_copy(update={"candidates": candidates})
@@ -248,7 +257,7 @@ class Explainer:
         await self.answers.put(self._key(request, candidate, choice.model), answer, prompt_sha256=request.prompt.sha256, job=request.subject.explain_job_id)
         if self.budget is not None and request.cloud:
             await self.budget.settle(request.subject)
-        return _Found(reading.parsed, made, flags)
+        return _Found(reading.parsed, made, flags, tracing.here())
 
     def _key(self, request: ExplanationRequested, candidate: int, model: ModelListed) -> str:
         call = call_for(request.prompt, model, self.llm, sampling=candidate * CANDIDATE_STEP)

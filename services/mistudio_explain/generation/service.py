@@ -17,6 +17,7 @@ from mistudio_explain.kafka.controls import JobControls, cancelled
 from mistudio_explain.kafka.records import Received, outgoing, received
 from mistudio_explain.llm.answers_cache import AnswersCache
 from mistudio_explain.llm.endpoints import Endpoints
+from mistudio_explain.observability import tracing
 from mistudio_explain.observability.metrics import CACHED_ANSWERS, PASSED_OVER
 
 LANES = "^" + PROMPTS_PREFIX.replace(".", r"\.") + ".*"
@@ -62,6 +63,7 @@ def register(app: StreamApp, controls: JobControls, endpoints: Endpoints, answer
         job, revision = subject.explain_job_id, request.event.request.revision
         draft = await controls.unless_stopped(job, revision, explained(request.event, is_urgent=is_urgent))
         if draft is not None:
+            tracing.note({"mistudio_explain.cached": draft.generation.cached, "mistudio_explain.attempt": draft.generation.attempt})
             if draft.generation.cached:
                 CACHED_ANSWERS.labels(model_name=draft.generation.model).inc()
             return [draft]

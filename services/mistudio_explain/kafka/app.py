@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
@@ -205,11 +205,11 @@ class StreamApp:
         return register
 
     async def each(
-        self, batch: Iterable[Received[R]], handle: Callable[[Received[R]], Iterable[Outgoing]], *, service: str, step: str | None = None
+        self, batch: Iterable[Received[R]], handle: Callable[[Received[R]], Iterable[Outgoing]], *, service: str, is_traced: bool = True
     ) -> list[Outgoing]:
         """Apply a stage to each event; one that fails is left to `Faults` and leaves the others alone.
 
-        `step` names what is done in traces, where a service does more than one thing with an event.
+        A service that goes through its events twice traces them once.
         """
         made: list[Outgoing] = []
         breath = time.monotonic()
@@ -217,7 +217,7 @@ class StreamApp:
             if time.monotonic() - breath > _BREATH_S:  # a long batch must not stop heartbeats and streams
                 await asyncio.sleep(0)
                 breath = time.monotonic()
-            with working_on(event, service=service, step=step):
+            with working_on(event, service=service) if is_traced else nullcontext():
                 try:
                     made.extend(self._bounded(handle(event)))
                 except Exception as error:  # noqa: BLE001  (a pure core's failure is the event's own)
@@ -439,10 +439,10 @@ class StreamApp:
 
 
 @contextmanager
-def working_on(event: Received[R], *, service: str, step: str | None = None) -> Iterator[None]:
+def working_on(event: Received[R], *, service: str) -> Iterator[None]:
     """Inside, log lines name the job and the feature that an event is about, and what is done is a span of its trace."""
     ids = ids_of(event.event)
-    with bound_contextvars(**ids), tracing.work(event.record, service=service, step=step, ids=ids):
+    with bound_contextvars(**ids), tracing.work(event.record, service=service, ids=ids):
         yield
 
 

@@ -32,7 +32,7 @@ MOST_LINKS = 128  # as many as OpenTelemetry keeps by default
 
 Headers = Iterable[tuple[str, bytes | None]]
 Kind = Literal["internal", "client", "producer", "consumer"]
-Attributes = Mapping[str, str | int | float | Sequence[str] | None]
+Attributes = Mapping[str, str | bool | int | float | Sequence[str] | None]
 """By name; those that are None are left out."""
 
 
@@ -53,12 +53,14 @@ class _Tracing:
 
     def __init__(self, processor: "SpanProcessor", sample_ratio: float, version: str) -> None:
         from opentelemetry.sdk.trace import SynchronousMultiSpanProcessor
-        from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+        from opentelemetry.sdk.trace.sampling import ParentBased
+
+        from mistudio_explain.observability.sampling import ShareOfFeatures
 
         self._processors = SynchronousMultiSpanProcessor()  # type: ignore[no-untyped-call]
         self._processors.add_span_processor(processor)
         self._version = version
-        self._sampler = ParentBased(TraceIdRatioBased(sample_ratio))
+        self._sampler = ParentBased(ShareOfFeatures(sample_ratio))
         self._tracers: dict[str, Tracer] = {}
 
     def of(self, service: str) -> "Tracer":
@@ -114,8 +116,7 @@ def is_on() -> bool:
 
 def headers() -> tuple[tuple[str, bytes], ...]:
     """What a record bears so that who reads it goes on with the current trace; nothing where there is none."""
-    current = _current.get()
-    context = None if current is None else current.span.get_span_context()
+    context = here()
     if context is None or not context.is_valid:
         return ()
     return ((TRACEPARENT, f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}".encode()),)
@@ -135,34 +136,54 @@ def context_in(found: Headers) -> "SpanContext | None":
     return SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(flags & _SAMPLED_AND_RANDOM))
 
 
+def here() -> "SpanContext | None":
+    """The current span, for others to link to."""
+    current = _current.get()
+    return None if current is None else current.span.get_span_context()
+
+
+def kept(contexts: Iterable["SpanContext | None"]) -> "list[SpanContext]":
+    """Those of some spans that are kept, one for each trace, as many as a span may link to."""
+    return list({context.trace_id: context for context in contexts if context is not None and context.trace_flags.sampled}.values())[-MOST_LINKS:]
+
+
+def link_to(contexts: Iterable["SpanContext | None"]) -> None:
+    """Add links to the current span: to those of other traces."""
+    current = _current.get()
+    if current is not None:
+        own = current.span.get_span_context().trace_id
+        for context in kept(contexts):
+            if context.trace_id != own:
+                current.span.add_link(context)
+
+
 @contextmanager
-def work(record: "ConsumerRecord", *, service: str, step: str | None = None, ids: Mapping[str, str]) -> Iterator[None]:
+def work(record: "ConsumerRecord", *, service: str, ids: Mapping[str, str]) -> Iterator[None]:
     """A span for what a service does with one record, in the trace that the record belongs to; `ids` says what the record is about."""
     if _tracing is None:
         yield
         return
-    name = step or service
     attributes: Attributes = {
         "messaging.system": "kafka",
         "messaging.operation.type": "process",
-        "messaging.operation.name": name,
+        "messaging.operation.name": service,
         "messaging.destination.name": record.topic,
         "messaging.destination.partition.id": str(record.partition),
         "messaging.kafka.offset": record.offset,
         **_own(ids),
     }
-    with _entered(_tracing, f"{name} {record.topic}", service, "consumer", parent=context_in(record.headers), attributes=attributes):
+    with _entered(_tracing, f"{service} {record.topic}", service, "consumer", parent=context_in(record.headers), attributes=attributes):
         yield
 
 
 @contextmanager
 def batch(records: Sequence["ConsumerRecord"], *, service: str) -> Iterator[None]:
-    """A span for what a service does with many records at once: a trace of its own, with links to those of the records."""
-    if _tracing is None:
+    """A span for what a service does with many records at once: a trace of its own, with links to those of the records; none where none of them is kept."""
+    links = kept(context_in(record.headers) for record in records)
+    if _tracing is None or not links:
         yield
         return
     attributes: Attributes = {"messaging.system": "kafka", "messaging.operation.type": "process", "messaging.batch.message_count": len(records)}
-    links = [context for record in records if (context := context_in(record.headers)) is not None]
     with _entered(_tracing, f"{service} batch", service, "consumer", links=links, attributes=attributes):
         yield
 
@@ -173,9 +194,7 @@ def begun(name: str, *, service: str, kind: Kind = "producer", links: Iterable["
     if _tracing is None:
         yield
         return
-    current = _current.get()
-    known = [context for context in (*links, None if current is None else current.span.get_span_context()) if context is not None]
-    with _entered(_tracing, name, service, kind, links=known, attributes=_own(ids)):
+    with _entered(_tracing, name, service, kind, links=kept((*links, here())), attributes=_own(ids)):
         yield
 
 
@@ -237,7 +256,7 @@ def _entered(
 
     context = Context() if parent is None else set_span_in_context(NonRecordingSpan(parent), Context())
     known = {key: value for key, value in attributes.items() if value is not None}
-    made = tracing.of(service).start_span(name[:_LONGEST_VALUE], context, SpanKind[kind.upper()], known, [Link(each) for each in links[-MOST_LINKS:]])
+    made = tracing.of(service).start_span(name[:_LONGEST_VALUE], context, SpanKind[kind.upper()], known, [Link(each) for each in links])
     token = _current.set(_Current(made, service))
     try:
         yield

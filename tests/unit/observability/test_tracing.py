@@ -113,17 +113,25 @@ def test_a_trace_that_was_begun_elsewhere_says_itself_whether_it_is_kept(exporte
     assert exporter.get_finished_spans() == ()
 
 
-def test_a_share_of_nothing_keeps_nothing_and_says_so_to_whoever_goes_on() -> None:
+def test_a_share_of_no_features_says_so_to_whoever_goes_on_and_keeps_orders_and_reports() -> None:
     exporter = InMemorySpanExporter()
     tracing.send_to(SimpleSpanProcessor(exporter), sample_ratio=0.0)
     try:
-        with tracing.begun("publish", service="intake", ids=IDS):
-            assert tracing.headers()[0][1][-1:] in b"02"  # not sampled
+        with tracing.begun("publish job", service="intake", ids={"job": "explain_1"}), tracing.begun("publish", service="intake", ids=IDS):
+            header = tracing.headers()[0][1]
             with tracing.span("chat m", kind="client", attributes={}):
                 pass
+        with tracing.batch([record(header)], service="aggregator"):
+            pass
+        with tracing.work(record(header), service="context", ids=IDS):
+            pass
+        with tracing.begun("report", service="aggregator", links=[tracing.context_in(record(header).headers)], ids={"job": "explain_1"}):
+            pass
     finally:
         tracing.send_to(None)
-    assert exporter.get_finished_spans() == ()
+    order, report = exporter.get_finished_spans()
+    assert (order.name, report.name) == ("publish job", "report")
+    assert report.links == ()
 
 
 def test_an_error_leaves_its_class_and_not_its_message(exporter: InMemorySpanExporter) -> None:
@@ -143,13 +151,20 @@ def test_an_error_leaves_its_class_and_not_its_message(exporter: InMemorySpanExp
     assert chat.parent.span_id == publish.context.span_id
 
 
-def test_a_batch_is_a_trace_of_its_own_with_a_link_for_each_record_that_names_one(exporter: InMemorySpanExporter) -> None:
-    with tracing.batch([record(PARENT), record(), record(b"nonsense"), *[record(PARENT)] * 300], service="aggregator"):
+def test_a_batch_is_a_trace_of_its_own_with_a_link_for_each_trace_of_its_records(exporter: InMemorySpanExporter) -> None:
+    traces = [f"{number:032x}" for number in range(1, 300)]
+    named = [record(f"00-{trace}-00f067aa0ba902b7-01".encode()) for trace in traces]
+    with tracing.batch([record(PARENT), record(), record(b"nonsense"), *named, *named], service="aggregator"):
         pass
     span = only(exporter)
     assert span.parent is None
-    assert {f"{link.context.trace_id:032x}" for link in span.links} == {TRACE}
-    assert len(span.links) == tracing.MOST_LINKS
+    assert [f"{link.context.trace_id:032x}" for link in span.links] == traces[-tracing.MOST_LINKS :]
+
+
+def test_a_batch_of_records_without_traces_is_none(exporter: InMemorySpanExporter) -> None:
+    with tracing.batch([record(), record(b"nonsense")], service="aggregator"):
+        pass
+    assert exporter.get_finished_spans() == ()
 
 
 def test_a_trace_that_is_begun_within_another_links_to_it(exporter: InMemorySpanExporter) -> None:
