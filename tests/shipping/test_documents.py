@@ -134,7 +134,7 @@ def test_every_test_that_is_named_as_a_proof_exists(document: Document) -> None:
 def test_every_setting_that_a_sentence_names_exists(document: Document) -> None:
     groups = {name: type(info.default) for name, info in Settings.model_fields.items() if isinstance(info.default, BaseModel)}
     wrong = []
-    for piece in document.inline:
+    for piece in document.inline if document.name != "CHANGELOG.md" else ():  # which names what is gone, too
         named = re.match(r"([a-z_]+)\.([a-z_]+)(?= |=|$)", piece)
         if named is None or named[1] not in groups or named[2] in FILE_ENDINGS:
             continue
