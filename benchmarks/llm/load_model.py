@@ -118,6 +118,8 @@ class _Loaded:
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     users: int = 0
     used_at: float = 0.0
+    is_expired: bool = False
+    """Whether it was told to go, and nobody called it since."""
 
 
 class LoadModel:
@@ -149,10 +151,10 @@ class LoadModel:
         return {name: int(loaded.size * 1e9) for name, loaded in self._loaded.items()}
 
     def unload(self, model: str) -> None:
-        """Let go of a model that is idle."""
-        if model in self._loaded and not self._loaded[model].users:
-            del self._loaded[model]
-            self._admit()
+        """Let go of a model as soon as its calls have ended."""
+        if (loaded := self._loaded.get(model)) is not None:
+            loaded.is_expired = True
+            self._let_go()
 
     async def load(self, model: str) -> None:
         """Have a model loaded."""
@@ -232,6 +234,7 @@ class LoadModel:
                 if loaded is None:
                     return
                 loaded.users += 1
+                loaded.is_expired = False
                 turn.set_result(loaded)
             self._waiting.popleft()
 
@@ -258,6 +261,10 @@ class LoadModel:
     def _leave(self, loaded: _Loaded) -> None:
         loaded.users -= 1
         loaded.used_at = self.now()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._loaded = {name: loaded for name, loaded in self._loaded.items() if loaded.users or not loaded.is_expired}
         self._admit()
 
     async def _read(self, loaded: _Loaded, prompt: str) -> int:

@@ -51,9 +51,12 @@ class Budget:
         price = price_of(choice.model.name, self.prices)
         if price is None:
             raise OverBudget(f"the price of {choice.model.name} is not known; add it under [[llm.prices]]")
-        to = Destination(choice.endpoint.name, choice.endpoint.url, choice.model.name)
-        if not await self._begun(subject, to, most_of(call, price)):
-            raise OverBudget("the feature's reservation in the ledger is used up")
+        to, most = Destination(choice.endpoint.name, choice.endpoint.url, choice.model.name), most_of(call, price)
+        if not await self._begun(subject, to, most):
+            raise OverBudget(
+                f"what the ledger reserved for the feature does not cover another call of {choice.model.name}, which can cost ${most / MICRO:.6f} (price of "
+                f"{price.as_of}); a feature gets generation.attempts calls, all features together escalation.usd"
+            )
         try:
             completion = await self.endpoints.complete(choice, call)
         except _FREE_OF_CHARGE:

@@ -10,6 +10,14 @@ from mistudio_explain.reporting.named import NAMED, Named, named
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 _REFUSED = "escalation_refused:"
+_KEPT_BACK_BY: Mapping[str, str] = {
+    "share": "the share of features that may be sent again",
+    "usd": "the budget in dollars",
+    "price_unknown": "an unknown price",
+    "cloud_off": "no endpoint of the second pass's models",
+    "escalated_before": "a second pass made before",
+}
+"""What the flag says after its colon (docs/fleet.md), in words."""
 SECOND_PASS_FAILED = "second_pass_failed:"
 _MOST_REASONS = 50
 _REASON_CHARACTERS = 300
@@ -87,11 +95,14 @@ class DetoursTally:
         if len(first) < NAMED:
             first.append(named(position, outcome))
 
+    def _kept_back(self) -> dict[str, int]:
+        return {_KEPT_BACK_BY.get(why, why): n for why, n in sorted(self.refused.items())}
+
     def result(self) -> Detours:
         """What was gathered."""
         order = sorted(self.counts, key=lambda kind: (kind[1] == "other reasons", -self.counts[kind], kind))
         return Detours(
             reasons=tuple(Reason(outcome, reason, self.counts[outcome, reason], tuple(self.reasons[outcome, reason])) for outcome, reason in order),
-            second=SecondPasses(self.ended, self.replaced, self.failed, dict(sorted(self.refused.items())), tuple(self.second)),
+            second=SecondPasses(self.ended, self.replaced, self.failed, self._kept_back(), tuple(self.second)),
             retried=self.retried,
         )

@@ -124,7 +124,7 @@ async def test_calls_stop_at_the_reservation_and_what_they_cost_is_in_the_ledger
     for _ in range(2):
         with pytest.raises(TimedOut):
             await budget.complete(SUBJECT, choice, CALL)
-    with pytest.raises(OverBudget, match="used up"):
+    with pytest.raises(OverBudget, match=r"does not cover another call of m, which can cost \$\d\.\d+ \(price of 20\d\d-\d\d-\d\d\)"):
         await budget.complete(SUBJECT, choice, CALL)
     assert provider.calls == 2
     await budget.settle(SUBJECT)

@@ -45,7 +45,12 @@ def test_second_passes_tell_which_explanation_stands_and_what_kept_others_back()
     won = explained("1", pass_number=2, earlier=Answer(pattern="the first"))
     lost, kept = explained("2", pass_number=2), explained("3", flags=["escalation_refused:usd", "poor_coherence"])
     second = survey([won, lost, kept]).detours.second
-    assert (second.ended, second.replaced, second.refused, [feature.feature_key for feature in second.features]) == (2, 1, {"usd": 1}, ["1", "2"])
+    assert (second.ended, second.replaced, second.refused, [feature.feature_key for feature in second.features]) == (
+        2,
+        1,
+        {"the budget in dollars": 1},
+        ["1", "2"],
+    )
 
 
 def test_explanations_of_the_same_words_are_a_family_whatever_their_punctuation() -> None:
