@@ -43,7 +43,7 @@ evaluate: $(READY)  ## what the validator's figures are worth on real features; 
 chaos: $(READY)  ## kill, freeze, poison and starve the services on a real Kafka, and count what was lost (about 15 minutes)
 	PYTHONPATH=tests $(BIN)/python -m chaos $(CHAOS)
 
-test-upgrade: $(READY)  ## services of the previous version beside the present ones on a real Kafka, in both orders, mixed and rolled back (about 5 minutes; needs the history)
+test-upgrade: $(READY)  ## services of the previous version beside the present ones on a real Kafka, in both orders, mixed and rolled back (5 minutes of processor time; needs the history)
 	PYTHONPATH=tests $(BIN)/python -m upgrade $(UPGRADE)
 
 test-image: $(READY)  ## carry out the steps that build the image, without a container engine (about 2 minutes)
