@@ -27,6 +27,7 @@ MOST_MISSED = 50_000
 """Records that are looked through for one client that comes back: about what the topics get in a quarter of an hour at 50 a second."""
 _PACE_S = 0.04  # of 50 events a second two then reach each of 200 clients in one write, and nobody sees the difference
 _FETCH_WAIT_MS = 25  # with Kafka's default of 500, half of the events were 240 ms late
+_UNHEARD_FETCH_WAIT_MS = 500  # while nobody listens, 40 fetches a second are CPU alone (benchmarks/idle.py)
 _LOOKING_BACK = 2  # at once: each fetches as fast as it can
 _BATCH = 100
 _ORDER = {TOKENS: 0, EXPLANATIONS: 1, REPORTS: 2}  # an outcome ends the pieces before it, and a report counts outcomes that are fetched with it
@@ -60,7 +61,7 @@ class Live:
         self._embedded_log = secrets.token_hex(4)  # the embedded broker has no ids, and lives no longer than this process
         self._looking_back = asyncio.Semaphore(_LOOKING_BACK)
 
-        @app.whole(*_ORDER, service=SERVICE, positions=self._positions, unreadable=say_unreadable, fetch_wait_ms=_FETCH_WAIT_MS)
+        @app.whole(*_ORDER, service=SERVICE, positions=self._positions, unreadable=say_unreadable, fetch_wait_ms=self._fetch_wait_ms)
         async def follow(records: Sequence[ConsumerRecord]) -> None:
             for record in sorted(records, key=lambda record: _ORDER[record.topic]):
                 if record.topic == TOKENS:
@@ -69,6 +70,9 @@ class Live:
             self.feed.flush()
             if len(records) < app.settings.limits.batch_records:
                 await asyncio.sleep(_PACE_S)
+
+    def _fetch_wait_ms(self) -> int:
+        return _FETCH_WAIT_MS if self.feed.clients else _UNHEARD_FETCH_WAIT_MS
 
     def away_because(self) -> str | None:
         """Why nothing can be heard now; None when everything can."""

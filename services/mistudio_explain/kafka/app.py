@@ -137,7 +137,7 @@ class StreamApp:
         positions: subscribers.Positions | None = None,
         stepped_over: Callable[[ConsumerRecord], Awaitable[None]] | None = None,
         unreadable: subscribers.OnUnreadable | None = None,
-        fetch_wait_ms: int | None = None,
+        fetch_wait_ms: subscribers.FetchWait | None = None,
     ) -> Callable[[Callable[[Sequence[ConsumerRecord]], Awaitable[None]]], WholeTopicSubscriber]:
         """Handle all records of whole topics without a group, from `positions` (absent: from their beginning).
 
@@ -151,12 +151,15 @@ class StreamApp:
             self._faults.read_whole(service, topics)
             title = f"{service}: {', '.join(topics)}"
             arguments = self.clients.fetching | {"max_partition_fetch_bytes": _WHOLE_FETCH_BYTES, "auto_offset_reset": "none"}  # a reader knows where it stands
-            if fetch_wait_ms is not None:
-                arguments["fetch_max_wait_ms"] = fetch_wait_ms
             given_up = say_unreadable if positions is None else self._given_up_when_unreadable(service, stepped_over)
             subscription = self._subscription(topics, None, title, service, arguments, on_unreadable=unreadable or given_up)
             reader = subscribers.read_whole(
-                self._broker, subscription, handle, positions=positions or _from_the_beginning, max_records=self.settings.limits.batch_records
+                self._broker,
+                subscription,
+                handle,
+                positions=positions or _from_the_beginning,
+                max_records=self.settings.limits.batch_records,
+                fetch_wait_ms=fetch_wait_ms,
             )
             self._whole.append(reader)
             return reader

@@ -15,6 +15,7 @@ from mistudio_explain.kafka.standing import expired_between, standings
 from mistudio_explain.kafka.subscribers import (
     BACKOFF_S,
     COMMIT_INTERVAL_S,
+    IDLE_POLL_MS,
     LONGEST_BACKOFF_S,
     POLL_MS,
     Handler,
@@ -111,7 +112,8 @@ class GroupBatchSubscriber(Raw, BatchSubscriber):
 
     async def _take(self, consumer: AIOKafkaConsumer) -> None:
         # held partitions stay in the list: they give nothing, and a member with an empty list would not poll
-        batch, unreadable = await self._fetch(consumer, sorted(consumer.assignment()), timeout_ms=POLL_MS, max_records=self._most)
+        patience_ms = IDLE_POLL_MS if self._met and not self._held and not self._uncommitted else POLL_MS
+        batch, unreadable = await self._fetch(consumer, sorted(consumer.assignment()), timeout_ms=patience_ms, max_records=self._most)
         for record in unreadable:
             await self._subscription.on_unreadable(record)
             self._uncommitted[TopicPartition(record.topic, record.partition)] = record.offset + 1

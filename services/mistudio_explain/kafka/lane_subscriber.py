@@ -19,6 +19,7 @@ from mistudio_explain.kafka.standing import expired_between, standings
 from mistudio_explain.kafka.subscribers import (
     BACKOFF_S,
     COMMIT_INTERVAL_S,
+    IDLE_POLL_MS,
     LONGEST_BACKOFF_S,
     POLL_MS,
     Handler,
@@ -107,7 +108,8 @@ class LaneSubscriber(Raw, DefaultSubscriber):
                     room, most = sorted(self._offsets.keys() & consumer.assignment()), 1  # one record over the window keeps the membership
                 if room or not consumer.assignment():  # without any partition it only polls
                     last_poll = time.monotonic()
-                    fetched, unreadable = await self._getmany(consumer, room, timeout_ms=POLL_MS, max_records=most)
+                    is_idle = room and not self._running_tasks and not self._queue.queued_bytes
+                    fetched, unreadable = await self._getmany(consumer, room, timeout_ms=IDLE_POLL_MS if is_idle else POLL_MS, max_records=most)
                     gaps = {tp: gap for tp, records in fetched.items() if (gap := self._take(tp, records, consumer)) is not None}
                     for record in unreadable:
                         await self._step_over(record)

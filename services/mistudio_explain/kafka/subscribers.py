@@ -35,6 +35,7 @@ KNOWN_FASTSTREAM = "0.7.8"
 COMMIT_INTERVAL_S = 0.5  # a commit costs 5-8 ms on Kafka 4.1: never one per record
 COMMIT_WITHIN_S = 5.0
 POLL_MS = 50
+IDLE_POLL_MS = 400  # a fetch ends as soon as a record comes: with nothing else to look after, looking more often is CPU alone (benchmarks/idle.py)
 BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 5.0
 
@@ -95,17 +96,22 @@ Positions = Callable[[AIOKafkaConsumer, Sequence[TopicPartition]], Awaitable[Map
 """Says from which offset each partition is to be read; those left out are read from their beginning. None: not now, another process reads them."""
 
 
+FetchWait = Callable[[], int]
+"""How long the broker may hold a fetch back that has nothing to give, now; milliseconds."""
+
+
 class WholeTopicSubscriber(Raw, BatchSubscriber):
     """Reads every partition of its topics, without a group, from positions that the reader keeps itself.
 
     `caught_up` is set once everything was read that stood in the topics when it started.
     """
 
-    def __init__(self, subscription: Subscription, parts: Parts, *, positions: Positions, max_records: int) -> None:
+    def __init__(self, subscription: Subscription, parts: Parts, *, positions: Positions, max_records: int, fetch_wait_ms: FetchWait | None) -> None:
         super().__init__(*parts, batch_timeout_ms=POLL_MS, max_records=max_records)
         self.hand_over_raw()
         self._subscription = subscription
         self._positions = positions
+        self._fetch_wait_ms = fetch_wait_ms
         self.caught_up = asyncio.Event()
         self._attach_again = False
         self.title = subscription.title
@@ -123,7 +129,10 @@ class WholeTopicSubscriber(Raw, BatchSubscriber):
             try:
                 if self._attach_again:
                     goal = await self._attach(consumer)
-                batch, unreadable = await self._fetch(consumer, sorted(consumer.assignment()), timeout_ms=POLL_MS, max_records=self._most)
+                if self._fetch_wait_ms is not None:
+                    consumer._fetcher._fetch_max_wait_ms = self._fetch_wait_ms()  # noqa: SLF001  (its argument is for good)
+                patience_ms = POLL_MS if goal else IDLE_POLL_MS
+                batch, unreadable = await self._fetch(consumer, sorted(consumer.assignment()), timeout_ms=patience_ms, max_records=self._most)
                 for record in unreadable:
                     await self._subscription.on_unreadable(record)
                 if batch:
@@ -184,9 +193,12 @@ async def partitions_of(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> li
 Handler = Callable[[Any], Awaitable[None]]
 
 
-def read_whole(broker: KafkaBroker, subscription: Subscription, handler: Handler, *, positions: Positions, max_records: int) -> WholeTopicSubscriber:
+def read_whole(
+    broker: KafkaBroker, subscription: Subscription, handler: Handler, *, positions: Positions, max_records: int, fetch_wait_ms: FetchWait | None
+) -> WholeTopicSubscriber:
     """Register a handler for all records of whole topics, without a group."""
-    subscriber = WholeTopicSubscriber(subscription, parts_of(broker, subscription, topics=()), positions=positions, max_records=max_records)
+    parts = parts_of(broker, subscription, topics=())
+    subscriber = WholeTopicSubscriber(subscription, parts, positions=positions, max_records=max_records, fetch_wait_ms=fetch_wait_ms)
     register(broker, subscriber, handler)
     return subscriber
 
