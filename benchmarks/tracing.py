@@ -1,21 +1,26 @@
 """What traces cost: the same services on the same features without them, with a trace for one feature in a hundred, and with one for each.
 
 CPU of this process for each feature, the packing and sending of spans included, on real Kafka; the cores only re-label, so that what is
-measured is a share of the mechanics alone. And what the places cost where spans would be made, while none are.
+measured is a share of the mechanics alone. And what one span costs by itself, also while none are made.
 """
 
 import asyncio
 import subprocess
 import sys
 import tempfile
+import time
 import timeit
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from aiokafka import ConsumerRecord
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace import SpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from benchmarks.mechanics import FEATURES, fill, ours
 from benchmarks.table import print_table, ratios, spread
@@ -26,6 +31,8 @@ from mistudio_explain.settings import KafkaSettings, Settings
 RATIOS = {"without traces": None, "one feature in 100": 0.01, "every feature": 1.0}
 SPANS = 3
 """Spans that each feature makes here: context, generation, validation."""
+
+BATCH = 512  # what is sent at once
 
 COLLECTOR = """
 import http.server
@@ -71,17 +78,38 @@ async def taken(settings: Settings, ratio: float | None, url: str) -> float:
         return await ours(settings)
 
 
-def seam_us(runs: int) -> list[float]:
-    """Microseconds of the places that one feature passes, while tracing is off: three spans, and the headers of four records."""
-    record: ConsumerRecord = ConsumerRecord("t", 0, 0, 0, 0, None, b"", None, 0, 0, [("mse-event", b"x")])
+class Nowhere(SpanProcessor):
+    """Takes spans and does nothing."""
 
-    def passed() -> None:
-        for _ in range(SPANS):
-            with tracing.work(record, service="context", ids={}):
-                tracing.headers()
-        tracing.headers()
 
-    return [timeit.timeit(passed, number=10_000) / 10_000 * 1e6 for _ in range(runs)]
+def microseconds(runs: int) -> dict[str, list[float]]:
+    """CPU of one place where a span is made, with the header of one record: by what becomes of the span."""
+
+    def record(flags: str) -> ConsumerRecord:
+        header = f"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-{flags}".encode()
+        return ConsumerRecord("mistudio.find.features", 0, 0, 0, 0, None, b"", None, 0, 0, [("mse-event", b"FeatureFound"), ("traceparent", header)])
+
+    def each(call: Callable[[], object], number: int = 5_000) -> float:
+        return timeit.timeit(call, number=number, timer=time.process_time) / number * 1e6
+
+    def made(found: ConsumerRecord) -> None:
+        with tracing.work(found, service="context", ids={"job": "explain_bench", "feature": "7"}):
+            tracing.headers()
+
+    taken: dict[str, list[float]] = {"tracing is off": [], "its trace is not kept": [], "it is kept": [], "packing it for the collector": []}
+    for _ in range(runs):
+        taken["tracing is off"].append(each(partial(made, record("01"))))
+        tracing.send_to(Nowhere())
+        taken["its trace is not kept"].append(each(partial(made, record("00"))))
+        taken["it is kept"].append(each(partial(made, record("01"))))
+        exporter = InMemorySpanExporter()
+        tracing.send_to(SimpleSpanProcessor(exporter))
+        for _ in range(BATCH):
+            made(record("01"))
+        tracing.send_to(None)
+        spans = exporter.get_finished_spans()
+        taken["packing it for the collector"].append(each(lambda spans=spans: encode_spans(spans).SerializePartialToString(), 5) / BATCH)  # type: ignore[misc]
+    return taken
 
 
 def main(runs: int = 5) -> None:
@@ -95,7 +123,7 @@ def main(runs: int = 5) -> None:
                 figures[name].append(asyncio.run(taken(settings, ratio, url)) / FEATURES * 1e6)
     title = f"Traces: CPU for each of {FEATURES} features of 6 KB, all hops, {SPANS} spans each"
     ratios(title, figures, unit="µs", peer="without traces", ours="every feature", goal=0.8, digits=0)
-    print_table("Traces while they are off", ("what", "µs for each feature"), [["places where spans would be made", spread(seam_us(runs))]])
+    print_table("One place where a span is made", ("when", "CPU, µs"), [[when, spread(values, 1)] for when, values in microseconds(runs).items()])
 
 
 if __name__ == "__main__":

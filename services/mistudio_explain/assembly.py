@@ -164,7 +164,7 @@ def _aggregator(parts: _Parts) -> None:
     parts.reports = parts.stack.enter_context(closing(reports))
     aggregation.register(parts.app, seat, parts.reports)
     if not parts.app.clients.is_embedded:  # which keeps no groups
-        parts.app.task("lag metrics", partial(refresh_lag, parts.app.clients))
+        parts.app.task("lag metrics", partial(refresh_lag, parts.app.clients, escalates=parts.settings.escalation.enabled))
 
 
 def _redelivery(parts: _Parts) -> None:

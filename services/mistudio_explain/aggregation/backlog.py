@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from mistudio_explain.kafka.app import StreamApp
-from mistudio_explain.kafka.lag import ESCALATION, LagReader
+from mistudio_explain.kafka.lag import LagReader
 from mistudio_explain.store.job_store import JobStore
 
 _FRESH_S = 2.0
@@ -28,9 +28,8 @@ class Backlog:
             return None
         if time.monotonic() - self._read_at >= _FRESH_S:
             read = await asyncio.to_thread(_positions, store, topics)  # before the ends: what is written in between waits, as far as is known
-            reading = await LagReader(self._app.admin).offsets()
-            at_work = [group for group in reading.groups if group.service != ESCALATION or self._app.settings.escalation.enabled]
-            waiting = sum(partition.unfinished for group in at_work for partition in group.partitions)
+            reading = await LagReader(self._app.admin, escalates=self._app.settings.escalation.enabled).offsets()
+            waiting = sum(partition.unfinished for group in reading.groups for partition in group.partitions)
             self._unread = sum(
                 max(0, each.end - max(each.begin or 0, read.get((each.topic, each.partition), 0)))
                 for each in reading.topics

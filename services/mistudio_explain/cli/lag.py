@@ -92,7 +92,7 @@ async def _reader(settings: Settings, patience_s: float | None) -> AsyncIterator
     clients = KafkaClients(settings.kafka, settings.limits)
     await clients.wait_until_reachable(patience_s)
     async with clients.admin() as admin:
-        yield LagReader(admin)
+        yield LagReader(admin, escalates=settings.escalation.enabled)
 
 
 def _print_table(reading: LagReading, rows: Sequence[LagFigures]) -> None:

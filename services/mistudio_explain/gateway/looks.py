@@ -53,7 +53,7 @@ def look_at_lag(app: StreamApp) -> Looked:
             return {"unavailable": "the embedded broker keeps no consumer groups, so there is no lag to show", "lag": []}
         if not app.has_started:
             raise _kafka_away(app.unready_because() or "still starting")
-        reader = readers.setdefault(id(app.admin), LagReader(app.admin))
+        reader = readers.setdefault(id(app.admin), LagReader(app.admin, escalates=app.settings.escalation.enabled))
         try:
             reading = await reader.read()
         except (KafkaError, OSError) as error:  # a timeout is an OSError

@@ -37,7 +37,7 @@ from mistudio_explain.observability.lag_figures import GroupReading, LagReading,
 TOPIC_PREFIX = "mistudio."
 GENERATION = "generation"
 ESCALATION = "escalation"
-"""Its group is there only where somebody has turned second passes on."""
+"""Its group is there only where second passes are turned on."""
 READ_BY: Mapping[str, tuple[str, ...]] = {
     "context": (names.FEATURES, names.REPLAYS),
     "context-requests": (names.REQUESTS,),
@@ -63,12 +63,13 @@ Commit = tuple[int, str] | None
 class LagReader:
     """Reads lag by an admin client; what it learns of lanes' target models it keeps.
 
-    `clock` gives seconds since 1970 UTC.
+    `clock` gives seconds since 1970 UTC. Where it `escalates`, the second pass's group counts; elsewhere only while it has members.
     """
 
-    def __init__(self, admin: AIOKafkaAdminClient, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, admin: AIOKafkaAdminClient, clock: Callable[[], float] = time.time, *, escalates: bool = False) -> None:
         self._admin = admin
         self._clock = clock
+        self._escalates = escalates
         self._models: dict[str, str] = {}
 
     async def read(self) -> LagReading:
@@ -104,7 +105,7 @@ class LagReader:
         groups = [
             _group(service, READ_BY[service], members, committed, begin, end)
             for service, (members, committed) in standing.items()
-            if service != ESCALATION or members or any(committed.values())
+            if service != ESCALATION or members or self._escalates
         ]
         return LagReading(
             at_s=self._clock(),

@@ -16,15 +16,18 @@ log = structlog.get_logger(__name__)
 EVERY_S = 15.0
 
 
-async def refresh_lag(clients: KafkaClients, *, every_s: float = EVERY_S, registry: CollectorRegistry = REGISTRY) -> None:
-    """Read lag for ever, and show it as metrics for as long; whatever fails is said in the log and in `mistudio_explain_lag_read_success`."""
+async def refresh_lag(clients: KafkaClients, *, escalates: bool = False, every_s: float = EVERY_S, registry: CollectorRegistry = REGISTRY) -> None:
+    """Read lag for ever, and show it as metrics for as long; whatever fails is said in the log and in `mistudio_explain_lag_read_success`.
+
+    `escalates` is LagReader's.
+    """
     collector = LagCollector()
     registry.register(collector)
     try:
         while True:
             try:
                 async with clients.admin() as admin:
-                    reader = LagReader(admin)
+                    reader = LagReader(admin, escalates=escalates)
                     while True:
                         collector.show(await reader.read())
                         await asyncio.sleep(every_s)
