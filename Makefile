@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 UV_VERSION := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.lock)
 DEMO_JOB := examples/gpt2-small/feature_analysis.json
 
-.PHONY: demo test test-alerts test-image test-formats test-upgrade check audit docs bench evaluate chaos schemas freeze secrets lock clean
+.PHONY: demo test test-alerts test-kube crds test-image test-formats test-upgrade check audit docs bench evaluate chaos schemas freeze secrets lock clean
 
 demo: $(READY)  ## explain 16 real GPT-2 features with the embedded broker and a local model
 	@echo "The 16 features are real. Find's coherence formula gives each of them less than 0.1,"
@@ -53,6 +53,13 @@ freeze: $(READY)  ## keep this version's wire contract in schemas/history for ev
 	$(BIN)/python -m mistudio_explain.events.release schemas $$($(BIN)/mistudio-explain --version | cut -d' ' -f2)
 test-alerts: $(READY)  ## bring every alert's cause about on real services, and hold rules and dashboard against what Prometheus saw (about 5 minutes)
 	PYTHONPATH=tests:. $(BIN)/python -m alerts $(ALERTS)
+
+test-kube: $(READY)  ## the chart on a real Kubernetes API server, whose programs Go builds the first time (11 minutes of CPU, 5 GB)
+	PYTHONPATH=tests $(BIN)/python -m kube
+	PYTHONPATH=tests MISTUDIO_EXPLAIN_TEST_REQUIRE_ALL=1 $(BIN)/pytest tests/kube
+
+crds: $(READY)  ## generate tests/data/crds anew; JAVA_25_HOME names a JDK 25
+	PYTHONPATH=tests $(BIN)/python -m kube.write_crds
 
 secrets:  ## make the passwords that docker-compose.yml reads, once; the folder is yours alone, the files are what containers see
 	@install -d -m 700 deploy/compose/secrets && cd deploy/compose/secrets && umask 022 && \

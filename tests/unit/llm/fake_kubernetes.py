@@ -63,9 +63,9 @@ class ApiServer:
 
     async def _tell(self, reply: Reply, since: int) -> None:
         events: asyncio.Queue[bytes | object] = asyncio.Queue()
-        for version, event in self.history:
+        for version, told in self.history:
             if version > since:
-                events.put_nowait(event)
+                events.put_nowait(told)
         self.watches.append(events)
         try:
             await reply.start()
