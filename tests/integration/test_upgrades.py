@@ -12,6 +12,7 @@ from fastavro import parse_schema, schemaless_writer
 
 from integration.aggregating import WAIT_S, Aggregating, admitted, explained, requested, sealed, settled
 from integration.real_kafka import RealKafka
+from mistudio_explain.cli import doctor
 from mistudio_explain.events import codec, topics
 from mistudio_explain.events.codec import MARKER, fingerprint_bytes
 from mistudio_explain.events.explanation import FeatureOutcome
@@ -99,3 +100,12 @@ async def test_a_named_member_that_reads_other_topics_than_its_predecessor_gets_
 
     await handles("1", topics.FEATURES, topics.REQUESTS)
     await handles("2", topics.FEATURES, topics.REPLAYS)
+
+
+@pytest.mark.parametrize("contract", [None, "0.1.0"])
+async def test_doctor_reminds_of_a_contract_that_is_still_pinned(contract: str | None) -> None:
+    try:
+        findings = await doctor._kafka(Settings(kafka=KafkaSettings(contract=contract)))
+    finally:
+        codec.write_as(None)
+    assert [each.found.split(",")[0] for each in findings if each.what == "contract"] == ([] if contract is None else ["events are written as by 0.1.0"])

@@ -23,6 +23,8 @@ def previous_code(folder: Path) -> Path:
     if archive.returncode:
         raise NoHistory(f"{ROOT}: commit {COMMIT} is not there ({archive.stderr.decode().strip()}); `git fetch --unshallow` brings the whole history")
     subprocess.run(["tar", "x"], cwd=folder, input=archive.stdout, check=True)
+    frozen = sorted((SCHEMAS / "history" / RELEASE).glob("*.avsc"))
+    assert [(folder / "schemas" / schema.name).read_bytes() for schema in frozen] == [schema.read_bytes() for schema in frozen], f"{COMMIT} is not {RELEASE}"
     return folder / "services"
 
 

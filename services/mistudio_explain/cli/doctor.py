@@ -67,6 +67,9 @@ async def _kafka(settings: Settings) -> list[Finding]:
             wrong = f"{len(differences)} differences: see `mistudio-explain topics check`, make missing ones with `topics create`"
             said = wrong if differences else "as they should be"
             findings.append(Finding("topics", not differences, said))
+        if (release := settings.kafka.contract) is not None:
+            said = f"events are written as by {release}, without what came later: take kafka.contract away when no service of {release} runs any more"
+            findings.append(Finding("contract", True, said))
         return findings
 
 

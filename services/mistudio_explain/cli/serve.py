@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from mistudio_explain import __version__
 from mistudio_explain.assembly import GATEWAY, SERVICES, Assembly, assembled
 from mistudio_explain.cli.show import console
 from mistudio_explain.cli.start import prepare
@@ -62,7 +63,7 @@ async def _serve(settings: Settings, services: Sequence[str], health_host: str, 
                 await stack.enter_async_context(health_server(assembly.app, health_host, health_port))
             address = await stack.enter_async_context(_web(assembly, settings))
             await stack.enter_async_context(_running(assembly.app, clients, settings, waits=address is not None))
-            log.info("serving", services=list(services), kafka=clients.bootstrap_servers, gateway=address)
+            log.info("serving", services=list(services), kafka=clients.bootstrap_servers, gateway=address, writes_as=settings.kafka.contract or __version__)
             await asyncio.Event().wait()
 
     await _until_stopped(serving())
