@@ -250,6 +250,64 @@ def test_without_kafka_everything_stored_is_shown_and_what_needs_it_says_why(vis
     expect(page.locator("section .empty").first).to_be_visible()
 
 
+def test_signing_out_ends_the_session_and_the_page_asks_for_a_key(chromium: Browser, tmp_path: Path) -> None:
+    store(tmp_path, [in_job("explain_kept", explained("1"))], sealed("explain_kept", 1))
+    key = new_key(settings_of(tmp_path))
+    with gateway(tmp_path) as address, chromium.new_context() as context:
+        page = context.new_page()
+        page.goto(f"{address}/explorer/#/jobs")
+        page.get_by_label("API key").fill(key)
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("link", name="explain_kept")).to_be_visible()
+        (cookie,) = context.cookies()
+        assert (cookie["httpOnly"], cookie["sameSite"], key in cookie["value"]) == (True, "Strict", False)
+        page.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_label("API key")).to_be_visible()
+        expect(page.get_by_role("button", name="Sign out")).to_be_hidden()
+        assert context.cookies() == []
+        context.add_cookies([cookie])
+        assert context.request.get(f"{address}/api/v1/jobs").status == 401
+        page.get_by_label("API key").fill(key)
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("link", name="explain_kept")).to_be_visible()
+
+
+def test_without_keys_there_is_nothing_to_sign_out_of(visit: Visit) -> None:
+    page = visit.to("#/jobs")
+    expect(page.get_by_role("button", name="Sign out")).to_be_hidden()
+
+
+def test_operations_tells_what_is_to_do_by_service_and_target_model(visit: Visit) -> None:
+    def row(service: str, topic: str, model: str | None, **figures: Any) -> dict[str, Any]:
+        known = {"group": f"mistudio-explain.{service}", "unfinished": 0, "in_flight": 0, "oldest_age_s": None, "rate": None, "drain_s": None, "members": 1}
+        return {"service": service, "topic": topic, "target_model": model, **known, **figures}
+
+    reading = {
+        "at": "2026-11-25T12:00:00+00:00",
+        "lag": [
+            row("generation", "mistudio.explain.prompts.gpt2", "gpt2", unfinished=1200, in_flight=2, oldest_age_s=95.0, rate=4.0, drain_s=300.0),
+            row("generation", "mistudio.explain.prompts.hostile", "<img src=x onerror=alert(1)>", unfinished=7),
+            row("validation", "mistudio.explain.drafts", None, unfinished=3, members=0),
+        ],
+        "missing_topics": ["mistudio.explain.dlq"],
+        "unavailable_partitions": [],
+    }
+    visit.page.route("**/api/v1/lag", lambda route: route.fulfill(json=reading))
+    page = visit.to("#/operations")
+    lag = page.locator("section[aria-labelledby=lag]")
+    expect(lag.locator("tbody tr")).to_have_count(3)
+    assert lag.locator("tbody tr").nth(0).locator("td").all_inner_texts()[2:] == ["gpt2", "1,200", "2", "2 min", "4.0/s", "5 min"]
+    assert lag.locator("tbody tr").nth(1).locator("td").all_inner_texts()[2:4] == ["<img src=x onerror=alert(1)>", "7"]
+    expect(lag).to_contain_text("drafts: nobody works on it")
+    expect(lag).to_contain_text("mistudio.explain.dlq does not exist")
+
+
+def test_operations_says_that_kafka_is_away_and_still_shows_the_endpoints(visit: Visit) -> None:
+    page = visit.to("#/operations")
+    expect(page.locator("section[aria-labelledby=lag]")).to_contain_text("Kafka does not answer, so nobody can tell what is still to do")
+    expect(page.locator("section[aria-labelledby=models] tbody tr")).to_contain_text(["gpu0"], timeout=30_000)
+
+
 def test_with_keys_the_page_asks_for_one_and_for_another_when_that_is_revoked(chromium: Browser, tmp_path: Path) -> None:
     store(tmp_path, [in_job("explain_kept", explained("1"))], sealed("explain_kept", 1))
     settings = settings_of(tmp_path)

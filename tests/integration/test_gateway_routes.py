@@ -11,7 +11,9 @@ from fastapi import FastAPI
 from httpx import Response
 
 from integration.gates import calling, gateway_app, gateway_settings, job_of, new_key, stored
+from mistudio_explain.errors import BadInput
 from mistudio_explain.gateway.origin import is_safe
+from mistudio_explain.replay.selection import replayed_job
 from mistudio_explain.reporting.stage import report_directory
 from mistudio_explain.settings import Settings
 from mistudio_explain.store.database import Sqlite
@@ -214,6 +216,14 @@ def _noting(real: Any, asked: list[str]) -> Any:
 def _about_jobs(queries: list[str]) -> list[str]:
     """The queries but for those of keys and of the audit log, which depend on the second."""
     return [query for query in queries if "api_key" not in query and "audit" not in query]
+
+
+def test_a_replay_of_a_job_that_is_not_stored_names_no_other_tenants_jobs_and_no_place(settings: Settings) -> None:
+    with pytest.raises(BadInput) as refused:
+        replayed_job(settings.store, "find_1", "explain.ours_9")
+    assert THEIRS in str(refused.value), "the command line is the operator's"
+    assert "theirs" not in refused.value.over_http
+    assert settings.store.url not in refused.value.over_http
 
 
 def test_the_list_of_routes_is_whole(app: FastAPI) -> None:

@@ -52,7 +52,7 @@ function lagTable(reading) {
   const columns = [["service", ""], ["topic", ""], ["model", ""], ["to do", "number"], ["in flight", "number"], ["oldest", "number"], ["done", "number"], ["empty in", "number"]];
   return [
     remarks.length > 0 && list(remarks),
-    table("What is still to do, by service", columns, rows.map((row) => [row.service, short(row.topic), row.target_model ?? "–", count(row.unfinished), count(row.in_flight), duration(row.oldest_age_s), known(row.rate) ? `${row.rate.toFixed(1)}/s` : "–", duration(row.drain_s)])),
+    table("What is still to do, by service", columns, rows.map((row) => [row.service, short(row.topic), row.target_model ?? "–", count(row.unfinished), count(row.in_flight), duration(row.oldest_age_s), known(row.rate) ? `${row.rate.toFixed(1)}/s` : "–", row.unfinished > 0 ? duration(row.drain_s) : "–"])),
     reading.at && el("p", { class: "quiet" }, `as of ${moment(Date.parse(reading.at))}`),
   ];
 }
@@ -60,17 +60,25 @@ function lagTable(reading) {
 function fleetTable(reading) {
   const endpoints = reading.endpoints ?? [];
   if (endpoints.length === 0) return el("p", { class: "empty" }, "No endpoint is configured.");
-  const columns = [["endpoint", ""], ["state", ""], ["model", ""], ["loaded since", ""], ["memory", "number"], ["uses", "number"]];
+  const columns = [["endpoint", ""], ["state", ""], ["model", ""], ["loaded", ""], ["memory", "number"], ["uses", "number"]];
   const rows = endpoints.flatMap((endpoint) => {
     const state = endpoint.status === "healthy" ? el("span", { class: "verdict is-confirmed" }, "healthy") : el("span", {}, el("span", { class: "verdict is-failed" }, endpoint.status), endpoint.why && ` ${endpoint.why}`);
     const models = endpoint.models?.length ? endpoint.models : [null];
-    return models.map((model, i) => [i === 0 ? endpoint.endpoint : "", i === 0 ? state : "", model?.model ?? "–", model?.loaded_at ? moment(Date.parse(model.loaded_at)) : (model?.state ?? "–"), gigabytes(model?.memory_bytes ?? model?.needed_bytes), count(model?.uses)]);
+    return models.map((model, i) => [i === 0 ? endpoint.endpoint : "", i === 0 ? state : "", model?.model ?? "–", loaded(model, endpoint.provider), gigabytes(model?.memory_bytes ?? model?.needed_bytes), count(model?.uses)]);
   });
   return [table("Endpoints and their models", columns, rows), reading.uses_unknown_because && el("p", { class: "quiet" }, `Uses are not known: ${reading.uses_unknown_because}`)];
 }
 
 function table(name, columns, rows) {
   return el("div", { class: "wide", tabindex: 0, role: "region", "aria-label": name }, el("table", { class: "plain" }, el("thead", {}, el("tr", {}, columns.map(([name, kind]) => el("th", { scope: "col", class: kind || null }, name)))), el("tbody", {}, rows.map((row) => el("tr", {}, row.map((cell, i) => el("td", { class: columns[i][1] || null }, cell)))))));
+}
+
+/** Since when a model is loaded, or whether, which Ollama alone tells. */
+function loaded(model, provider) {
+  if (model === null) return "–";
+  if (model.loaded_at) return `since ${moment(Date.parse(model.loaded_at))}`;
+  if (provider !== "ollama") return "not told";
+  return model.state === "loaded" ? "yes" : "no";
 }
 
 const list = (remarks) => el("ul", { class: "doubts" }, remarks.map((remark) => el("li", {}, remark)));
