@@ -22,7 +22,8 @@ def show_archive(job: str | None, *, verify: bool, config: Path | None, profile:
     if not found:
         console().print(f"{settings.reports.bucket_url or settings.reports.directory}: nothing is archived{f' of job {job!r}' if job else ''}")
         return 0
-    console().print(table(None, ("last heard of", "job", "revision", "status", "files", "MB", "kept until"), map(_row, found)))
+    columns = ("last heard of", "job", "revision", "status", "files", "MB", "kept until")
+    console().print(table(None, columns, map(_row, found), wrap={"job": None, "files": None}))
     for each in wrong:
         console().print(f"{each.job}: {each.name} {each.what}")
     if verify and not wrong:

@@ -10,7 +10,7 @@ from mistudio_explain.cli.main import app
 from unit.cli.commands import PROGRAM, UsageError, every_command, parse
 
 COMMANDS = dict(every_command())
-SECRET = re.compile(r"secret|password|passwd|token|api.?key|credential|private.?key", re.IGNORECASE)
+SECRET = re.compile(r"secret|password|passwd|token(?!s)|api.?key|credential|private.?key", re.IGNORECASE)
 
 
 def examples(command: Any) -> list[str]:
