@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from mistudio_explain.errors import BadSettings
+from mistudio_explain.errors import BadSettings, Unreachable
 from mistudio_explain.events.codec import decode
 from mistudio_explain.events.explanation import FeatureOutcome
 from mistudio_explain.store.cards import Details, values_of, with_review
@@ -21,11 +21,13 @@ def take_over(database: Database, *, where: object) -> None:
 
 
 def must_be_of_this_version(database: Database, *, where: object) -> None:
-    """For those who only read a store. Raises NewerStore, and BadSettings for an older one, or none."""
+    """For those who only read a store. Raises NewerStore, Unreachable for an older one until it is taken over, BadSettings where there is none."""
     found = version_of(database)
+    if found is None:
+        raise BadSettings(f"{where}: is no store; check store.url, or start an aggregator, which makes one")
     must_not_be_newer(found, VERSION, where=where)
-    if found != VERSION:
-        raise BadSettings(f"{where}: is no store of this version; check store.url; an older one is taken over by an aggregator of this version")
+    if found < VERSION:
+        raise Unreachable(f"{where}: an older version made its tables, and they are not taken over by an aggregator of this version yet; start one")
 
 
 def _make_cards(database: Database) -> None:
