@@ -272,6 +272,13 @@ def test_signing_out_ends_the_session_and_the_page_asks_for_a_key(chromium: Brow
         expect(page.get_by_role("link", name="explain_kept")).to_be_visible()
 
 
+def test_without_any_job_the_page_says_how_one_comes_about(chromium: Browser, tmp_path: Path) -> None:
+    with gateway(tmp_path) as address, chromium.new_context() as context:
+        page = context.new_page()
+        page.goto(f"{address}/explorer/#/jobs")
+        expect(page.locator(".jobs")).to_contain_text("No job yet.")
+
+
 def test_without_keys_there_is_nothing_to_sign_out_of(visit: Visit) -> None:
     page = visit.to("#/jobs")
     expect(page.get_by_role("button", name="Sign out")).to_be_hidden()

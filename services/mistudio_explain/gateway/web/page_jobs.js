@@ -37,7 +37,8 @@ export async function open(main, { signal }) {
       drawn.set(job.explain_job_id, { state, item });
       return item;
     });
-    if (items.some((item, i) => list.children[i] !== item) || items.length !== list.children.length) fill(list, items.length ? items : nothing());
+    const isShown = items.length === 0 ? list.querySelector(".empty") !== null : items.length === list.children.length && items.every((item, i) => list.children[i] === item);
+    if (!isShown) fill(list, items.length === 0 ? nothing() : items);
     more.hidden = jobs.length < limit || limit >= MOST;
   }
 
