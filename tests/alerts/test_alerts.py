@@ -31,6 +31,8 @@ MAY_BE_EMPTY: Mapping[str, str] = {
     "Cost, last 24 h": "no endpoint is in a cloud",
 }
 """Panels that had nothing to show in a recording, and why."""
+GOOD = 8
+"""Features that can be explained."""
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
 
 
@@ -69,8 +71,9 @@ def shown(kafka: RealKafka, tmp_path_factory: pytest.TempPathFactory) -> Mapping
         services = ("context", "generation", "validation", "redelivery", "aggregator", "replayer", "gateway")
         with Served(services, settings_of(kafka.bootstrap, llm, folder), folder) as served:
             served.until_ready()
-            asyncio.run(publish(kafka.bootstrap, [feature(number, kind) for number, kind in enumerate(["good"] * 8 + ["bare", "cursed"])]))
-            assert wait_until(lambda: 'mistudio_explain_dead_letters_total{error="GivenUp' in served.answer("/metrics")[1], 60), served.answer("/metrics")
+            asyncio.run(publish(kafka.bootstrap, [feature(number, kind) for number, kind in enumerate(["good"] * GOOD + ["bare", "cursed"])]))
+            done = ('mistudio_explain_dead_letters_total{error="GivenUp', f'mistudio_explain_feature_seconds_count{{outcome="explained"}} {GOOD}.0')
+            assert wait_until(lambda: all(each in served.answer("/metrics")[1] for each in done), 60), served.answer("/metrics")
             text = served.answer("/metrics")[1]
     kafka.delete_topics("mistudio.")
     labels: dict[str, set[str]] = {}

@@ -101,3 +101,9 @@ def test_headers_of_one_name_are_kept_in_their_order_however_often_the_record_is
 def test_a_record_that_does_not_fit_into_a_retry_topic_whole_does_not_wait_there() -> None:
     large = record(topics.FEATURES, b"x" * 200_000)
     assert try_later(large, ThirdTime("why"), topic=topics.RETRY_SHORT, service="c", not_before_ms=0, now_ms=0, limit_bytes=100_000) is None
+
+
+def test_a_feature_that_fails_in_a_service_was_published_when_its_record_was_written() -> None:
+    _, outcome = left_behind(record(topics.FEATURES, encode(FeatureFound(target_model="m", find_job_id="find_1", feature_id="5"))))
+    assert outcome is not None
+    assert outcome.subject.published_ms == 1000

@@ -82,6 +82,13 @@ def test_what_a_judge_said_travels_with_the_draft_that_is_made_again() -> None:
     assert again(outcome).judge is None
 
 
+def test_a_re_score_does_not_say_when_its_feature_was_published_since_nobody_waits_for_it_since_then() -> None:
+    given = draft(real_features(EXAMPLES[0])[0], Answer(pattern="References to sport."))
+    given = given.model_copy(update={"subject": given.subject.model_copy(update={"published_ms": 7})})
+    outcome = validate(given, None, validator())
+    assert (outcome.subject.published_ms, again(outcome).subject.published_ms) == (7, None)
+
+
 def test_re_scoring_twice_gives_the_same_scores() -> None:
     outcome = validate(draft(found(), Answer(pattern="Animals that slept.")), None, validator())
     once = validate(again(outcome), None, validator())
