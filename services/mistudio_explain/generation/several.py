@@ -5,12 +5,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from mistudio_explain.errors import UnusableAnswer
 from mistudio_explain.events.explanation import Evidence, Message, Prompt
 from mistudio_explain.generation.stage import FIELDS, Parsed, parse
-from mistudio_explain.validation.lexical import LexicalIndex
 from mistudio_explain.validation.words import claim_stems, text_stems
 
 SWAP_MARGIN = 0.5
@@ -120,6 +117,10 @@ def _swapped(found: Sequence[Parsed | UnusableAnswer], evidence: Sequence[Eviden
     there = [place for place, answer in enumerate(found) if isinstance(answer, Parsed)]
     if len(there) < 2:
         return {}
+    import numpy as np  # here, with what needs it: a worker that shares no calls does without its 10 MB
+
+    from mistudio_explain.validation.lexical import LexicalIndex
+
     index = LexicalIndex.of([[text_stems(activation.text[:_TEXT_CHARACTERS]) for activation in one.seen[:_TEXTS]] or [[]] for one in evidence])
     fits = np.array([index.scores(claim_stems(answer.answer.pattern), []).others[there] for answer in found if isinstance(answer, Parsed)])
     own = np.diag(fits)
