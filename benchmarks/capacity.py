@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+from benchmarks import real_model
 from benchmarks.fleet import SLOTS, drained_s, fake_llm, make_topics, publish_requests, requests, settings_of, until
 from benchmarks.measured_runs import Alone, Observed, calibrated, one_size, places, whole
 from benchmarks.scale import ours
+from benchmarks.simulation import outlook
 from benchmarks.simulation.pipeline import simulate
 from benchmarks.simulation.world import Costs, Endpoint, World
 from benchmarks.table import print_table
@@ -28,6 +30,8 @@ CALLS, CALL_S = 120, 0.8
 GOAL = 0.15
 CORES = 2
 _SEEDS = 5
+_ENOUGH = 3
+OUTLOOK = 1_000_000  # of the ten million are simulated; a coarser grain than four features a record would not fill the slots as they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,14 @@ def compare(kafka: RealKafka, folder: Path, calibration: Known) -> list[tuple[st
     return rows
 
 
+def compare_real_model(kafka: RealKafka, folder: Path) -> tuple[str, float, float]:
+    """The same with llama.cpp, calibrated right before."""
+    foretold = real_model.foretold(real_model.calibrated(real_model.FEATURES), real_model.FEATURES)
+    seconds = real_model.measured(kafka, folder / "llama", real_model.FEATURES)
+    print(f"llama.cpp: {seconds:.1f} s, foretold {foretold:.1f} s", file=sys.stderr, flush=True)
+    return f"llama.cpp, 4 slots; {real_model.FEATURES} features", seconds, foretold
+
+
 def print_comparison(rows: Sequence[tuple[str, float, float]]) -> int:
     """The table; returns how many were foretold within the goal."""
     cells = [[name, f"{seconds:.1f}", f"{told:.1f}", f"{told / seconds - 1:+.0%}"] for name, seconds, told in rows]
@@ -134,9 +146,13 @@ def main() -> None:
         calibration = known(kafka, folder)
         print(calibration, file=sys.stderr, flush=True)
         large = one_size(kafka, folder / "large", OF_LARGE, LARGE)
-        rows = compare(kafka, folder, calibration)
+        rows = [*compare(kafka, folder, calibration), compare_real_model(kafka, folder)]
     print_measured(calibration.alone, (dict(large[0]), large[1]))
-    print_comparison(rows)
+    if print_comparison(rows) < _ENOUGH:
+        print(f"\nFewer than {_ENOUGH} runs were foretold: the simulation says nothing of larger ones.")
+        return
+    found = outlook.rows(list(outlook.steps(calibration.costs, OUTLOOK)))
+    print_table("Ten million features on a hundred endpoints", ("change", "features a second", "hours for all", "slots busy", "limited by"), found)
 
 
 if __name__ == "__main__":

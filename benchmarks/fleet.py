@@ -21,6 +21,7 @@ from chaos.fake_llm import ANSWERED, MODEL, Character, FakeLlm
 from chaos.world import Replica
 from mistudio_explain.context.lane import own_lane
 from mistudio_explain.events.explanation import ExplanationRequested, Message
+from mistudio_explain.events.feature import FeatureFound
 from mistudio_explain.kafka.admin import create_topics
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.client import KafkaClients
@@ -42,11 +43,22 @@ def fake_llm(mean_s: float, seed: int = 1) -> FakeLlm:
     return FakeLlm(Character(seed, latency_s=mean_s / math.exp(_SIGMA**2 / 2), faulty=0.0))
 
 
-def requests(count: int, size: int = 6_000) -> Iterator[ExplanationRequested]:
-    """Requests that are told apart by a word of their prompt, which the fake model notes."""
+def word_of(number: int) -> str:
+    """A word that the fake model notes, and that no other feature has: without it prompts would repeat, and be answered from the store."""
+    return f"zq{chr(97 + number // 100_000)}{number % 100_000:05d}q"
+
+
+def distinct(count: int, size: int) -> Iterator[FeatureFound]:
+    """Features each of whose texts has the feature's word."""
     for number, feature in enumerate(features(count, size)):
-        request = request_of(feature)
-        word = f"zq{chr(97 + number // 100_000)}{number % 100_000:05d}q"
+        told = [each.model_copy(update={"text": f"{word_of(number)} {each.text}"}) for each in feature.top_activations]
+        yield feature.model_copy(update={"top_activations": told})
+
+
+def requests(count: int, size: int = 6_000) -> Iterator[ExplanationRequested]:
+    """Requests that are told apart by the word of their prompt."""
+    for number, feature in enumerate(features(count, size)):
+        request, word = request_of(feature), word_of(number)
         said = [Message(role="user", content=f"What do these texts have in common? {word}")]
         yield request.model_copy(update={"prompt": request.prompt.model_copy(update={"messages": said, "sha256": word})})
 
@@ -77,9 +89,9 @@ class Fleet:
                 except subprocess.TimeoutExpired:
                     replica.kill()
 
-    def start(self, service: str, name: str, url: str | None = None) -> Replica:
-        """Start a service; `url` is the endpoint of a generation worker."""
-        endpoint = [] if url is None else [{"name": name, "provider": "openai", "url": url, "models": [MODEL], "slots": self.slots}]
+    def start(self, service: str, name: str, url: str | None = None, model: str = MODEL) -> Replica:
+        """Start a service; `url` and `model` are the endpoint of a generation worker."""
+        endpoint = [] if url is None else [{"name": name, "provider": "openai", "url": url, "models": [model], "slots": self.slots}]
         settings = {
             "KAFKA__BOOTSTRAP_SERVERS": self.bootstrap,
             "LLM__ENDPOINTS": json.dumps(endpoint),

@@ -15,8 +15,7 @@ from pathlib import Path
 from aiokafka import AIOKafkaConsumer
 from aiokafka.partitioner import DefaultPartitioner
 
-from benchmarks.fleet import LANE, Fleet, cpu_of, fake_llm, make_topics, members, others_cpu, settings_of
-from benchmarks.requests import features
+from benchmarks.fleet import LANE, Fleet, cpu_of, distinct, fake_llm, make_topics, members, others_cpu, settings_of
 from chaos.checker import Call
 from integration.real_kafka import RealKafka
 from mistudio_explain.capacity.plan import LANE_NAME
@@ -68,7 +67,7 @@ class Observed:
 def places(count: int, size: int, partitions: int) -> list[int]:
     """The lane's partition of each feature's prompt, by its key, as the producer places it."""
     where = DefaultPartitioner()
-    subjects = (Subject.of(feature, None) for feature in features(count, size))
+    subjects = (Subject.of(feature, None) for feature in distinct(count, size))
     return [where(event_id(subject, 1).encode(), list(range(partitions)), []) for subject in subjects]
 
 
@@ -94,14 +93,14 @@ def _alone(kafka: RealKafka, folder: Path, count: int, size: int) -> tuple[dict[
     kafka.delete_topics("mistudio.")
     asyncio.run(make_topics(settings_of(kafka.bootstrap)))
     broker, cpu = cpu_of(kafka.pid), {}
-    asyncio.run(_publish(kafka, features(count, size)))
+    asyncio.run(_publish(kafka, distinct(count, size)))
     with fake_llm(0.0) as llm:
         for service in SERVICES:
             with Fleet(folder / service, kafka.bootstrap, KEEP_UP) as fleet:
                 replica, mine = fleet.start(service, service, llm.url(service)), cpu_of(os.getpid())
                 assert replica.process is not None
                 if service in MAKES:
-                    asyncio.run(_until(kafka, MAKES[service], count))
+                    asyncio.run(records_of(kafka, [MAKES[service]], count))
                 _until_still(replica.process.pid)
                 cpu[service] = cpu_of(replica.process.pid)
                 if service == "generation":
@@ -131,11 +130,11 @@ def whole(
         pids = [replica.process.pid for replica in fleet.replicas if replica.process is not None]
         with others_cpu([*pids, kafka.pid, os.getpid()]) as others:
             began = time.monotonic()
-            asyncio.run(_publish(kafka, features(count, size)))
+            asyncio.run(_publish(kafka, distinct(count, size)))
             if late_s is not None:
                 time.sleep(max(0.0, began + late_s - time.monotonic()))
                 fleet.start("generation", f"worker-{there}", urls[there])
-            asyncio.run(_until(kafka, topics.EXPLANATIONS, count))
+            asyncio.run(records_of(kafka, [topics.EXPLANATIONS], count))
             ended = time.monotonic()
         calls = [call for llm in llms.values() for call in llm.calls if call.at >= began]
         late = [call.at for call in calls if call.worker == f"worker-{there}"]
@@ -148,15 +147,15 @@ async def _publish(kafka: RealKafka, found: Iterable[FeatureFound]) -> None:
         await publish(producer, [outgoing(feature) for feature in found])
 
 
-async def _until(kafka: RealKafka, topic: str, count: int) -> None:
-    """Wait until a topic has so many records."""
+async def records_of(kafka: RealKafka, wanted: Sequence[str], count: int) -> None:
+    """Wait until some topics have so many records together."""
     consumer, deadline = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap), time.monotonic() + _LONGEST_S
     await consumer.start()
     try:
-        partitions = await partitions_of(consumer, [topic])
+        partitions = await partitions_of(consumer, wanted)
         while (found := sum((await consumer.end_offsets(partitions)).values())) < count:
             if time.monotonic() > deadline:
-                raise RuntimeError(f"{topic} has {found} of {count} records after {_LONGEST_S:.0f} s")
+                raise RuntimeError(f"{', '.join(wanted)}: {found} of {count} records after {_LONGEST_S:.0f} s")
             await asyncio.sleep(0.1)
     finally:
         await consumer.stop()

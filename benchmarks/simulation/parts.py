@@ -94,15 +94,15 @@ class Calls:
 
     @property
     def has_room(self) -> bool:
-        return self.busy < self._endpoint.slots
+        return self.busy < self._endpoint.slots // self._grain
 
     def start(self, then: Then) -> Call:
-        """A call as long as calls are; the mean of the log-normal is the endpoint's."""
+        """A call as long as calls are, or as many at once as the grain is; the mean of the log-normal is the endpoint's."""
         self.count()
         self.busy += 1
         self.first = self._clock.now if self.first is None else self.first
         sigma = self._endpoint.sigma / self._grain**0.5
-        amount = self._endpoint.call_s * self._grain * self._rng.lognormvariate(-(sigma**2) / 2, sigma)
+        amount = self._endpoint.call_s * self._rng.lognormvariate(-(sigma**2) / 2, sigma)
         call = Call()
 
         def ended() -> None:
@@ -151,6 +151,11 @@ class Worker:
         self._waiting: deque[InHand] = deque()
         self.repeated = 0
         lane.came.append(self.take)
+
+    @property
+    def in_hand(self) -> int:
+        """Records that it has taken and not finished."""
+        return len(self._in_hand)
 
     def assign(self, owned: Sequence[int]) -> None:
         """Go on with these partitions; what is in hand of others is dropped, for their next owner to begin anew."""

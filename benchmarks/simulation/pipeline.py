@@ -43,7 +43,7 @@ class _Run:
         self.workers = [
             Worker(
                 Process(self.clock, self.machine), self.lane, Calls(self.clock, endpoint, self.rng, grain, server, costs.server),
-                max(1, math.ceil(endpoint.slots * world.in_flight_per_slot)), cost_s=costs.generation * grain, answered=self._answered,
+                max(1, math.ceil(endpoint.slots / grain * world.in_flight_per_slot)), cost_s=costs.generation * grain, answered=self._answered,
             )
             for endpoint in world.endpoints
         ]  # fmt: skip
@@ -61,7 +61,7 @@ class _Run:
     def _busy(self, calls_s: float) -> dict[str, float]:
         for worker in self.workers:
             worker.calls.count()
-        slots = sum(endpoint.slots for endpoint in self.world.endpoints)
+        slots = sum(endpoint.slots // self.world.grain for endpoint in self.world.endpoints)
         passed = self.clock.now or 1.0
         return {
             "slots": sum(worker.calls.busy_s for worker in self.workers) / (slots * calls_s) if calls_s else 0.0,
@@ -89,7 +89,8 @@ class _Run:
 
     def _look(self) -> None:
         """Whether the lane has room, as context sees it every few seconds."""
-        was_full, self.is_full = self.is_full, self.lane.total * self.world.grain > self.world.max_lane_backlog
+        unfinished = (self.lane.total + sum(worker.in_hand for worker in self.workers)) * self.world.grain
+        was_full, self.is_full = self.is_full, unfinished > self.world.max_lane_backlog
         if was_full and not self.is_full:
             self.source.tell()
         if self.source.total:

@@ -63,7 +63,7 @@ class World:
     evens_out: bool = False
     """Whether prompts go to the partition with the fewest waiting, instead of by their keys."""
     grain: int = 1
-    """Features that one simulated record stands for."""
+    """Features that one simulated record stands for: they go the same way and are called for at once, in as many slots; divides the slots."""
     seed: int = 1
 
     def but(self, **changes: object) -> "World":

@@ -225,6 +225,29 @@ async def test_work_that_outlasts_the_grace_period_is_cut_off_and_done_again(cle
         await until(lambda: len(second.handled) == 6)
 
 
+async def test_workers_that_come_cut_off_only_the_calls_of_the_partitions_that_they_take(clean_kafka: RealKafka, filler: StreamApp) -> None:
+    started: list[str] = []
+    back = asyncio.Event()
+
+    async def handle(number: str) -> None:
+        started.append(number)
+        await back.wait()
+
+    for partition in range(6):
+        await put(filler, [partition], partition=partition)
+    settings = settings_of(clean_kafka)
+    async with working(settings, in_flight=6, handle=handle) as first:
+        await until(lambda: len(started) == 6)
+        async with working(settings, in_flight=6, handle=handle) as second:
+            await until(lambda: len(started) == 6 + 3)
+            async with working(settings, in_flight=6, handle=handle) as third:
+                await until(lambda: len(started) == 6 + 3 + 2)  # one from each of the two; a deal from scratch moves four of the six
+                back.set()
+                await until(lambda: len(first.handled + second.handled + third.handled) == 6)
+    assert [len(worker.handled) for worker in (first, second, third)] == [2, 2, 2]
+    assert len(started) == 11
+
+
 async def test_a_worker_that_holds_everything_keeps_its_membership_far_beyond_max_poll_interval(clean_kafka: RealKafka, filler: StreamApp) -> None:
     """An outage: every record in flight waits, and nothing may be taken; still the member polls, and nobody repeats its work."""
     back = asyncio.Event()
