@@ -1,6 +1,6 @@
 """Whether the simulation tells what happens: runs of the real services on this machine, and what it says of them beforehand.
 
-Calibrated with: each service alone on 200 and on 1,000 features (CPU for a feature: the difference), one worker alone with 120
+Calibrated with: each service alone on 200 and on 1,000 features (CPU for a feature: the difference), one worker alone with 80
 prompts (what a call takes beyond the model's own time), llama.cpp asked by its official client. Foretold: runs of all services
 together, of other shapes and numbers. Then ten million features on a hundred endpoints.
 """
@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from benchmarks import real_model
+from benchmarks import real_model, scale
 from benchmarks.fleet import SLOTS, drained_s, fake_llm, make_topics, publish_requests, requests, settings_of, until
-from benchmarks.measured_runs import Alone, Observed, calibrated, one_size, places, whole
-from benchmarks.scale import ours
+from benchmarks.measured_runs import Alone, Observed, calibrated, one_size, places, prompt_places, whole
 from benchmarks.simulation import outlook
 from benchmarks.simulation.pipeline import simulate
 from benchmarks.simulation.world import Costs, Endpoint, World
@@ -26,7 +25,7 @@ from integration.real_kafka import RealKafka
 FEW, MANY = 200, 1_000
 SMALL, LARGE = 6_000, 42_000
 OF_LARGE = 150  # smaller jobs go through the express lane
-CALLS, CALL_S = 120, 0.8
+CALLS, CALL_S = 80, 2.0
 GOAL = 0.15
 CORES = 2
 _SEEDS = 5
@@ -72,9 +71,9 @@ class Case:
 
 
 CASES = (
-    Case("one endpoint, calls of 0.8 s", (0.8,), 240),
-    Case("two endpoints of 0.4 s and two of 1.2 s, six partitions", (0.4, 0.4, 1.2, 1.2), 300, lane_partitions=6),
-    Case("one endpoint of 0.6 s, another one 8 s later", (0.6, 0.6), 300, late_s=8.0),
+    Case("one endpoint, calls of 2 s", (2.0,), 160),
+    Case("two endpoints of 1 s and two of 3 s", (1.0, 1.0, 3.0, 3.0), 240),
+    Case("one endpoint of 2 s, another one 8 s later", (2.0, 2.0), 200, late_s=8.0),
     Case("two endpoints that answer at once", (0.0, 0.0), 1_500),
 )
 
@@ -89,7 +88,7 @@ def _beyond_s(kafka: RealKafka, folder: Path) -> float:
     kafka.delete_topics("mistudio.")
     settings = settings_of(kafka.bootstrap)
     asyncio.run(make_topics(settings))
-    with fake_llm(CALL_S, seed=7) as llm, ours(kafka, folder, llm, 1):
+    with fake_llm(CALL_S, seed=7) as llm, scale.ours(kafka, folder, llm, 1):
         asyncio.run(publish_requests(settings, requests(CALLS)))
         asyncio.run(until(llm, CALLS, 300))
         nominal = World(CALLS, [Endpoint(SLOTS, CALL_S)], Costs(0, 0, 0, 0, 0, 0), has_intake=False)
@@ -109,6 +108,19 @@ def compare(kafka: RealKafka, folder: Path, calibration: Known) -> list[tuple[st
         foretold = _mean(case.world(calibration, observed), lambda made: made.seconds)
         rows.append((f"{case.name}; {case.features} features", observed.seconds, foretold))
         print(f"{case.name}: {observed.seconds:.1f} s, foretold {foretold:.1f} s, others had {observed.others:.2f} cores", file=sys.stderr, flush=True)
+    return rows
+
+
+def compare_workers(kafka: RealKafka, folder: Path, calibration: Known) -> list[tuple[str, float, float]]:
+    """Two and four workers that drain a lane of prompts, from the first call to the last answer."""
+    rows = []
+    for count in (2, 4):
+        total = scale.EACH * count
+        seconds = total / scale.throughput(kafka, folder / f"workers-{count}", scale.ours, count)
+        endpoints = [calibration.endpoint(scale.CALL_S)] * count
+        world = World(total, endpoints, calibration.costs, has_intake=False, places=prompt_places(total, 12))
+        rows.append((f"{count} workers, calls of {scale.CALL_S} s; {total} prompts", seconds, _mean(world, lambda made: made.calls_s)))
+        print(f"{count} workers: {rows[-1][1]:.1f} s, foretold {rows[-1][2]:.1f} s", file=sys.stderr, flush=True)
     return rows
 
 
@@ -146,7 +158,7 @@ def main() -> None:
         calibration = known(kafka, folder)
         print(calibration, file=sys.stderr, flush=True)
         large = one_size(kafka, folder / "large", OF_LARGE, LARGE)
-        rows = [*compare(kafka, folder, calibration), compare_real_model(kafka, folder)]
+        rows = [*compare(kafka, folder, calibration), *compare_workers(kafka, folder, calibration), compare_real_model(kafka, folder)]
     print_measured(calibration.alone, (dict(large[0]), large[1]))
     if print_comparison(rows) < _ENOUGH:
         print(f"\nFewer than {_ENOUGH} runs were foretold: the simulation says nothing of larger ones.")

@@ -15,7 +15,7 @@ from pathlib import Path
 from aiokafka import AIOKafkaConsumer
 from aiokafka.partitioner import DefaultPartitioner
 
-from benchmarks.fleet import LANE, Fleet, cpu_of, distinct, fake_llm, make_topics, members, others_cpu, settings_of
+from benchmarks.fleet import LANE, Fleet, cpu_of, distinct, fake_llm, make_topics, members, others_cpu, requests, settings_of
 from chaos.checker import Call
 from integration.real_kafka import RealKafka
 from mistudio_explain.capacity.plan import LANE_NAME
@@ -69,6 +69,12 @@ def places(count: int, size: int, partitions: int) -> list[int]:
     where = DefaultPartitioner()
     subjects = (Subject.of(feature, None) for feature in distinct(count, size))
     return [where(event_id(subject, 1).encode(), list(range(partitions)), []) for subject in subjects]
+
+
+def prompt_places(count: int, partitions: int) -> list[int]:
+    """The same for prompts that are published without context's work (fleet.requests)."""
+    where = DefaultPartitioner()
+    return [where(request.event_id.encode(), list(range(partitions)), []) for request in requests(count)]
 
 
 def calibrated(kafka: RealKafka, folder: Path, few: int, many: int, size: int) -> Alone:

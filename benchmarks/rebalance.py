@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from benchmarks.fake_llm import FakeProvider, fake_endpoints, log_normal
-from benchmarks.requests import request_of, take
+from benchmarks.fleet import requests
 from benchmarks.table import print_table, spread
 from integration.real_kafka import RealKafka
 from mistudio_explain.events.topics import PROMPTS_PREFIX
@@ -15,7 +15,7 @@ from mistudio_explain.generation import service as generation
 from mistudio_explain.kafka.app import StreamApp
 from mistudio_explain.kafka.client import KafkaClients
 from mistudio_explain.kafka.controls import JobControls
-from mistudio_explain.kafka.records import Outgoing, outgoing
+from mistudio_explain.kafka.records import outgoing
 from mistudio_explain.llm.answers_cache import MemoryAnswers
 from mistudio_explain.llm.provider import Call, Completion
 from mistudio_explain.settings import KafkaSettings, Settings
@@ -65,11 +65,10 @@ async def measure(bootstrap: str, seed: int) -> tuple[float, float]:
     first, busy = await worker(settings, seed)
     second, other = await worker(settings, seed + 100)
     lane = PROMPTS_PREFIX + "bench-model"
-    prompt = outgoing(request_of(take(1, 6_000)[0]), topic=lane)
     shares = []
     async with first.running():
         await first.ensure_lane(lane)
-        await first.publish(Outgoing(lane, str(n), prompt.value, prompt.headers) for n in range(2000))
+        await first.publish(outgoing(request, topic=lane) for request in requests(400))  # each of its own: the same prompt twice is one call
         while busy.running < SLOTS:
             await asyncio.sleep(0.02)
         before, started = busy.so_far(), time.perf_counter()

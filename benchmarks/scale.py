@@ -111,6 +111,7 @@ def added(kafka: RealKafka, folder: Path) -> dict[str, float]:
         time.sleep(max(0.0, first + WINDOW_S + 4 * CALL_S - time.monotonic()))  # calls are noted when they end
         calls, end = list(llm.calls), first + WINDOW_S
     return {
+        "old workers' slots busy, 4 s before": busy_share(calls, old, started - 4, started),
         "old workers' slots busy, from the new one's process start": busy_share(calls, old, started, end),
         "all slots busy, from the new one's first call": busy_share(calls, [*old, "worker-new"], first, end),
         "from process start to first call, s": first - started,

@@ -203,7 +203,10 @@ def _print(made: Plan) -> None:
     out.print(table("What it takes", ("what", "is", "from"), [_row(*each) for each in made.results.items()], wrap={"from": None}))
     services = [(each.name, str(each.replicas), _said(each.busy, share=True), each.why) for each in made.services]
     out.print(table("Services", ("service", "replicas", "busy", "why"), services, wrap={"why": None}))
-    topics = [(_short(each.topic), str(each.partitions), _said(each.gigabytes), each.keeps) for each in made.topics]
+    large = [each for each in made.topics if each.gigabytes.value is not None]
+    small = [each for each in made.topics if each.gigabytes.value is None]
+    topics = [(_short(each.topic), str(each.partitions), _said(each.gigabytes), each.keeps) for each in large]
+    topics.append((f"{len(small)} others", str(sum(each.partitions for each in small)), "unknown", f"{small[0].gigabytes.origin} (--json lists them)"))
     out.print(table("Topics", ("topic", "partitions", "disk", "keeps"), topics, wrap={"keeps": None}))
     out.print(table("What it rests on", ("figure", "is", "from"), [_row(*each) for each in made.assumptions.items()], wrap={"from": None}))
     for warning in made.warnings:
@@ -219,7 +222,19 @@ def _said(figure: Figure, *, share: bool = False) -> str:
         return "unknown"
     if share:
         return f"{figure.value:.0%}"
+    if figure.unit == "hours":
+        return _span(figure.value)
+    if figure.unit.startswith("GB") and figure.value < 0.1:
+        return f"{_number(figure.value * 1000)} M{figure.unit[1:]}"
     return " ".join(part for part in (_number(figure.value), figure.unit) if part)
+
+
+def _span(hours: float) -> str:
+    if hours < 1 / 30:
+        return f"{hours * 3600:.3g} s"
+    if hours < 2:
+        return f"{hours * 60:.3g} min"
+    return f"{hours:.1f} h" if hours < 72 else f"{hours / 24:.1f} days"
 
 
 def _number(value: float) -> str:
