@@ -162,7 +162,7 @@ async def fleet(ollamas: Ollamas, account: Account, monkeypatch: pytest.MonkeyPa
 async def until_driven(fleet: Fleet, *addresses: str) -> None:
     wanted = [f"ollama@{address}" for address in addresses]
     async with asyncio.timeout(SLICES_S):
-        while [endpoint.name for endpoint in fleet.endpoints.all] != wanted:
+        while sorted(endpoint.name for endpoint in fleet.endpoints.all) != wanted:
             await asyncio.sleep(0.02)
 
 
