@@ -419,7 +419,7 @@ def metrics_with(port: int, wanted: str) -> str:
     page = ""
     while wanted not in page and time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics/", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
                 page = answer.read().decode()
         except OSError:
             time.sleep(0.1)

@@ -65,7 +65,7 @@ async def test_generation_that_is_started_without_its_llm_holds_and_explains_whe
         async with asyncio.timeout(60):
             while "no LLM endpoint serves: gpu0" not in (answer := await asyncio.to_thread(ask, "readyz"))[1]:
                 await asyncio.sleep(0.1)
-            while held_by_generation((await asyncio.to_thread(ask, "metrics/"))[1]) == 0:
+            while held_by_generation((await asyncio.to_thread(ask, "metrics"))[1]) == 0:
                 await asyncio.sleep(0.1)
         assert answer[0] == 503
         assert ("HTTP 500" if trouble == "failing" else "no connection") in answer[1]

@@ -10,6 +10,7 @@ from mistudio_explain.aggregation import backlog
 from mistudio_explain.aggregation.backlog import Backlog
 from mistudio_explain.events.topics import ADMISSIONS, EXPLANATIONS
 from mistudio_explain.observability.lag_figures import GroupReading, LagReading, PartitionReading, TopicPartitionReading
+from mistudio_explain.settings import Settings
 
 
 class Log:
@@ -36,8 +37,8 @@ class Store:
 
 
 async def waiting(log: Log, store: Store, monkeypatch: pytest.MonkeyPatch) -> int | None:
-    monkeypatch.setattr(backlog, "LagReader", lambda _: log)
-    app: Any = SimpleNamespace(clients=SimpleNamespace(is_embedded=False), admin=None)
+    monkeypatch.setattr(backlog, "LagReader", lambda *_, **__: log)
+    app: Any = SimpleNamespace(clients=SimpleNamespace(is_embedded=False), admin=None, settings=Settings())
     return await Backlog(app).read(cast("Any", store), tuple(log.ends))
 
 

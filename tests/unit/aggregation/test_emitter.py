@@ -11,6 +11,7 @@ import pytest
 
 from mistudio_explain.aggregation import emitter
 from mistudio_explain.aggregation.emitter import Emitter
+from mistudio_explain.aggregation.traces import JobTraces
 from mistudio_explain.errors import MalformedEvent, Unreachable
 from mistudio_explain.events.job import Averages, JobReport, JobStatus
 from mistudio_explain.kafka.records import Outgoing
@@ -79,7 +80,7 @@ async def at_work(store: Store, monkeypatch: pytest.MonkeyPatch, *, interval_s: 
         clients=SimpleNamespace(is_embedded=True), settings=Settings(reports=ReportSettings(interval_s=interval_s)), now_ms=lambda: 0, publish=publish
     )
     seat: Any = SimpleNamespace(store=store, is_building=False, confirm=lambda: None)
-    reader: Any = SimpleNamespace(out_of_reach=None, is_same_log=is_same_log)
+    reader: Any = SimpleNamespace(out_of_reach=None, is_same_log=is_same_log, traces=JobTraces())
     removal: Any = SimpleNamespace(is_due=lambda *_: False, is_done=lambda *_: False)
     reports: Any = Reports(errors or {})
     task = asyncio.create_task(Emitter(app, seat, reader, reports, removal).run())
