@@ -75,6 +75,11 @@ async def test_a_longer_idle_time_keeps_more(admin: AIOKafkaAdminClient) -> None
 
 async def test_a_lane_that_is_written_to_after_it_was_judged_stays(clean_kafka: RealKafka, admin: AIOKafkaAdminClient) -> None:
     reader = LagReader(admin)
+
+    async def is_known() -> bool:  # the broker tells of a lane's partitions one after the other when it was just made
+        return not (await reader.offsets()).unavailable
+
+    await until(is_known)
     lanes, judged_by = await find_lanes(reader, idle_days=0)
     await produce(clean_kafka, LANES["finished"], {3: 1})
     idle = [lane.topic for lane in lanes if lane.kept is None]

@@ -1,6 +1,7 @@
 """The aggregator's rows: the same truth in whatever order records arrive, however often."""
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -278,6 +279,24 @@ def test_a_store_into_which_nothing_was_read_is_not_kept_when_one_is_built_besid
             assert rows.positions("t") == {0: 1}
         assert are_kept(seat) == kept
     seat.leave()
+
+
+def test_whoever_fails_on_a_store_that_is_being_replaced_can_see_that_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seat = Seat(StoreSettings(url=f"sqlite:///{tmp_path}/explain.db"))
+    seat.take()
+    there: list[JobStore | None] = []
+    steps: tuple[Callable[[], object], ...] = (seat.begin_anew, seat.finish, seat.leave)
+    for step in steps:
+        database = seat._database
+        assert database is not None
+
+        def close(closed: Callable[[], None] = database.close) -> None:
+            there.append(seat.store)
+            closed()
+
+        monkeypatch.setattr(database, "close", close)
+        step()
+    assert there == [None, None, None]
 
 
 def are_kept(seat: Seat) -> bool:

@@ -55,10 +55,8 @@ class Seat:
     def leave(self) -> None:
         """Give the seat up; a session that is gone already is none to be closed."""
         with self._turn:
-            self.store, self.is_building = None, False
-            if self._database is not None:
-                self._database.close()
-                self._database = None
+            self.is_building = False
+            self._close()
             self._held.close()
 
     def confirm(self) -> None:
@@ -80,7 +78,7 @@ class Seat:
                 self._open(postgres.handed_over(self._database))
                 postgres.begin_anew(self._database)
             else:
-                self._database.close()
+                self._close()
                 self._open(files.writable(files.beside(files.file_of(self.settings))))
             assert self.store is not None
             return self.store
@@ -96,7 +94,7 @@ class Seat:
             else:
                 path = files.file_of(self.settings)
                 self._database.run("pragma wal_checkpoint(truncate)")
-                self._database.close()
+                self._close()
                 kept = str(files.swap(path))
                 self._open(files.writable(path))
             self.is_building = False
@@ -124,6 +122,12 @@ class Seat:
             postgres.remove(self._database, kept)
         else:
             files.remove(Path(kept))
+
+    def _close(self) -> None:
+        self.store = None  # first: who asks it and fails must see that it was replaced, not that the seat is lost
+        if self._database is not None:
+            self._database.close()
+            self._database = None
 
     def _open(self, database: Database) -> None:
         self._database = database
