@@ -136,10 +136,12 @@ async def test_all_jobs_are_followed_by_their_tenant_alone(make_app: MakeApp, tm
 async def test_what_was_deleted_is_told_and_ends_the_stream(make_app: MakeApp, tmp_path: Path) -> None:
     async with gateway(make_app, tmp_path) as (app, url), listening(f"{url}/jobs/{JOB}/events?explanations=true") as events:
         await events.until("progress")
-        await app.publish([Outgoing(topics.EXPLANATIONS, f"{JOB}|7", None), Outgoing(topics.REPORTS, JOB, None)])
-        removed = await events.until("end")
-        assert {event.content.get("feature_key") for event in removed if event.name == "removed"} == {"7", None}
-        assert removed[-1].content == {"status": "deleted"}
+        await app.publish([Outgoing(topics.EXPLANATIONS, f"{JOB}|7", None)])
+        feature = (await events.until("removed"))[-1]
+        await app.publish([Outgoing(topics.REPORTS, JOB, None)])  # only now: topics are read beside each other
+        *_, job, end = await events.until("end")
+        assert (feature.content["feature_key"], job.name, job.content["feature_key"]) == ("7", "removed", None)
+        assert end.content == {"status": "deleted"}
 
 
 async def test_whoever_follows_all_jobs_hears_of_those_of_their_own_that_are_deleted(make_app: MakeApp, tmp_path: Path) -> None:

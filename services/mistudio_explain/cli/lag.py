@@ -73,8 +73,6 @@ async def _watch(settings: Settings, every_s: float, *, as_json: bool) -> None:
 async def _follow(settings: Settings, every_s: float, show: Show, show_away: Callable[[str], None]) -> None:
     """Read and show for ever; rates are over the last half minute. A Kafka that goes away is waited for, however long."""
     patience_s: float | None = settings.kafka.start_timeout_s
-    task = asyncio.current_task()
-    assert task is not None
     while True:
         readings = Readings(max(_RATE_OVER_S, 1.5 * every_s))
         try:
@@ -82,8 +80,6 @@ async def _follow(settings: Settings, every_s: float, show: Show, show_away: Cal
                 patience_s = None
                 while True:
                     reading = await reader.read()
-                    if task.cancelling():  # which Python 3.11's wait_for, in aiokafka, may have swallowed
-                        raise asyncio.CancelledError
                     show(reading, readings.add(reading))
                     await asyncio.sleep(every_s)
         except (KafkaError, OSError) as error:  # a timeout is an OSError

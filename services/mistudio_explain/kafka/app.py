@@ -44,7 +44,6 @@ Task = Callable[[], Coroutine[Any, Any, None]]
 ALIVE_WITHIN_S = 60.0
 _BREATH_S = 0.02
 _PING_S = 5.0
-_CANCELLED_AGAIN_S = 1.0
 _UNREADABLE = "the name of a header is not UTF-8"
 _WHOLE_FETCH_BYTES = 1 << 20
 
@@ -356,11 +355,9 @@ class StreamApp:
                 yield
             finally:
                 await self._broker.stop()
-                waiting = set(tasks)
-                while waiting:  # again, since Python 3.11's wait_for, in aiokafka, may swallow a cancellation
-                    for task in waiting:
-                        task.cancel()
-                    _, waiting = await asyncio.wait(waiting, timeout=_CANCELLED_AGAIN_S)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _opened_admin(self, stack: AsyncExitStack) -> AIOKafkaAdminClient:
         """An admin client, left to `stack` once the topics are made and the lanes are known."""
