@@ -47,7 +47,14 @@ async def admin(clean_kafka: RealKafka) -> AsyncIterator[AIOKafkaAdminClient]:
         await commit(kafka, GENERATION, {(LANES["bitmap"], 0): (0, pack(0, [0, 1, 2]))})
         await commit(kafka, GENERATION, {(LANES["one-left"], 0): (1, pack(1, [2]))})
         await commit(kafka, GENERATION, {(LANES["fresh"], 0): 3, (LANES["emptied"], 0): 1})
-        await made.delete_records({TopicPartition(LANES["emptied"], 0): RecordsToDelete(3)})
+        emptied = TopicPartition(LANES["emptied"], 0)
+        await made.delete_records({emptied: RecordsToDelete(3)})
+
+        async def is_settled() -> bool:  # of topics that were just made, a broker may tell late
+            reading = await LagReader(made).offsets()
+            return not reading.unavailable and any(part.begin == 3 for part in reading.topics if (part.topic, part.partition) == emptied)
+
+        await until(is_settled)
         yield made
 
 
@@ -75,11 +82,6 @@ async def test_a_longer_idle_time_keeps_more(admin: AIOKafkaAdminClient) -> None
 
 async def test_a_lane_that_is_written_to_after_it_was_judged_stays(clean_kafka: RealKafka, admin: AIOKafkaAdminClient) -> None:
     reader = LagReader(admin)
-
-    async def is_known() -> bool:  # the broker tells of a lane's partitions one after the other when it was just made
-        return not (await reader.offsets()).unavailable
-
-    await until(is_known)
     lanes, judged_by = await find_lanes(reader, idle_days=0)
     await produce(clean_kafka, LANES["finished"], {3: 1})
     idle = [lane.topic for lane in lanes if lane.kept is None]
