@@ -78,12 +78,12 @@ class Course:
             self.upstream.flow = GOOD
             self._until('sum(mistudio_explain_outcomes_total{outcome="explained"}) > 5', "mistudio_explain_lag_read_success == 1")
             self.began_s = time.time()
-            time.sleep(_PAST_S)
+            _go_on(_PAST_S)
             with self._fault("AwayFast", "services are stopped, then Kafka is away", lasts_s=3):
                 self._happen()
             self._until("min(mistudio_explain_ready) == 1", "mistudio_explain_lag_read_success == 1")
             self.say("all is well again")
-            time.sleep(_WELL_S)
+            _go_on(_WELL_S)
             minutes = int(time.time() - self.began_s)
 
             def recording_of(names: frozenset[str]) -> Recording:
@@ -98,7 +98,7 @@ class Course:
             self._context_away()
         with self._fault("DeadLetters", "a single record cannot be read", service="context", error="MalformedEvent"):
             asyncio.run(write_garbage(self.kafka.bootstrap, FEATURES, 1))
-            time.sleep(5)
+            _go_on(5)
         with (
             self._fault("FailuresFast", "most features have no text", lasts_s=3),
             self._fault("FailuresSlow", "most features have no text", lasts_s=3),
@@ -108,7 +108,7 @@ class Course:
         with self._fault("PartitionPaused", "a partition is full of what cannot be read", service="validation", topic=DRAFTS):
             asyncio.run(write_garbage(self.kafka.bootstrap, DRAFTS, _GARBAGE))
             self._until("min(mistudio_explain_paused_partitions) > 0")
-            time.sleep(4)
+            _go_on(4)
         subprocess.run([*PROGRAM, "dlq", "resume"], env=self.environment, cwd=self.folder, check=True, capture_output=True, timeout=60)
         self._until("max(mistudio_explain_paused_partitions) == 0")
         with (
@@ -117,7 +117,7 @@ class Course:
         ):
             self.llm.go_away()
             self._until("mistudio_explain_breaker_state == 2")
-            time.sleep(25)
+            _go_on(25)
             self.llm.come_back()
         self._until("mistudio_explain_breaker_state == 0", 'sum(mistudio_explain_lag{service="generation"}) < 20')
         with (
@@ -125,10 +125,10 @@ class Course:
             self.upstream.flowing(Flow(good=2.0, cursed=2.0)),
         ):
             self._until('mistudio_explain_failed_calls_total{kind="refusal"} > 0')
-            time.sleep(25)
+            _go_on(25)
         with self._fault("LagUnknown", "Kafka is away", lasts_s=3), self.upstream.flowing(Flow()):
             self.kafka.kill()
-            time.sleep(20)
+            _go_on(20)
             self.kafka.start()
 
     def _validation_away(self) -> None:
@@ -136,11 +136,11 @@ class Course:
         with self._fault("NobodyReads", "validation is stopped", consumergroup=group):
             self.served["validation"].stop()
             self._until(f'kafka_consumergroup_members{{consumergroup="{group}"}} == 0')
-            time.sleep(4)
+            _go_on(4)
             with self._fault("RecordsExpired", "retention takes what validation has not read", lasts_s=5, service="validation", topic=DRAFTS):
                 asyncio.run(self._expire(DRAFTS))
                 self._until("sum(mistudio_explain_lag_expired) > 0")
-                time.sleep(3)
+                _go_on(3)
         self.served["validation"].start()
         self.served["validation"].until_ready()
 
@@ -155,7 +155,7 @@ class Course:
             with self._fault("OldestWaits", "features of an hour ago wait while context is stopped", service="context"):
                 self.served["context"].stop()
                 self._until('max(mistudio_explain_lag_oldest_unfinished_seconds{service="context"}) > 900')
-                time.sleep(7)
+                _go_on(7)
             self.served["context"].start()
             self.served["context"].until_ready()
             self._until(f"{late} > 100")
@@ -199,3 +199,8 @@ def settings_of(bootstrap: str, llm: FakeLlm, folder: Path) -> Mapping[str, str]
         "REPORTS__DIRECTORY": str(folder / "reports"),
         "GATEWAY__PORT": "0",
     }
+
+
+def _go_on(seconds: float) -> None:
+    """Let what is so be so for a while: how long is what rules ask (`for`, ranges), and what is recorded; there is no condition to wait for."""
+    time.sleep(seconds)
